@@ -1,0 +1,209 @@
+"""What the tests work with: a running daemon, its log, its actions' traces, and patience for what can be observed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+import uuid
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Optional, TypeVar
+
+from kazoo.client import KazooClient
+
+TOP = Path(__file__).resolve().parent.parent
+PATIENCE = 40.0
+"""Seconds after which something that has to come is taken to be missing: long, for loaded machines."""
+
+T = TypeVar('T')
+
+
+def wait_for(what: str, probe: Callable[[], T], patience: float = PATIENCE) -> T:
+    """Return the first true value of the probe; fail with `what` was waited for."""
+    limit = time.monotonic() + patience
+    while True:
+        value = probe()
+        if value:
+            return value
+        if time.monotonic() > limit:
+            raise AssertionError(f'waited {patience:g} s for {what}')
+        time.sleep(0.01)
+
+
+def is_alive(pid: int) -> bool:
+    """Whether the process exists and is no zombie."""
+    try:
+        return Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()[0] != 'Z'
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+class Trace:
+    """A file that actions append lines to."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def lines(self) -> List[str]:
+        """The complete lines so far."""
+        if not self.path.exists():
+            return []
+        text = self.path.read_text(errors='surrogateescape')
+        return text[:text.rfind('\n') + 1].splitlines()
+
+    def wait(self, count: int) -> List[str]:
+        """The lines, as soon as there are `count` of them or more."""
+        try:
+            wait_for(f'{count} lines in {self.path.name}', lambda: len(self.lines()) >= count)
+        except AssertionError as error:
+            raise AssertionError(f'{error}; there are: {self.lines()}') from None
+        return self.lines()
+
+    def wait_for_line(self, line: str) -> List[str]:
+        """The lines, as soon as this is one of them."""
+        wait_for(f'{line!r} in {self.path.name}', lambda: line in self.lines())
+        return self.lines()
+
+
+class Ensemble:
+    """A part of a ZooKeeper server that belongs to one test: a chroot, and a client in it."""
+
+    def __init__(self, hosts: str) -> None:
+        self.chroot = f'/test-{uuid.uuid4().hex}'
+        self.hosts = hosts + self.chroot
+        root = KazooClient(hosts)
+        root.start(60)
+        root.create(self.chroot)
+        root.stop()
+        root.close()
+        self.client = KazooClient(self.hosts, timeout=30)
+        self.client.start(60)
+
+    def put(self, znode: str, contents: Any) -> None:
+        """Create the znode or set it."""
+        data = contents if isinstance(contents, bytes) else str(contents).encode()
+        if self.client.exists(znode):
+            self.client.set(znode, data)
+        else:
+            self.client.create(znode, data, makepath=True)
+
+    def close(self) -> None:
+        """Leave."""
+        self.client.stop()
+        self.client.close()
+
+
+class Twitcher:
+    """A twitcher daemon under test. Everything that it starts is ended by `close`.
+
+    It logs to a file. `options` are added to the command line, `environment` to the variables.
+    """
+
+    FENCE = '/fence'
+
+    def __init__(self, directory: Path, hosts: str) -> None:
+        self.directory = directory
+        self.hosts = hosts
+        self.configs = directory / 'etc'
+        self.configs.mkdir(exist_ok=True)
+        self.log_path = directory / 'log'
+        self.process: Optional[subprocess.Popen[bytes]] = None
+        self._fence = Trace(directory / 'fence')
+
+    def config(self, name: str, text: str) -> Path:
+        """Write a .twc file, at once, as an editor does that renames."""
+        path = self.configs / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        new = path.with_name('.new')
+        new.write_text(textwrap.dedent(text))
+        new.rename(path)
+        return path
+
+    def start(self, *options: str, wait: bool = True, environment: Optional[Dict[str, str]] = None,
+              wrapper: List[str] = []) -> Twitcher:  # noqa: B006  # it is only read
+        """Start it, and wait until it has read its configs and reached ZooKeeper."""
+        seen = len(self.log())
+        stdio = (self.directory / 'stdio').open('ab')
+        with stdio:
+            self.process = subprocess.Popen(
+                [*wrapper, sys.executable, str(TOP / 'bin' / 'twitcher'), '--zkservers', self.hosts, '--config_path',
+                 str(self.configs), '--logfile', str(self.log_path), *options],
+                stdin=subprocess.DEVNULL, stdout=stdio, stderr=stdio, env={**os.environ, **(environment or {})},
+                start_new_session=True)
+        if wait:
+            self.wait_log('ZooKeeper: connected', after=seen)
+        return self
+
+    @property
+    def pid(self) -> int:
+        """The daemon's pid."""
+        assert self.process
+        return self.process.pid
+
+    def log(self) -> str:
+        """The log so far."""
+        return self.log_path.read_text(errors='surrogateescape') if self.log_path.exists() else ''
+
+    def log_lines(self, pattern: str) -> List[str]:
+        """The lines of the log in which the regular expression is found."""
+        return [line for line in self.log().splitlines() if re.search(pattern, line)]
+
+    def wait_log(self, pattern: str, count: int = 1, after: int = 0) -> List[re.Match[str]]:
+        """The matches of the regular expression, as soon as there are `count`, in the log after so many characters."""
+        def probe() -> List[re.Match[str]]:
+            found = list(re.finditer(pattern, self.log()[after:], re.MULTILINE))
+            return found if len(found) >= count else []
+
+        try:
+            return wait_for(f'{count} x {pattern!r} in the log', probe)
+        except AssertionError as error:
+            stdio = (self.directory / 'stdio').read_text(errors='replace') if (self.directory / 'stdio').exists() else ''
+            raise AssertionError(f'{error}; the log: {self.log()[-6000:]}\nstdio: {stdio[-2000:]}') from None
+
+    def fence(self, ensemble: Ensemble) -> None:
+        """Return when everything that ZooKeeper and the config directory did so far has been seen by the daemon.
+
+        It adds a config of its own the first time, and then changes a znode: updates are handled in order, so that what has
+        not run when this one has will not run.
+        """
+        path = self.configs / 'fence.twc'
+        if not path.exists():
+            self.config('fence.twc', f"RegisterWatch('{self.FENCE}', Exec('echo `cat` >> {self._fence}'), "
+                                     "run_mode=PARALLEL)")
+            self.wait_log(r'fence\.twc: loaded')
+        token = uuid.uuid4().hex
+        ensemble.put(self.FENCE, token)
+        self._fence.wait_for_line(token)
+
+    def started(self, description: str) -> List[int]:
+        """The pids of all runs of the watch so far."""
+        pattern = rf': {re.escape(description)}: pid (\d+) started'
+        return [int(match[1]) for match in re.finditer(pattern, self.log())]
+
+    def stop(self) -> int:
+        """SIGTERM; its exit code."""
+        assert self.process
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(PATIENCE)
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        assert self.process
+        self.process.kill()
+        self.process.wait(PATIENCE)
+
+    def close(self) -> None:
+        """End the daemon and all that its actions left."""
+        if self.process and self.process.poll() is None:
+            self.kill()
+        for match in re.finditer(r': pid (\d+) started', self.log()):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(int(match[1]), signal.SIGKILL)

@@ -1,0 +1,99 @@
+"""Who a run belongs to: names and numbers become one Account, or an error; never somebody else.
+
+The user database is read here, when a config is loaded, and nowhere else: a directory service that hangs must not hold up
+a run.
+"""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+from dataclasses import dataclass
+from typing import Dict, Optional, Tuple, Union
+
+from twitcher.errors import SpecError
+
+Who = Union[str, int, None]
+
+# uid_t and gid_t are 32 bits wide and (uid_t)-1 means "leave it as it is" to setuid's relatives: setreuid(2).
+_HIGHEST_ID = 2 ** 32 - 2
+
+
+@dataclass(frozen=True)
+class Account:
+    """A user, its primary group and its supplementary groups, as numbers, and what its environment says of it."""
+
+    uid: int
+    gid: int
+    groups: Tuple[int, ...]
+    name: str
+    home: str
+    shell: str
+
+    def environment(self) -> Dict[str, str]:
+        """The variables that login(1) would set for this user."""
+        return {'HOME': self.home, 'USER': self.name, 'LOGNAME': self.name, 'SHELL': self.shell}
+
+
+def own_account() -> Account:
+    """The account that the daemon itself runs under."""
+    entry = _user_entry(os.geteuid())
+    return _account(os.geteuid(), os.getegid(), tuple(os.getgroups()), entry)
+
+
+def find_account(uid: Who, gid: Who) -> Optional[Account]:
+    """The account for RegisterWatch's `uid` and `gid` (a name, a number or a string of digits, or None); None for neither.
+
+    `uid` alone brings that user's primary group, and always that user's supplementary groups; `gid` alone keeps the
+    daemon's user and drops every other group. Raises SpecError for what does not exist or could not be honoured.
+    """
+    if uid is None and gid is None:
+        return None
+    number = os.geteuid() if uid is None else _number('uid', uid)
+    entry = _user_entry(number)
+    group = _group_of(uid, gid, entry)
+    if uid is None or entry is None:
+        groups: Tuple[int, ...] = (group,)
+    else:
+        groups = tuple(os.getgrouplist(entry.pw_name, group))
+    if os.geteuid() != 0 and (number, group) != (os.geteuid(), os.getegid()):
+        raise SpecError(f'uid={uid!r}, gid={gid!r}: only root may run actions as somebody else; twitcher runs as uid '
+                        f'{os.geteuid()}, gid {os.getegid()}')
+    return _account(number, group, groups, entry)
+
+
+def _group_of(uid: Who, gid: Who, entry: Optional[pwd.struct_passwd]) -> int:
+    if gid is not None:
+        return _number('gid', gid)
+    if entry is None:
+        raise SpecError(f'uid={uid!r}: no such user, so its primary group is not known; allowed: a user of this '
+                        'machine, or a number together with gid')
+    return entry.pw_gid
+
+
+def _account(uid: int, gid: int, groups: Tuple[int, ...], entry: Optional[pwd.struct_passwd]) -> Account:
+    if entry is None:
+        return Account(uid, gid, groups, str(uid), '/', '/bin/sh')
+    return Account(uid, gid, groups, entry.pw_name, entry.pw_dir or '/', entry.pw_shell or '/bin/sh')
+
+
+def _number(argument: str, who: Who) -> int:
+    if isinstance(who, str) and not who.isdecimal():
+        try:
+            return pwd.getpwnam(who).pw_uid if argument == 'uid' else grp.getgrnam(who).gr_gid
+        except (KeyError, ValueError):
+            kind = 'user' if argument == 'uid' else 'group'
+            raise SpecError(f'{argument}={who!r}: no such {kind} on this machine; allowed: a name or a number') from None
+    if isinstance(who, bool) or not isinstance(who, (int, str)):
+        raise SpecError(f'{argument}={who!r}: allowed: a name, a number or a string of digits')
+    if not 0 <= int(who) <= _HIGHEST_ID:
+        raise SpecError(f'{argument}={who!r}: allowed: a number from 0 to {_HIGHEST_ID}')
+    return int(who)
+
+
+def _user_entry(uid: int) -> Optional[pwd.struct_passwd]:
+    try:
+        return pwd.getpwuid(uid)
+    except KeyError:
+        return None

@@ -1,0 +1,92 @@
+"""What a watch runs: Exec's commands and the user's functions, and when two of them are the same action.
+
+Nothing here starts a process; `child` does.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+import types
+from dataclasses import dataclass, field
+from typing import Any, Callable, List, NoReturn, Tuple, Union
+
+from twitcher.errors import SpecError
+
+Action = Callable[[], Any]
+
+
+@dataclass(frozen=True)
+class Exec:
+    """Exec(command): a callable that replaces the process it is called in with the command.
+
+    A string is run by `/bin/sh -c`; a list of strings is executed exactly, its first item looked up in PATH. Raises
+    SpecError for anything else.
+    """
+
+    command: Union[str, List[str], Tuple[str, ...]]
+    argv: Tuple[str, ...] = field(init=False, repr=False)
+    _loaded_by: int = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.command, str):
+            words: Tuple[Any, ...] = (self.command,)
+        elif isinstance(self.command, (list, tuple)):
+            words = tuple(self.command)
+        else:
+            words = ()
+        if not words or not words[0] or not all(isinstance(word, str) and '\0' not in word for word in words):
+            raise SpecError(f'Exec({self.command!r}): allowed: a shell command as a string, or a list of strings that '
+                            'begins with the program; neither empty nor holding NUL')
+        argv = ('/bin/sh', '-c', *words) if isinstance(self.command, str) else words
+        object.__setattr__(self, 'argv', argv)
+        object.__setattr__(self, '_loaded_by', os.getpid())
+
+    def __hash__(self) -> int:
+        return hash(self.argv)
+
+    def __call__(self) -> NoReturn:
+        if os.getpid() == self._loaded_by:
+            raise SpecError(f'Exec({self.command!r}) was called while its file was being loaded: that would replace the '
+                            'daemon; allowed: Exec(...) as an action, Exec(...)() inside a function that is one')
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os.execvp(self.argv[0], self.argv)
+
+
+def identity(action: Any) -> Any:
+    """A value that is equal for two actions which do the same, though their file was executed anew in between.
+
+    Functions are the same when their own code, defaults and closure are; what they find in their file's globals does not
+    count, nor the lines they stand on. Other callables are compared with `==`.
+    """
+    return _identity(action, ())
+
+
+def _identity(value: Any, inside: Tuple[int, ...]) -> Any:
+    if id(value) in inside:
+        return 'itself'
+    inside = (*inside, id(value))
+    if isinstance(value, functools.partial):
+        return ('partial', _identity(value.func, inside), _identity(value.args, inside),
+                [(name, _identity(item, inside)) for name, item in sorted(value.keywords.items())])
+    if isinstance(value, types.FunctionType):
+        cells = [cell.cell_contents for cell in value.__closure__ or () if _is_filled(cell)]
+        keywords = sorted((value.__kwdefaults__ or {}).items())
+        return ('function', _identity(value.__code__, inside), _identity(value.__defaults__, inside),
+                [(name, _identity(item, inside)) for name, item in keywords], [_identity(cell, inside) for cell in cells])
+    if isinstance(value, types.CodeType):
+        return ('code', value.co_name, value.co_code, value.co_names, value.co_varnames, value.co_freevars,
+                value.co_argcount, value.co_kwonlyargcount, value.co_flags, _identity(value.co_consts, inside))
+    if isinstance(value, (tuple, list)):
+        return (type(value), [_identity(item, inside) for item in value])
+    # 1, 1.0 and True are equal to each other, but not the same constant.
+    return (type(value), value)
+
+
+def _is_filled(cell: types.CellType) -> bool:
+    try:
+        return cell.cell_contents is not cell
+    except ValueError:
+        return False

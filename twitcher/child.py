@@ -1,0 +1,155 @@
+"""The process of one run: how it is started, and what it finds.
+
+It finds the contents on stdin, one pipe as stdout and stderr, nothing open above 2, no signal blocked or ignored, its own
+session and process group, cwd /, umask 022, and the user, groups and environment that it should have. A command is spawned
+directly; a Python function runs in a fork, which never returns to the daemon's code. What cannot be honoured is a
+SpawnError, never a run as somebody else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import gc
+import logging
+import os
+import signal
+import subprocess
+import sys
+import traceback
+from typing import Any, Dict, NoReturn, Optional, Protocol, TextIO
+
+from twitcher.account import Account
+from twitcher.action import Exec
+from twitcher.errors import SpawnError
+from twitcher.spec import WatchSpec
+
+UMASK = 0o022
+# The machine's fault, and likely to pass.
+_TRANSIENT = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
+
+
+class Child(Protocol):
+    """A process that was started here."""
+
+    pid: int
+
+    def poll(self) -> Optional[int]:
+        """Reap it if it has ended: its exit code, or minus the signal that killed it; None while it runs."""
+
+
+def spawn(spec: WatchSpec, environment: Dict[str, str], stdin: int, output: int) -> Child:
+    """Start the spec's action; it reads from `stdin` and writes to `output`. Raises SpawnError."""
+    try:
+        if isinstance(spec.action, Exec):
+            return _spawn_command(spec.action, spec.account, environment, stdin, output)
+        return _Forked(spec, environment, stdin, output)
+    except (OSError, subprocess.SubprocessError, ValueError) as error:
+        reason = getattr(error, 'strerror', None) or str(error)
+        what = repr(spec.action.command) if isinstance(spec.action, Exec) else 'a Python function'
+        raise SpawnError(f'{what} cannot be run: {reason}', getattr(error, 'errno', None) in _TRANSIENT) from error
+
+
+def _spawn_command(action: Exec, account: Optional[Account], environment: Dict[str, str], stdin: int, output: int) -> Child:
+    who: Dict[str, Any] = {}
+    if account:  # not otherwise: it costs a fork instead of a vfork
+        who = {'user': account.uid, 'group': account.gid, 'extra_groups': account.groups}
+    return subprocess.Popen(action.argv, stdin=stdin, stdout=output, stderr=output, env=environment, cwd='/', umask=UMASK,
+                            start_new_session=True, close_fds=True, **who)
+
+
+class _Forked:
+    """A fork of the daemon that runs a Python function."""
+
+    def __init__(self, spec: WatchSpec, environment: Dict[str, str], stdin: int, output: int) -> None:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        # A signal that the child got before it has reset its handlers would be taken for one of the daemon's.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        try:
+            self.pid = os.fork()
+            if self.pid == 0:
+                _be_the_child(spec, environment, stdin, output)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    def poll(self) -> Optional[int]:
+        """As Child says."""
+        pid, status = os.waitpid(self.pid, os.WNOHANG)
+        return os.waitstatus_to_exitcode(status) if pid else None
+
+
+def _be_the_child(spec: WatchSpec, environment: Dict[str, str], stdin: int, output: int) -> NoReturn:
+    """The fork's whole life. Whatever happens in it ends here."""
+    code = 1
+    try:
+        _become_a_process_of_its_own(stdin, output)
+        _become(spec.account)
+        os.environ.clear()
+        os.environ.update(environment)
+        _forget_the_daemon()
+        code = _run(spec.action)
+        sys.stdout.flush()
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(code)
+
+
+def _become_a_process_of_its_own(stdin: int, output: int) -> None:
+    signal.set_wakeup_fd(-1)
+    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    os.setsid()
+    for target, source in enumerate((stdin, output, output)):
+        os.dup2(source, target)
+    for name in os.listdir('/proc/self/fd'):
+        if int(name) > 2:
+            try:
+                os.close(int(name))
+            except OSError:
+                continue  # the one that listed them
+    os.chdir('/')
+    os.umask(UMASK)
+
+
+def _become(account: Optional[Account]) -> None:
+    if account:
+        os.setgroups(account.groups)
+        os.setgid(account.gid)
+        os.setuid(account.uid)
+
+
+def _forget_the_daemon() -> None:
+    """Leave the user's function nothing of the daemon that would write to a closed descriptor, or one opened since."""
+    gc.freeze()
+    asyncio._set_running_loop(None)
+    sys.stdin = open(0, encoding='utf-8', errors='surrogateescape', closefd=False)  # noqa: SIM115  # open to the end
+    sys.stdout = _line_buffered(1)
+    sys.stderr = _line_buffered(2)
+    logging.captureWarnings(False)
+    logging.getLogger().handlers.clear()
+    logging.basicConfig(stream=sys.stderr, format='%(levelname)s: %(message)s')
+
+
+def _line_buffered(descriptor: int) -> TextIO:
+    return open(descriptor, 'w', encoding='utf-8', errors='backslashreplace', buffering=1, closefd=False)
+
+
+def _run(action: Any) -> int:
+    """The exit code of a function: what it returns, or 1 after its traceback."""
+    try:
+        result = action()
+    except SystemExit as error:
+        result = error.code
+    except BaseException as error:
+        # The first frame is this one; the rest is the user's.
+        traceback.print_exception(type(error), error, error.__traceback__ and error.__traceback__.tb_next)
+        return 1
+    if result is None:
+        return 0
+    if not isinstance(result, int):
+        print(f'the function returned {result!r}; allowed: an exit code from 0 to 255, or None', file=sys.stderr)
+        return 1
+    return result if 0 <= result <= 255 else 255

@@ -1,0 +1,160 @@
+"""The command line of twitcher: arguments, checks, logging, detaching, exit codes.
+
+Whatever can be found wrong is found before the process detaches, while somebody still reads stderr.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import sys
+import warnings
+from typing import List, NoReturn, Optional
+
+import daemon
+
+from twitcher import __version__
+from twitcher.child import UMASK
+from twitcher.daemon import Settings, run_daemon
+from twitcher.devel import ThrowAwayServer
+from twitcher.errors import TwitcherError, UsageError
+from twitcher.log import SYSLOG_SOCKET, LogTarget, open_log, report_to_stderr, set_levels, start_logging
+from twitcher.pidfile import PidFile
+from twitcher.usage import DEFAULT_HOSTS, Parser, at_least
+from twitcher.zookeeper import checked_hosts
+
+log = logging.getLogger(__name__)
+
+DEFAULT_CONFIG_PATH = '/etc/twitcher'
+DEFAULT_MAX_RUNNING = 256
+
+
+def main(arguments: Optional[List[str]] = None) -> NoReturn:
+    """Run the daemon, and exit: 0 when it was told to stop, 1 when it cannot run, 2 for a bad command line."""
+    try:
+        code = _run(_checked(_parser().parse(arguments)))
+    except TwitcherError as error:
+        report_to_stderr(str(error))
+        code = 2 if isinstance(error, UsageError) else 1
+    logging.shutdown()
+    sys.stdout.flush()
+    os._exit(code)  # a stop must not wait for a thread: of kazoo's, which may be connecting, or of a .twc file
+
+
+def _parser() -> Parser:
+    parser = Parser(prog='twitcher', description='Run scripts when a znode in ZooKeeper changes.',
+                    epilog='Long options may be spelled with hyphens, too. SIGHUP rereads the configs, SIGTERM stops.')
+    add = parser.add_argument
+    add('--zkservers', metavar='HOST:PORT,...[/CHROOT]', help=f'the ZooKeeper ensemble (default: {DEFAULT_HOSTS})')
+    add('--config_path', metavar='DIR', default=DEFAULT_CONFIG_PATH,
+        help='where the .twc files are, also in directories below (default: %(default)s)')
+    add('--max_running', metavar='N', type=at_least(1, int, 'a whole number'), default=DEFAULT_MAX_RUNNING,
+        help='runs in PARALLEL mode that may be in progress at once; further ones wait (default: %(default)s)')
+    add('--daemonize', action='store_true', help='detach from the terminal and go on in the background')
+    add('--pidfile', metavar='FILE', help='write the pid to FILE, and lock it: one daemon at a time')
+    place = parser.add_mutually_exclusive_group()
+    place.add_argument('--logfile', metavar='FILE', help='log to FILE instead of syslog; opened again after a rotation')
+    place.add_argument('--log_to_stdout', action='store_true', help='log to stdout instead of syslog')
+    place.add_argument('--syslog_socket', metavar='SOCKET', default=SYSLOG_SOCKET,
+                       help='where syslog listens; facility daemon (default: %(default)s)')
+    add('-v', '--verbose', action='store_true', help='log what Twitcher does in detail')
+    add('-d', '--debug', action='store_true', help='log also what its libraries do')
+    add('--devel', action='store_true',
+        help='debug logging to stdout and, without --zkservers, a private throw-away ZooKeeper')
+    add('--version', action='version', version=f'twitcher {__version__}')
+    return parser
+
+
+def _checked(options: argparse.Namespace) -> argparse.Namespace:
+    """The options, with absolute paths. Raises UsageError."""
+    if options.zkservers is not None or not options.devel:
+        options.zkservers = checked_hosts(options.zkservers or DEFAULT_HOSTS)
+    for name in ('config_path', 'pidfile', 'logfile', 'syslog_socket'):
+        path = getattr(options, name)
+        if path == '':
+            raise UsageError(f'argument --{name}: it is empty; allowed: a path')
+        setattr(options, name, path and os.path.abspath(path))
+    if options.daemonize and (options.log_to_stdout or options.devel):
+        raise UsageError(f'--daemonize does not go with {"--devel" if options.devel else "--log_to_stdout"}: a process in '
+                         'the background has no stdout')
+    try:
+        os.scandir(options.config_path).close()
+    except OSError as error:
+        raise UsageError(f'--config_path {options.config_path}: {error.strerror}; allowed: a directory') from None
+    return options
+
+
+def _run(options: argparse.Namespace) -> int:
+    server = None
+    pidfile = PidFile(options.pidfile) if options.pidfile else None
+    try:
+        _be_a_plain_process()
+        target = _log_target(options)
+        if pidfile:
+            pidfile.lock()
+        if options.daemonize:
+            _detach(pidfile)
+        start_logging(target, os.getpid())
+        set_levels(options.verbose, options.debug or options.devel)
+        if not options.zkservers:
+            server = _devel_server()
+            options.zkservers = server.hosts
+        if pidfile:
+            pidfile.write()
+        return run_daemon(Settings(options.zkservers, options.config_path, target, options.max_running))
+    finally:
+        if pidfile:
+            pidfile.remove()
+        if server:
+            server.remove()
+
+
+def _be_a_plain_process() -> None:
+    """Undo what the caller may have left us with and actions would inherit: ignored and blocked signals, a directory, a
+    umask."""
+    for number in signal.valid_signals():
+        if signal.getsignal(number) is signal.SIG_IGN and number not in (signal.SIGPIPE, signal.SIGXFSZ):
+            signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    os.chdir('/')
+    os.umask(UMASK)
+    # A fork for a Python action is safe: it uses nothing that kazoo's threads may have locked.
+    warnings.filterwarnings('ignore', category=DeprecationWarning, message='.*fork')
+
+
+def _log_target(options: argparse.Namespace) -> LogTarget:
+    """Where to log, tried out. Raises UsageError."""
+    if options.devel or options.log_to_stdout:
+        return LogTarget('stdout')
+    if options.logfile:
+        target = LogTarget('file', options.logfile)
+        try:
+            open_log(target, 0).close()
+        except OSError as error:
+            raise UsageError(f'--logfile {options.logfile}: {error.strerror}') from None
+        return target
+    if os.path.exists(options.syslog_socket):
+        return LogTarget('syslog', options.syslog_socket)
+    if options.daemonize:
+        report_to_stderr(f'{options.syslog_socket} does not exist: nothing is logged until it does')
+        return LogTarget('syslog', options.syslog_socket)
+    report_to_stderr(f'{options.syslog_socket} does not exist: logging to stderr')
+    return LogTarget('stderr')
+
+
+def _detach(pidfile: Optional[PidFile]) -> None:
+    """Become a daemon. The parent exits 0 here."""
+    # Said explicitly what python-daemon would guess or choose otherwise: a core limit of 0 and ignored terminal signals
+    # would be inherited by actions.
+    daemon.DaemonContext(detach_process=True, umask=UMASK, working_directory='/', prevent_core=False, signal_map={},
+                         files_preserve=[pidfile.descriptor] if pidfile else []).open()
+
+
+def _devel_server() -> ThrowAwayServer:
+    server = ThrowAwayServer()
+    server.start()
+    log.info('a throw-away ZooKeeper serves at %s; from another terminal: twitcherctl poke --zkservers %s /ZNODE DATA',
+             server.hosts, server.hosts)
+    return server

@@ -1,0 +1,68 @@
+"""The command line of twitcherctl. Its commands print one line, and exit 0; or 1, with the reason on stderr; or 2 for a bad
+command line."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from typing import List, Optional
+
+from twitcher import __version__
+from twitcher.errors import TwitcherError, UsageError
+from twitcher.poke import LARGEST, poke
+from twitcher.spec import znode_fault
+from twitcher.usage import DEFAULT_HOSTS, Parser, at_least
+from twitcher.zookeeper import checked_hosts
+
+DEFAULT_WAIT = 10.0
+
+
+def main(arguments: Optional[List[str]] = None) -> int:
+    """Do what the command line says; the exit code."""
+    logging.getLogger('twitcher').addHandler(logging.NullHandler())
+    logging.getLogger('twitcher').propagate = False
+    try:
+        options = _parser().parse(arguments)
+        _poke(options)
+        return 0
+    except TwitcherError as error:
+        print(f'twitcherctl: {error}', file=sys.stderr)
+        return 2 if isinstance(error, UsageError) else 1
+    except KeyboardInterrupt:
+        print('twitcherctl: interrupted', file=sys.stderr)
+        return 1
+
+
+def _parser() -> Parser:
+    parser = Parser(prog='twitcherctl', description='Work with Twitcher and what it watches.')
+    parser.add_argument('--version', action='version', version=f'twitcherctl {__version__}')
+    commands = parser.add_subparsers(metavar='COMMAND', required=True, dest='command')
+    command = commands.add_parser(
+        'poke', help='write to a znode, so that whoever watches it runs',
+        description='Write to a znode, so that whoever watches it runs. Prints its new version.')
+    add = command.add_argument
+    add('znode', metavar='ZNODE', help='the absolute path of the znode')
+    add('data', metavar='DATA', nargs='?', help="its new contents, or - to read them from stdin; without DATA it keeps what "
+                                                "it has")
+    add('--zkservers', metavar='HOST:PORT,...[/CHROOT]', default=DEFAULT_HOSTS,
+        help='the ZooKeeper ensemble (default: %(default)s)')
+    add('--no_create', action='store_true', help='fail if the znode does not exist, instead of making it and its parents')
+    add('--wait', metavar='SECONDS', type=at_least(0, float, 'a number of seconds'), default=DEFAULT_WAIT,
+        help='how long to wait for ZooKeeper (default: %(default)g)')
+    return parser
+
+
+def _poke(options: argparse.Namespace) -> None:
+    fault = znode_fault(options.znode)
+    if fault:
+        raise UsageError(f'ZNODE {options.znode!r}: {fault}; allowed: an absolute path such as /git/head')
+    hosts = checked_hosts(options.zkservers)
+    contents: Optional[bytes] = None
+    if options.data == '-':
+        contents = sys.stdin.buffer.read(LARGEST + 1)
+    elif options.data is not None:
+        contents = options.data.encode('utf-8', 'surrogateescape')
+    if contents is not None and len(contents) > LARGEST:
+        raise UsageError(f'DATA has more than {LARGEST} bytes; allowed: no more, since a server takes 1 MiB at the most')
+    print(poke(hosts, options.znode, contents, not options.no_create, options.wait))

@@ -1,0 +1,76 @@
+"""The daemon: owns the loop, the signals, the keeper and the configs, and connects them. The only module that sees both
+sides, ZooKeeper's and the files'."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from dataclasses import dataclass
+
+from twitcher.configdir import ConfigDir
+from twitcher.keeper import Keeper
+from twitcher.log import LogTarget
+from twitcher.output import Output
+from twitcher.runner import Runner
+from twitcher.slots import Slots
+from twitcher.watches import Watches
+
+log = logging.getLogger(__name__)
+
+FAREWELL = 0.5
+"""Seconds that a stop waits for ZooKeeper to take leave of our session; if it does not, the session expires there."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a daemon is told when it starts."""
+
+    hosts: str
+    config_path: str
+    log_target: LogTarget
+    max_running: int
+
+
+def run_daemon(settings: Settings) -> int:
+    """Watch until SIGTERM or SIGINT. Returns the exit code."""
+    return asyncio.run(_Daemon(settings).run())
+
+
+class _Daemon:
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._exit_code = 0
+
+    async def run(self) -> int:
+        """The daemon's life. Runs in progress outlive it."""
+        loop = asyncio.get_running_loop()
+        self._stop = asyncio.Event()
+        keeper = Keeper(self._settings.hosts, self._keeper_died)
+        runner = Runner(Output(self._settings.log_target))
+        watches = Watches(self._settings.config_path, keeper, runner.start, loop.call_later, Slots(self._settings.max_running))
+        configs = ConfigDir(self._settings.config_path, watches.apply)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._told_to_stop, number)
+        loop.add_signal_handler(signal.SIGHUP, self._reread, configs)
+        log.info('started; configs in %s, ZooKeeper at %s', self._settings.config_path, self._settings.hosts)
+        keeper.start()
+        configs.start()
+        await self._stop.wait()
+        configs.stop()
+        keeper.stop().join(FAREWELL)
+        log.info('ended')
+        return self._exit_code
+
+    def _told_to_stop(self, number: signal.Signals) -> None:
+        log.info('%s: stopping; runs in progress go on', number.name)
+        self._stop.set()
+
+    def _reread(self, configs: ConfigDir) -> None:
+        log.info('SIGHUP: rereading %s', self._settings.config_path)
+        configs.reread()
+
+    def _keeper_died(self, reason: str) -> None:
+        log.critical('the ZooKeeper client has ended and cannot go on (%s): exiting, to be started anew', reason)
+        self._exit_code = 1
+        self._stop.set()

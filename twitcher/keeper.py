@@ -1,0 +1,267 @@
+"""What ZooKeeper says, for ever: subscribe to a znode and be told its state now, and after every change.
+
+Guarantees: a listener is told the latest state as soon as the ensemble can be reached, whatever happened to connections and
+sessions in between; it may be told the same state again (stamps tell), and of states that follow each other fast it may be
+told the last only; it is never told an older state after a newer one of the same ensemble. All of this happens on the event
+loop's thread: kazoo's threads only hand over. Any number of listeners share one server-side watch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any, Callable, Deque, Dict, List, Optional, Tuple
+
+from twitcher.spec import WatchType
+from twitcher.znode import Stamp, ZnodeState
+from twitcher.zookeeper import (
+    ConnectionClosedError,
+    ConnectionLoss,
+    KazooState,
+    NoAuthError,
+    NoNodeError,
+    SessionExpiredError,
+    WatchedEvent,
+    new_client,
+)
+
+log = logging.getLogger(__name__)
+
+Listener = Callable[[ZnodeState], None]
+
+IN_FLIGHT = 256
+"""Requests that may be unanswered at a time: enough to hide the round trip, too few to swamp a server or our memory."""
+RETRY_DELAY = 10.0
+"""Seconds until a znode is read again that could not be, for want of permission or for an error of the server."""
+
+_BATCH = 64
+
+_CONNECTION_ERRORS = (ConnectionLoss, SessionExpiredError, ConnectionClosedError)
+# The events of kazoo that make a read necessary, and for which side of a znode.
+_CONCERNS = {
+    'CREATED': (WatchType.DATA, WatchType.CHILDREN), 'DELETED': (WatchType.DATA, WatchType.CHILDREN),
+    'CHANGED': (WatchType.DATA,), 'CHILD': (WatchType.CHILDREN,),
+}
+
+
+@dataclass
+class _Node:
+    """One side of one znode, and who listens to it. `stale`: it changed while it was being read, so read it again."""
+
+    path: str
+    watch_type: WatchType
+    listeners: List[Listener] = field(default_factory=list)
+    waiting: bool = False
+    reading: bool = False
+    stale: bool = False
+    failure: str = ''
+    retry: Optional[asyncio.TimerHandle] = None
+
+
+class Keeper:
+    """A client of one ensemble. `on_death(reason)` is called when kazoo has given up for good, which it never should."""
+
+    def __init__(self, hosts: str, on_death: Callable[[str], None], retry_delay: float = RETRY_DELAY) -> None:
+        self._hosts = hosts
+        self._on_death = on_death
+        self._retry_delay = retry_delay
+        self._nodes: Dict[Tuple[str, WatchType], _Node] = {}
+        self._backlog: Deque[_Node] = deque()
+        self._in_flight = 0
+        self._ready = False
+        # Counts connections: what was asked on one connection is of no interest on the next, where all is asked again.
+        self._epoch = 0
+        self._closing = False
+        self._taking_over = False
+        self._handed_over: Deque[Tuple[Callable[..., None], Tuple[Any, ...]]] = deque()
+
+    def start(self) -> None:
+        """Connect, now or when a server comes up. Returns at once; call it on the running loop."""
+        self._loop = asyncio.get_running_loop()
+        self._client = new_client(self._hosts, lambda reason: self._hand_over(self._thread_ended, reason))
+        self._client.add_listener(lambda state: self._hand_over(self._state_changed, state))
+        self._client.start_async()
+
+    def stop(self) -> threading.Thread:
+        """Begin to close the session. The thread that does it is returned: it may take as long as a connect takes."""
+        self._closing = True
+        thread = threading.Thread(target=self._client.stop, name='close', daemon=True)
+        thread.start()
+        return thread
+
+    def subscribe(self, path: str, watch_type: WatchType, listener: Listener) -> None:
+        """Call the listener with the znode's state, soon and after each change."""
+        node = self._nodes.setdefault((path, watch_type), _Node(path, watch_type))
+        node.listeners.append(listener)
+        self._want(node)
+
+    def unsubscribe(self, path: str, watch_type: WatchType, listener: Listener) -> None:
+        """Never call the listener again."""
+        node = self._nodes[path, watch_type]
+        node.listeners.remove(listener)
+        if not node.listeners:
+            del self._nodes[path, watch_type]
+
+    # On kazoo's threads
+
+    def _hand_over(self, function: Callable[..., None], *args: Any) -> None:
+        """Have the function called on the loop, after everything that was handed over before. Wakes the loop once a batch."""
+        self._handed_over.append((function, args))
+        if not self._taking_over:
+            self._taking_over = True
+            try:
+                self._loop.call_soon_threadsafe(self._take_over)
+            except RuntimeError:
+                log.debug('ZooKeeper: an answer after the end')
+
+    def _watch_fired(self, event: WatchedEvent) -> None:
+        """kazoo's watch callback, one for all znodes, so that kazoo's own set of them cannot grow."""
+        if event.type in _CONCERNS:  # not NONE: the connection is gone and will be back, and then all is read anyway
+            self._hand_over(self._changed, event.path, _CONCERNS[event.type])
+
+    def _ask(self, node: _Node, question: str) -> None:
+        client = self._client
+        if question == 'exists':
+            answer = client.exists_async(node.path, watch=self._watch_fired)
+        elif node.watch_type is WatchType.DATA:
+            answer = client.get_async(node.path, watch=self._watch_fired)
+        else:
+            answer = client.get_children_async(node.path, watch=self._watch_fired, include_data=True)
+        epoch = self._epoch
+        answer.rawlink(lambda result: self._hand_over(self._answered, epoch, node, question, result))
+
+    # On the loop
+
+    def _take_over(self) -> None:
+        # Before the first is taken: what a thread adds from now on either is found below, or wakes the loop again.
+        self._taking_over = False
+        for _ in range(min(len(self._handed_over), _BATCH)):
+            function, args = self._handed_over.popleft()
+            try:
+                function(*args)
+            except Exception:
+                log.exception('ZooKeeper: a mistake of twitcher itself')
+        if self._handed_over:  # after everybody else has had a turn
+            self._taking_over = True
+            self._loop.call_soon(self._take_over)
+
+    def _state_changed(self, state: str) -> None:
+        if self._closing:
+            return
+        self._ready = False
+        if state != KazooState.CONNECTED:
+            lost = 'the session has expired' if state == KazooState.LOST else 'the connection is lost'
+            log.warning('ZooKeeper: %s', lost)
+            return
+        log.info('ZooKeeper: connected to %s, session 0x%x', self._hosts, (self._client.client_id or (0,))[0])
+        self._epoch += 1
+        self._in_flight = 0
+        self._backlog.clear()
+        # A follower that lags could answer a new session with what an old one has seen overwritten. After a sync it has
+        # caught up with its leader, and whatever differs from what we know is a change, even where zxids are smaller.
+        epoch = self._epoch
+        self._client.sync_async('/').rawlink(lambda result: self._hand_over(self._synced, epoch))
+
+    def _synced(self, epoch: int) -> None:
+        if epoch != self._epoch:
+            return
+        self._ready = True
+        for node in self._nodes.values():
+            node.reading = node.waiting = node.stale = False
+            self._want(node)
+
+    def _changed(self, path: str, sides: Tuple[WatchType, ...]) -> None:
+        for side in sides:
+            if (path, side) in self._nodes:
+                self._want(self._nodes[path, side])
+
+    def _want(self, node: _Node) -> None:
+        """Read the node soon; again, if it is being read: the event may be younger than the answer on its way."""
+        if node.reading:
+            node.stale = True
+        elif self._ready and not node.waiting:
+            node.waiting = True
+            self._backlog.append(node)
+            self._pump()
+
+    def _pump(self) -> None:
+        while self._backlog and self._in_flight < IN_FLIGHT:
+            node = self._backlog.popleft()
+            node.waiting = False
+            if node.listeners:
+                node.reading = True
+                self._in_flight += 1
+                self._ask(node, 'read')
+
+    def _answered(self, epoch: int, node: _Node, question: str, answer: Any) -> None:
+        if epoch != self._epoch:
+            return
+        error = answer.exception
+        if question == 'read' and isinstance(error, (NoNodeError, NoAuthError)):
+            if isinstance(error, NoNodeError):
+                node.failure = ''
+            else:
+                self._note_failure(node, f'no permission to read {node.path}')
+            self._ask(node, 'exists')  # neither leaves a watch; this does, and needs no permission
+            return
+        if question == 'exists' and not error and answer.value and not node.failure:
+            self._ask(node, 'read')  # it was made in between
+            return
+        self._in_flight -= 1
+        node.reading = False
+        # The connection's end is on its way to us, or here: the next one reads everything.
+        if not isinstance(error, _CONNECTION_ERRORS):
+            self._conclude(node, question, answer)
+        self._pump()
+
+    def _conclude(self, node: _Node, question: str, answer: Any) -> None:
+        """A node has been read, or cannot be: tell the listeners."""
+        if answer.exception:
+            self._note_failure(node, f'{node.path} cannot be read: {answer.exception!r}')
+        elif question == 'read':
+            self._note_failure(node, '')
+            self._tell(node, _state(node.watch_type, *answer.value))
+        elif answer.value is None:
+            node.failure = ''
+            self._tell(node, ZnodeState())
+        else:
+            self._tell(node, ZnodeState(_stamp(node.watch_type, answer.value)))
+        if node.failure and (not node.retry or node.retry.when() <= self._loop.time()):
+            node.retry = self._loop.call_later(self._retry_delay, self._want, node)
+        if node.stale:
+            node.stale = False
+            self._want(node)
+
+    def _tell(self, node: _Node, state: ZnodeState) -> None:
+        for listener in tuple(node.listeners):
+            listener(state)
+
+    def _note_failure(self, node: _Node, failure: str) -> None:
+        """Log what keeps a node from being read when it comes, and when it goes."""
+        if failure and failure != node.failure:
+            log.warning('ZooKeeper: %s; trying again every %g s', failure, self._retry_delay)
+        if node.failure and not failure:
+            log.info('ZooKeeper: %s can be read again', node.path)
+        node.failure = failure
+
+    def _thread_ended(self, reason: str) -> None:
+        if not self._closing:
+            self._closing = True
+            self._on_death(reason)
+
+
+def _stamp(watch_type: WatchType, stat: Any) -> Stamp:
+    if watch_type is WatchType.DATA:
+        return Stamp(stat.czxid, stat.mzxid, stat.mtime)
+    return Stamp(stat.czxid, stat.pzxid, stat.cversion)
+
+
+def _state(watch_type: WatchType, found: Any, stat: Any) -> ZnodeState:
+    """What a read found, as get and get_children of kazoo return it."""
+    if watch_type is WatchType.DATA:
+        return ZnodeState(_stamp(watch_type, stat), found or b'', stat.version)
+    names = ''.join(f'{name}\n' for name in sorted(found))
+    return ZnodeState(_stamp(watch_type, stat), names.encode(), stat.cversion)

@@ -1,0 +1,109 @@
+"""What actions print, on its way to the log: the daemon's half.
+
+The lines are read and logged by a process of its own (`outputd`), so that a chatty action holds up nobody, and that
+neither the end of the daemon nor its death breaks an action's pipe. The process is started with the first run, started
+again should it die, and ends by itself when the daemon and all actions are gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import socket
+import subprocess
+import sys
+from collections import deque
+from typing import Deque, Dict, Optional
+
+from twitcher.log import LogTarget
+
+log = logging.getLogger(__name__)
+
+RESTART_DELAY = 1.0
+"""Seconds until another attempt when the process could not be started."""
+
+
+class Output:
+    """Hands the reading ends of the actions' pipes to the process that logs them."""
+
+    def __init__(self, target: LogTarget) -> None:
+        self._target = target
+        self._loop = asyncio.get_running_loop()
+        self._socket: Optional[socket.socket] = None
+        self._process: Optional[subprocess.Popen[bytes]] = None
+        # What the process must have: our copy of each descriptor keeps a pipe whole until its run is over.
+        self._pipes: Dict[int, bytes] = {}
+        self._unsent: Deque[int] = deque()
+
+    def attach(self, reader: int, description: str, pid: int) -> None:
+        """Log every line that comes out of the descriptor, which is ours from now on."""
+        self._pipes[reader] = json.dumps({'description': description, 'pid': pid}).encode()
+        self._unsent.append(reader)
+        if self._socket:
+            self._send()
+        else:
+            self._start()
+
+    def release(self, reader: int) -> None:
+        """The run is over; whoever else has the pipe open is still listened to."""
+        if reader in self._unsent:  # the process could not be had so far
+            self._loop.call_later(RESTART_DELAY, self.release, reader)
+        else:
+            del self._pipes[reader]
+            os.close(reader)
+
+    def _start(self) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+        try:
+            # What it imports is the daemon's own: not what happens to lie in / or in PYTHONPATH.
+            program = f'import sys; sys.path.insert(0, {package!r}); from twitcher.outputd import main; main()'
+            self._process = subprocess.Popen(
+                [sys.executable, '-I', '-c', program], stdin=theirs.fileno(), start_new_session=True, cwd='/',
+                stdout=None if self._target.kind == 'stdout' else subprocess.DEVNULL,
+                stderr=None if self._target.kind == 'stderr' else subprocess.DEVNULL)
+        except OSError as error:
+            ours.close()
+            log.error('output of actions waits: its process cannot be started: %s', error.strerror)
+            self._loop.call_later(RESTART_DELAY, self._start_again)
+            return
+        finally:
+            theirs.close()
+        ours.setblocking(False)
+        self._socket = ours
+        self._loop.add_reader(ours, self._process_died)
+        ours.send(json.dumps({'target': self._target.as_dict(), 'pid': os.getpid()}).encode())
+        self._unsent = deque(self._pipes)
+        self._send()
+
+    def _start_again(self) -> None:
+        if not self._socket and self._pipes:
+            self._start()
+
+    def _process_died(self) -> None:
+        """It never says anything: its socket becomes readable when it is gone."""
+        assert self._socket
+        self._loop.remove_reader(self._socket)
+        self._loop.remove_writer(self._socket)
+        self._socket.close()
+        self._socket = None
+        self._process = None  # subprocess reaps what is dropped
+        log.error('the process that logs the output of actions has died; starting another')
+        self._unsent = deque(self._pipes)
+        self._loop.call_later(RESTART_DELAY, self._start_again)
+
+    def _send(self) -> None:
+        assert self._socket
+        self._loop.remove_writer(self._socket)
+        while self._unsent:
+            reader = self._unsent[0]
+            try:
+                socket.send_fds(self._socket, [self._pipes[reader]], [reader])
+            except BlockingIOError:
+                self._loop.add_writer(self._socket, self._send)
+                return
+            except OSError:
+                return  # it is dead, and _process_died is about to be called
+            self._unsent.popleft()

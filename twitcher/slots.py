@@ -1,0 +1,44 @@
+"""How many runs may be in progress at once, for those that ask: a bound and a queue, first come, first served."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from typing import Callable, Deque
+
+log = logging.getLogger(__name__)
+
+Starter = Callable[[], bool]
+
+
+class Slots:
+    """`limit` runs at a time. A starter starts one run and says whether it did; each that did must be freed once."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._taken = 0
+        self._queue: Deque[Starter] = deque()
+
+    def ask(self, starter: Starter) -> None:
+        """Call the starter when there is a slot: now, or when it is its turn."""
+        if self._taken >= self._limit and not self._queue:
+            log.warning('%d PARALLEL runs are in progress (--max_running): further ones wait in order', self._taken)
+        self._queue.append(starter)
+        self._serve()
+
+    def free(self) -> None:
+        """A run is over."""
+        waited = bool(self._queue)
+        self._taken -= 1
+        self._serve()
+        if waited and not self._queue:
+            log.info('no PARALLEL run waits any more')
+
+    def forget(self, starter: Starter) -> None:
+        """Take the starter out of the queue."""
+        self._queue = deque(other for other in self._queue if other != starter)
+
+    def _serve(self) -> None:
+        while self._queue and self._taken < self._limit:
+            if self._queue.popleft()():
+                self._taken += 1

@@ -1,0 +1,47 @@
+"""What is known of a znode at one moment, and what a run is told about it. Data only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import NamedTuple, Optional
+
+
+class Stamp(NamedTuple):
+    """Tells one state of a znode from every other: two reads with equal stamps found the same.
+
+    For contents `zxid` is the mzxid and `moment` the mtime (which tells a restored or replaced ensemble's znode from its
+    namesake where the zxids happen to be equal); for children they are the pzxid and the cversion.
+    """
+
+    czxid: int
+    zxid: int
+    moment: int
+
+
+@dataclass(frozen=True)
+class ZnodeState:
+    """What a read found: no znode (`stamp` is None), one that may not be read (`contents` is None), or its contents."""
+
+    stamp: Optional[Stamp] = None
+    contents: Optional[bytes] = None
+    version: int = -1
+
+
+class Event(Enum):
+    """Why a run happens, as TWITCHER_EVENT says it."""
+
+    LOAD = 'load'
+    CREATED = 'created'
+    CHANGED = 'changed'
+    CHILDREN = 'children'
+
+
+@dataclass(frozen=True)
+class Update:
+    """One state of a znode that some watch has to run for."""
+
+    event: Event
+    contents: bytes
+    version: int
+    zxid: int

@@ -1,0 +1,147 @@
+"""The ZooKeeper client: a KazooClient set up to try for ever, to keep quiet, and to say when it has died.
+
+The only module that knows kazoo; the names that others need of it are imported here. Blocks nowhere.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import re
+import threading
+from typing import Any, Callable, List, Optional, Tuple
+
+from kazoo.client import KazooClient
+from kazoo.exceptions import (
+    BadVersionError,
+    ConnectionClosedError,
+    ConnectionLoss,
+    KazooException,
+    NoAuthError,
+    NodeExistsError,
+    NoNodeError,
+    SessionExpiredError,
+)
+from kazoo.handlers.threading import KazooTimeoutError, SequentialThreadingHandler
+from kazoo.protocol.states import KazooState, WatchedEvent
+from kazoo.retry import KazooRetry
+
+from twitcher.errors import UsageError
+from twitcher.spec import znode_fault
+
+__all__ = [
+    'BadVersionError', 'ConnectionClosedError', 'ConnectionLoss', 'KazooClient', 'KazooException', 'KazooState',
+    'KazooTimeoutError', 'NoAuthError', 'NoNodeError', 'NodeExistsError', 'SessionExpiredError', 'WatchedEvent',
+    'checked_hosts', 'new_client',
+]
+
+DEFAULT_PORT = 2181
+SESSION_TIMEOUT = 10.0
+"""Seconds that we ask for; the server has the last word. It is kazoo's default, and clients of a fleet should agree."""
+LONGEST_PAUSE = 5.0
+"""Seconds (and up to 40 percent more, so that a fleet does not return at once) between two rounds of attempts."""
+
+# kazoo passes a host to getaddrinfo, whose IDNA step kills kazoo's thread for an empty label or one over 63 characters.
+_LABEL = r'[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?'
+_HOST = re.compile(rf'^(?P<name>\[(?P<address>[^\]]+)\]|{_LABEL}(\.{_LABEL})*\.?)(:(?P<port>[0-9]{{1,5}}))?$')
+
+
+def checked_hosts(text: str) -> str:
+    """A host list HOST[:PORT],...[/CHROOT], in the form kazoo takes. Raises UsageError that names the part that is wrong."""
+    servers, slash, chroot = text.partition('/')
+    hosts = [_checked_host(text, part.strip()) for part in servers.split(',')]
+    fault = znode_fault(slash + chroot) if slash and chroot else None
+    if fault or ',' in chroot or ':' in chroot:
+        raise UsageError(f'zkservers {text!r}: the chroot {slash + chroot!r} cannot be used: '
+                         f'{fault or "it comes once, after the last server"}; allowed: HOST:PORT,...[/CHROOT]')
+    return ','.join(hosts) + (slash + chroot if chroot else '')
+
+
+def _checked_host(text: str, part: str) -> str:
+    match = _HOST.match(part)
+    port = int(match['port'] or DEFAULT_PORT) if match else 0
+    if not match or not 1 <= port <= 65535 or len(match['name']) > 253 or not _is_address(match['address']):
+        raise UsageError(f'zkservers {text!r}: {part!r} is no server; allowed: HOST:PORT,...[/CHROOT], for instance '
+                         'zk1:2181,zk2:2181 or [::1]:2181/chroot')
+    return f'{match["name"]}:{port}'
+
+
+def _is_address(text: Optional[str]) -> bool:
+    """Whether what stood in brackets is an IPv6 address; None, where no brackets were, is fine."""
+    try:
+        return text is None or ipaddress.IPv6Address(text) is not None
+    except ValueError:
+        return False
+
+
+def new_client(hosts: str, on_thread_end: Callable[[str], None]) -> KazooClient:
+    """A client that is not started yet.
+
+    When one of kazoo's threads ends, by stop() or by an error, `on_thread_end` is called in it, with the reason.
+    """
+    return KazooClient(
+        hosts=hosts,
+        timeout=SESSION_TIMEOUT,
+        handler=_Handler(on_thread_end),
+        connection_retry=KazooRetry(max_tries=-1, delay=0.1, backoff=2, max_jitter=0.4, max_delay=LONGEST_PAUSE),
+        logger=_calm_logger(),
+    )
+
+
+class _Handler(SequentialThreadingHandler):
+    """kazoo's threads, each of which reports its end."""
+
+    def __init__(self, on_thread_end: Callable[[str], None]) -> None:
+        super().__init__()
+        self._on_thread_end = on_thread_end
+
+    def spawn(self, func: Callable[..., Any], *args: Any, **kwargs: Any) -> threading.Thread:
+        """Start a thread, as kazoo asks."""
+        def until_it_ends() -> None:
+            reason = 'it has returned'
+            try:
+                func(*args, **kwargs)
+            except BaseException as error:
+                reason = f'{type(error).__name__}: {error}'
+            self._on_thread_end(reason)
+
+        thread = threading.Thread(target=until_it_ends, name='kazoo', daemon=True)
+        thread.start()
+        return thread
+
+
+def _calm_logger() -> logging.Logger:
+    """kazoo's log. It has two lines for every attempt to connect: of an outage only each different trouble is worth one."""
+    logger = logging.getLogger('twitcher.kazoo')
+    for old in list(logger.filters):
+        logger.removeFilter(old)
+    logger.addFilter(_Calm())
+    return logger
+
+
+class _Calm(logging.Filter):
+    """Turns kazoo's records into DEBUG, but for the first of each kind of trouble since the last connection."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._told: List[Tuple[str, str]] = []
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.levelno < logging.WARNING:
+            if 'connection established' in str(record.msg):
+                self._told.clear()
+        elif record.levelno == logging.WARNING:
+            trouble = (str(record.msg), str(record.args))
+            if str(record.msg).startswith(_TROUBLE) and trouble not in self._told and len(self._told) < _MOST_TROUBLES:
+                self._told.append(trouble)
+                record.msg, record.args = 'ZooKeeper: %s; trying again until it answers', (record.getMessage(),)
+                return True
+        else:
+            record.exc_info = None  # what it says is in the reason that the thread's end reports
+            return True
+        record.levelno, record.levelname = logging.DEBUG, 'DEBUG'
+        return logging.getLogger(record.name).isEnabledFor(logging.DEBUG)
+
+
+_TROUBLE = ('Connection dropped', 'Connection time-out', 'Cannot resolve', 'AUTH_FAILED')
+_MOST_TROUBLES = 8
