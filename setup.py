@@ -20,4 +20,8 @@ setup(
         'python-daemon',
         'pyasyncore; python_version >= "3.12"',  # pyinotify imports asyncore, which left the standard library
     ],
+    extras_require={
+        'run': [],
+        'test': ['hypothesis', 'mypy', 'pytest>=7', 'pytest-randomly', 'pytest-timeout', 'pytest-xdist', 'ruff'],
+    },
 )

@@ -12,7 +12,7 @@ import textwrap
 import time
 import uuid
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional, TypeVar
+from typing import Any, Callable, Dict, List, Optional, Sequence, TypeVar
 
 from kazoo.client import KazooClient
 
@@ -23,7 +23,7 @@ PATIENCE = 40.0
 T = TypeVar('T')
 
 
-def wait_for(what: str, probe: Callable[[], T], patience: float = PATIENCE) -> T:
+def wait_for(what: str, probe: Callable[[], Optional[T]], patience: float = PATIENCE) -> T:
     """Return the first true value of the probe; fail with `what` was waited for."""
     limit = time.monotonic() + patience
     while True:
@@ -41,6 +41,18 @@ def is_alive(pid: int) -> bool:
         return Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()[0] != 'Z'
     except (FileNotFoundError, ProcessLookupError):
         return False
+
+
+def command(name: str, *arguments: Any) -> List[Any]:
+    """The command line of a program of ours, `twitcher` or `twitcherctl`."""
+    return [sys.executable, str(TOP / 'bin' / name), *arguments]
+
+
+def call(name: str, *arguments: Any, contents: Optional[bytes] = None, wrapper: Sequence[str] = (),
+         environment: Optional[Dict[str, str]] = None) -> subprocess.CompletedProcess[bytes]:
+    """Run a program of ours to its end; `contents` are its stdin."""
+    return subprocess.run([*wrapper, *command(name, *arguments)], input=contents or b'', capture_output=True, check=False,
+                          timeout=PATIENCE, env={**os.environ, **(environment or {})}, start_new_session=True)
 
 
 class Trace:
@@ -116,6 +128,7 @@ class Twitcher:
         self.configs.mkdir(exist_ok=True)
         self.log_path = directory / 'log'
         self.process: Optional[subprocess.Popen[bytes]] = None
+        self.detached = 0
         self._fence = Trace(directory / 'fence')
 
     def config(self, name: str, text: str) -> Path:
@@ -128,19 +141,41 @@ class Twitcher:
         return path
 
     def start(self, *options: str, wait: bool = True, environment: Optional[Dict[str, str]] = None,
-              wrapper: List[str] = []) -> Twitcher:  # noqa: B006  # it is only read
-        """Start it, and wait until it has read its configs and reached ZooKeeper."""
+              wrapper: List[str] = [],  # noqa: B006  # it is only read
+              log_to: Optional[Sequence[str]] = None) -> Twitcher:
+        """Start it, and wait until it has read its configs and reached ZooKeeper.
+
+        `log_to` are options to use instead of --logfile; then there is no log to wait for.
+        """
         seen = len(self.log())
         stdio = (self.directory / 'stdio').open('ab')
         with stdio:
             self.process = subprocess.Popen(
                 [*wrapper, sys.executable, str(TOP / 'bin' / 'twitcher'), '--zkservers', self.hosts, '--config_path',
-                 str(self.configs), '--logfile', str(self.log_path), *options],
+                 str(self.configs), *(('--logfile', str(self.log_path)) if log_to is None else log_to), *options],
                 stdin=subprocess.DEVNULL, stdout=stdio, stderr=stdio, env={**os.environ, **(environment or {})},
                 start_new_session=True)
-        if wait:
+        if wait and log_to is None:
             self.wait_log('ZooKeeper: connected', after=seen)
         return self
+
+    def detach(self, *options: str, wrapper: List[str] = [],  # noqa: B006  # it is only read
+               log_to: Optional[Sequence[str]] = None) -> int:
+        """Start it with --daemonize and a pidfile, and wait for the parent's end. Returns the daemon's pid."""
+        self.start('--daemonize', '--pidfile', str(self.pidfile), *options, wrapper=wrapper, log_to=log_to, wait=False)
+        assert self.process
+        assert self.process.wait(PATIENCE) == 0, self.stdio()
+        self.detached = wait_for('the pidfile', lambda: self.pidfile.exists() and int(self.pidfile.read_text() or 0))
+        return self.detached
+
+    @property
+    def pidfile(self) -> Path:
+        """What `detach` gives as --pidfile."""
+        return self.directory / 'pid'
+
+    def stdio(self) -> str:
+        """What the daemon wrote to stdout and stderr."""
+        return (self.directory / 'stdio').read_text(errors='surrogateescape')
 
     @property
     def pid(self) -> int:
@@ -204,6 +239,9 @@ class Twitcher:
         """End the daemon and all that its actions left."""
         if self.process and self.process.poll() is None:
             self.kill()
+        if self.detached:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.detached, signal.SIGKILL)
         for match in re.finditer(r': pid (\d+) started', self.log()):
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(int(match[1]), signal.SIGKILL)

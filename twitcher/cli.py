@@ -76,6 +76,7 @@ def _checked(options: argparse.Namespace) -> argparse.Namespace:
         if path == '':
             raise UsageError(f'argument --{name}: it is empty; allowed: a path')
         setattr(options, name, path and os.path.abspath(path))
+    options.twitcherctl = os.path.join(os.path.dirname(os.path.abspath(sys.argv[0])), 'twitcherctl')
     if options.daemonize and (options.log_to_stdout or options.devel):
         raise UsageError(f'--daemonize does not go with {"--devel" if options.devel else "--log_to_stdout"}: a process in '
                          'the background has no stdout')
@@ -97,9 +98,9 @@ def _run(options: argparse.Namespace) -> int:
         if options.daemonize:
             _detach(pidfile)
         start_logging(target, os.getpid())
-        set_levels(options.verbose, options.debug or options.devel)
+        set_levels(options.verbose or options.devel, options.debug)
         if not options.zkservers:
-            server = _devel_server()
+            server = _devel_server(options.twitcherctl)
             options.zkservers = server.hosts
         if pidfile:
             pidfile.write()
@@ -152,9 +153,9 @@ def _detach(pidfile: Optional[PidFile]) -> None:
                          files_preserve=[pidfile.descriptor] if pidfile else []).open()
 
 
-def _devel_server() -> ThrowAwayServer:
+def _devel_server(twitcherctl: str) -> ThrowAwayServer:
     server = ThrowAwayServer()
     server.start()
-    log.info('a throw-away ZooKeeper serves at %s; from another terminal: twitcherctl poke --zkservers %s /ZNODE DATA',
-             server.hosts, server.hosts)
+    log.info('a throw-away ZooKeeper serves at %s; poke a znode from another terminal, for instance: '
+             '%s poke --zkservers %s /examples/hello world', server.hosts, twitcherctl, server.hosts)
     return server

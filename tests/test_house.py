@@ -1,0 +1,72 @@
+"""The house rules that a program can check."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+from typing import Iterator, List, Tuple
+
+import pytest
+
+from tests.harness import TOP
+
+PACKAGE = TOP / 'twitcher'
+
+# Each module may import those that stand before it, and no others.
+LAYERS = [
+    'errors', 'account', 'action', 'spec', 'znode', 'log', 'config', 'configtree', 'configdir', 'zookeeper', 'keeper', 'slots',
+    'watch', 'child', 'stdin', 'outputd', 'output', 'run', 'runner', 'watches', 'pidfile', 'devel', 'daemon', 'poke', 'usage',
+    'cli', 'ctl',
+]
+HOMES = {'kazoo': 'zookeeper', 'pyinotify': 'configdir', 'daemon': 'cli'}
+
+
+def _modules() -> List[Path]:
+    return sorted(PACKAGE.glob('*.py'))
+
+
+def _imports(path: Path) -> Iterator[Tuple[str, bool]]:
+    """Every module that a file imports, and whether it does so at its top."""
+    tree = ast.parse(path.read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            yield node.module or '', node in tree.body
+        elif isinstance(node, ast.Import):
+            for alias in node.names:
+                yield alias.name, node in tree.body
+
+
+def test_every_module_has_its_place_in_the_layers() -> None:
+    assert sorted(LAYERS) == [path.stem for path in _modules() if path.stem not in ('__init__', '__main__')]
+
+
+@pytest.mark.parametrize('name', LAYERS)
+def test_imports_point_downwards_only(name: str) -> None:
+    below = LAYERS[:LAYERS.index(name)]
+    for imported, _ in _imports(PACKAGE / f'{name}.py'):
+        if imported.startswith('twitcher.'):
+            assert imported.partition('.')[2] in below
+
+
+def test_third_party_libraries_stay_behind_one_module_each() -> None:
+    for path in _modules():
+        for imported, _ in _imports(path):
+            home = HOMES.get(imported.partition('.')[0])
+            assert home in (None, path.stem), f'{path.name} imports {imported}'
+
+
+def test_imports_are_at_the_top() -> None:
+    assert [(path.name, name) for path in _modules() for name, top in _imports(path) if not top] == []
+
+
+def test_every_module_says_what_it_guarantees() -> None:
+    assert [path.name for path in _modules() if not ast.get_docstring(ast.parse(path.read_text()))] == []
+
+
+def test_modules_fit_a_room_and_functions_a_screen() -> None:
+    for path in _modules():
+        text = path.read_text()
+        assert text.count('\n') <= 350, path.name
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                assert node.end_lineno and node.end_lineno - node.lineno < 50, f'{path.name}: {node.name}'
