@@ -12,7 +12,7 @@ import textwrap
 import time
 import uuid
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Optional, Sequence, TypeVar
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple, TypeVar
 
 from kazoo.client import KazooClient
 
@@ -41,6 +41,20 @@ def is_alive(pid: int) -> bool:
         return Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()[0] != 'Z'
     except (FileNotFoundError, ProcessLookupError):
         return False
+
+
+def process_status(pid: int) -> Dict[str, str]:
+    """The fields of /proc/PID/status."""
+    pairs = (line.split(':', 1) for line in Path(f'/proc/{pid}/status').read_text().splitlines())
+    return {name: value.strip() for name, value in pairs}
+
+
+def _command_line(pid: int) -> str:
+    """The process's arguments; nothing when it is gone."""
+    try:
+        return Path(f'/proc/{pid}/cmdline').read_text(errors='surrogateescape')
+    except (FileNotFoundError, ProcessLookupError):
+        return ''
 
 
 def command(name: str, *arguments: Any) -> List[Any]:
@@ -111,6 +125,31 @@ class Ensemble:
         """Leave."""
         self.client.stop()
         self.client.close()
+
+
+@contextlib.contextmanager
+def connected(hosts: str) -> Iterator[KazooClient]:
+    """A client of its own for the length of a with block."""
+    client = KazooClient(hosts, timeout=30)
+    client.start(60)
+    try:
+        yield client
+    finally:
+        client.stop()
+        client.close()
+
+
+class ComingAndGoing(Ensemble):
+    """A part of a server that comes and goes: each `put` connects anew, and its `client` is closed."""
+
+    def __init__(self, hosts: str) -> None:
+        super().__init__(hosts)
+        self.close()
+
+    def put(self, znode: str, contents: Any) -> None:
+        """As Ensemble says."""
+        with connected(self.hosts) as self.client:
+            super().put(znode, contents)
 
 
 class Twitcher:
@@ -223,6 +262,32 @@ class Twitcher:
         pattern = rf': {re.escape(description)}: pid (\d+) started'
         return [int(match[1]) for match in re.finditer(pattern, self.log())]
 
+    def ended(self, description: str) -> List[str]:
+        """How the runs of the watch have ended so far, such as 'exited 0' or 'was killed by SIGTERM'."""
+        pattern = rf': {re.escape(description)}: pid \d+ (exited \d+|was killed by .+) after [\d.]+ s$'
+        return [match[1] for match in re.finditer(pattern, self.log(), re.MULTILINE)]
+
+    def printed(self, description: str) -> List[str]:
+        """The lines that runs of the watch have printed, as the log has them."""
+        pattern = rf'^\S+ \S+ twitcher\[\d+\] INFO: {re.escape(description)}\[\d+\]: (.*)$'
+        return re.findall(pattern, self.log(), re.MULTILINE)
+
+    def wait_printed(self, description: str, count: int) -> List[str]:
+        """The lines that runs of the watch have printed, as soon as there are `count` of them or more."""
+        try:
+            wait_for(f'{count} lines of {description}', lambda: len(self.printed(description)) >= count)
+        except AssertionError as error:
+            raise AssertionError(f'{error}; the log: {self.log()[-6000:]}') from None
+        return self.printed(description)
+
+    def wait_ended(self, description: str, count: int = 1) -> List[str]:
+        """How runs of the watch have ended, as soon as `count` or more have."""
+        try:
+            wait_for(f'{count} ended runs of {description}', lambda: len(self.ended(description)) >= count)
+        except AssertionError as error:
+            raise AssertionError(f'{error}; the log: {self.log()[-6000:]}') from None
+        return self.ended(description)
+
     def stop(self) -> int:
         """SIGTERM; its exit code."""
         assert self.process
@@ -239,9 +304,27 @@ class Twitcher:
         """End the daemon and all that its actions left."""
         if self.process and self.process.poll() is None:
             self.kill()
-        if self.detached:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self.detached, signal.SIGKILL)
+        if self.detached and str(self.configs) in _command_line(self.detached):
+            os.kill(self.detached, signal.SIGKILL)
         for match in re.finditer(r': pid (\d+) started', self.log()):
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(int(match[1]), signal.SIGKILL)
+
+
+def outcomes(twitcher: Twitcher, ensemble: Ensemble, functions: str, contents: bytes = b'') -> Dict[str, Tuple[str, List[str]]]:
+    """Run every function that the text defines at its top level; how each ended, and the lines that it printed.
+
+    It starts the daemon, and there must be no other watch yet.
+    """
+    text = textwrap.dedent(functions)
+    names = [line[4:line.index('(')] for line in text.splitlines() if line.startswith('def ')]
+    for name in names:
+        text += f"RegisterWatch('/a', {name}, description='{name}')\n"
+    twitcher.config('a.twc', text)
+    ensemble.put('/a', contents)
+    twitcher.start()
+    ends = {name: twitcher.wait_ended(name)[0] for name in names}
+    # One process reads all output, and it has all of the earlier runs' when it has that of a later one.
+    twitcher.config('last.twc', "RegisterWatch('/a', Exec('echo last'), description='last')")
+    twitcher.wait_printed('last', 1)
+    return {name: (ends[name], twitcher.printed(name)) for name in names}

@@ -14,11 +14,11 @@ PACKAGE = TOP / 'twitcher'
 
 # Each module may import those that stand before it, and no others.
 LAYERS = [
-    'errors', 'account', 'action', 'spec', 'znode', 'log', 'config', 'configtree', 'configdir', 'zookeeper', 'keeper', 'slots',
-    'watch', 'child', 'stdin', 'outputd', 'output', 'run', 'runner', 'watches', 'pidfile', 'devel', 'daemon', 'poke', 'usage',
+    'errors', 'account', 'action', 'spec', 'znode', 'log', 'config', 'configtree', 'inotify', 'configdir', 'zookeeper', 'keeper',
+    'slots', 'watch', 'child', 'stdin', 'outputd', 'output', 'run', 'runner', 'watches', 'pidfile', 'devel', 'daemon', 'poke', 'usage',
     'cli', 'ctl',
 ]
-HOMES = {'kazoo': 'zookeeper', 'pyinotify': 'configdir', 'daemon': 'cli'}
+HOMES = {'kazoo': 'zookeeper', 'pyinotify': 'inotify', 'daemon': 'cli'}
 
 
 def _modules() -> List[Path]:

@@ -87,7 +87,7 @@ def _number(argument: str, who: Who) -> int:
             raise SpecError(f'{argument}={who!r}: no such {kind} on this machine; allowed: a name or a number') from None
     if isinstance(who, bool) or not isinstance(who, (int, str)):
         raise SpecError(f'{argument}={who!r}: allowed: a name, a number or a string of digits')
-    if not 0 <= int(who) <= _HIGHEST_ID:
+    if isinstance(who, str) and len(who) > len(str(_HIGHEST_ID)) or not 0 <= int(who) <= _HIGHEST_ID:
         raise SpecError(f'{argument}={who!r}: allowed: a number from 0 to {_HIGHEST_ID}')
     return int(who)
 

@@ -8,13 +8,28 @@ from __future__ import annotations
 import functools
 import os
 import sys
+import threading
 import types
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Callable, List, NoReturn, Tuple, Union
+from typing import Any, Callable, Dict, Iterator, List, NoReturn, Tuple, Union
 
 from twitcher.errors import SpecError
 
 Action = Callable[[], Any]
+
+
+_loading = threading.Event()
+
+
+@contextmanager
+def being_loaded() -> Iterator[None]:
+    """While a file is being loaded, to call what Exec(...) gives is a mistake: it would replace the daemon."""
+    _loading.set()
+    try:
+        yield
+    finally:
+        _loading.clear()
 
 
 @dataclass(frozen=True)
@@ -27,7 +42,6 @@ class Exec:
 
     command: Union[str, List[str], Tuple[str, ...]]
     argv: Tuple[str, ...] = field(init=False, repr=False)
-    _loaded_by: int = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if isinstance(self.command, str):
@@ -41,13 +55,12 @@ class Exec:
                             'begins with the program; neither empty nor holding NUL')
         argv = ('/bin/sh', '-c', *words) if isinstance(self.command, str) else words
         object.__setattr__(self, 'argv', argv)
-        object.__setattr__(self, '_loaded_by', os.getpid())
 
     def __hash__(self) -> int:
         return hash(self.argv)
 
     def __call__(self) -> NoReturn:
-        if os.getpid() == self._loaded_by:
+        if _loading.is_set():
             raise SpecError(f'Exec({self.command!r}) was called while its file was being loaded: that would replace the '
                             'daemon; allowed: Exec(...) as an action, Exec(...)() inside a function that is one')
         sys.stdout.flush()
@@ -61,26 +74,29 @@ def identity(action: Any) -> Any:
     Functions are the same when their own code, defaults and closure are; what they find in their file's globals does not
     count, nor the lines they stand on. Other callables are compared with `==`.
     """
-    return _identity(action, ())
+    return _identity(action, {})
 
 
-def _identity(value: Any, inside: Tuple[int, ...]) -> Any:
-    if id(value) in inside:
-        return 'itself'
-    inside = (*inside, id(value))
+def _identity(value: Any, met: Dict[int, int]) -> Any:
+    """`met` numbers the containers and functions that were met already, which may contain themselves and each other."""
+    if isinstance(value, (functools.partial, types.FunctionType, tuple, list)):
+        if id(value) in met:
+            return ('met', met[id(value)])
+        met[id(value)] = len(met)
     if isinstance(value, functools.partial):
-        return ('partial', _identity(value.func, inside), _identity(value.args, inside),
-                [(name, _identity(item, inside)) for name, item in sorted(value.keywords.items())])
+        return ('partial', _identity(value.func, met), _identity(value.args, met),
+                [(name, _identity(item, met)) for name, item in sorted(value.keywords.items())])
     if isinstance(value, types.FunctionType):
         cells = [cell.cell_contents for cell in value.__closure__ or () if _is_filled(cell)]
         keywords = sorted((value.__kwdefaults__ or {}).items())
-        return ('function', _identity(value.__code__, inside), _identity(value.__defaults__, inside),
-                [(name, _identity(item, inside)) for name, item in keywords], [_identity(cell, inside) for cell in cells])
+        return ('function', _identity(value.__code__, met), _identity(value.__defaults__, met),
+                [(name, _identity(item, met)) for name, item in keywords], [_identity(cell, met) for cell in cells])
     if isinstance(value, types.CodeType):
         return ('code', value.co_name, value.co_code, value.co_names, value.co_varnames, value.co_freevars,
-                value.co_argcount, value.co_kwonlyargcount, value.co_flags, _identity(value.co_consts, inside))
+                value.co_argcount, value.co_kwonlyargcount, value.co_flags, getattr(value, 'co_exceptiontable', b''),
+                _identity(value.co_consts, met))
     if isinstance(value, (tuple, list)):
-        return (type(value), [_identity(item, inside) for item in value])
+        return (type(value), [_identity(item, met) for item in value])
     # 1, 1.0 and True are equal to each other, but not the same constant.
     return (type(value), value)
 

@@ -6,14 +6,15 @@ and it is interrupted when it has not returned after TIME_LIMIT.
 
 from __future__ import annotations
 
+import inspect
 import signal
 import sys
 import traceback
 from contextlib import contextmanager
-from types import FrameType
-from typing import Any, Dict, Iterator, List, Optional
+from types import FrameType, ModuleType
+from typing import Any, Iterator, List, Optional
 
-from twitcher.action import Exec
+from twitcher.action import Exec, being_loaded
 from twitcher.errors import ConfigError, SpecError
 from twitcher.spec import LANGUAGE, WatchSpec, make_spec
 
@@ -22,6 +23,14 @@ TIME_LIMIT = 10.0
 
 # A file may catch the interruption (`except BaseException`), so it comes again until it is felt.
 _AGAIN = 0.05
+_AT_ONCE = 1e-5
+
+
+MODULE = '__twitcher__'
+"""What a file finds as its __name__."""
+
+ARGUMENTS = tuple(inspect.signature(make_spec).parameters)
+_POSITIONAL = 5
 
 
 class _TakesTooLong(BaseException):
@@ -35,15 +44,25 @@ def load_config(path: str, source: bytes, time_limit: float = TIME_LIMIT) -> Lis
     it is known, and the reason.
     """
     collector = _Collector()
-    namespace: Dict[str, Any] = {'__name__': '__twitcher__', '__file__': path, 'Exec': Exec,
-                                 'RegisterWatch': collector.register, **dict(LANGUAGE)}
+    # A module, so that what looks up the module of a class (dataclasses do) finds the file's globals.
+    module = ModuleType(MODULE)
+    module.__dict__.update({'__file__': path, 'Exec': Exec, 'RegisterWatch': collector.register, **dict(LANGUAGE)})
+    sys.modules[MODULE] = module
+    fault: Optional[str] = None
     try:
-        with _limited(path, time_limit):
-            exec(compile(source, path, 'exec', dont_inherit=True), namespace)
-    except BaseException as error:  # SystemExit and KeyboardInterrupt are a file's mistakes, too
-        raise ConfigError(_describe(path, error, time_limit)) from None
+        with _limited(path, time_limit), being_loaded():
+            try:
+                exec(compile(source, path, 'exec', dont_inherit=True), module.__dict__)
+            except BaseException as error:  # SystemExit and KeyboardInterrupt are a file's mistakes, too
+                fault = f'{_where(path, error)}: {type(error).__name__}'  # should it not even let itself be printed
+                fault = f'{_where(path, error)}: {_reason(error, time_limit)}'
+    except BaseException as error:
+        fault = fault or f'{_where(path, error)}: {_reason(error, time_limit)}'
     finally:
         collector.is_open = False
+        del sys.modules[MODULE]
+    if fault:
+        raise ConfigError(' '.join(fault.split()))
     return collector.specs
 
 
@@ -57,10 +76,15 @@ class _Collector:
     def register(self, *args: Any, **kwargs: Any) -> None:
         if not self.is_open:
             raise SpecError('RegisterWatch was called by an action; allowed: only while the file is being loaded')
+        for name in kwargs:
+            if name not in ARGUMENTS:
+                raise SpecError(f'{name}={kwargs[name]!r}: RegisterWatch has no such argument; allowed: {", ".join(ARGUMENTS)}')
         try:
-            self.specs.append(make_spec(*args, **kwargs))
-        except TypeError as error:  # names the unknown keyword, or the missing or surplus argument
-            raise SpecError(str(error).replace('make_spec()', 'RegisterWatch()')) from None
+            inspect.signature(make_spec).bind(*args, **kwargs)
+        except TypeError as error:
+            raise SpecError(f'RegisterWatch: {error} ({len(args)} were given by position); allowed: {", ".join(ARGUMENTS)}, '
+                            f'of which the first {_POSITIONAL} may be given by position') from None
+        self.specs.append(make_spec(*args, **kwargs))
 
 
 @contextmanager
@@ -82,6 +106,8 @@ def _limited(path: str, seconds: float) -> Iterator[None]:
 
     def raise_on_line(frame: FrameType, event: str, argument: Any) -> Any:
         if event == 'line' and frame.f_code.co_filename == path:
+            # Raising ends the tracing. Should this be caught as well, the next alarm is to find the handler still at it.
+            signal.setitimer(signal.ITIMER_REAL, _AT_ONCE, _AGAIN)
             raise _TakesTooLong
         return raise_on_line
 
@@ -95,31 +121,21 @@ def _limited(path: str, seconds: float) -> Iterator[None]:
         sys.settrace(None)
 
 
-def _describe(path: str, error: BaseException, time_limit: float) -> str:
-    line = _line(path, error)
-    where = f'{path}:{line}' if line else path
+def _reason(error: BaseException, time_limit: float) -> str:
     if isinstance(error, _TakesTooLong):
-        return f'{where}: still executing after {time_limit:g} s; a .twc file has to return'
+        return f'still executing after {time_limit:g} s; a .twc file has to return'
     if isinstance(error, SpecError):
-        return f'{where}: {error}'
-    if isinstance(error, SyntaxError):
-        return f'{where}: {type(error).__name__}: {error.msg}'
-    return f'{where}: {_one_line(error)}'
+        return str(error)
+    text = error.msg if isinstance(error, SyntaxError) else str(error)
+    return type(error).__name__ + (f': {text}' if text else '')
 
 
-def _one_line(error: BaseException) -> str:
-    try:
-        text = ' '.join(str(error).split())
-    except Exception:  # the file's own exception class may fail to print itself
-        text = ''
-    return f'{type(error).__name__}: {text}' if text else type(error).__name__
-
-
-def _line(path: str, error: BaseException) -> Optional[int]:
-    """The line of the file that was being executed when the error came, or that could not be parsed."""
+def _where(path: str, error: BaseException) -> str:
+    """The file, and the line of it that was being executed when the error came, or that could not be parsed."""
     if isinstance(error, SyntaxError) and error.filename == path:
-        return error.lineno
-    lines = [frame.f_lineno if lineno is None else lineno for frame, lineno in traceback.walk_tb(error.__traceback__)
-             if frame.f_code.co_filename == path]
-    return lines[-1] if lines else None
-
+        line = error.lineno
+    else:
+        lines = [number or frame.f_lineno for frame, number in traceback.walk_tb(error.__traceback__)
+                 if frame.f_code.co_filename == path]
+        line = lines[-1] if lines else None
+    return f'{path}:{line}' if line else path

@@ -1,9 +1,8 @@
 """The directory of .twc files: which are there, which changed, what they say.
 
 Guarantees: after anything happens below the root, `on_change` is called with every file whose text is new and every file
-that is gone, compared with the last call. inotify only says when to look; what is true is what a look at the disk finds.
-A file that somebody is still writing is left alone until it is closed, or for WRITING_LIMIT. The only module that knows
-pyinotify.
+that is gone, compared with the last call. A file that somebody is still writing is left alone until it is closed, or for
+WRITING_LIMIT. `inotify` only says when to look; what is true is what a look at the disk finds.
 """
 
 from __future__ import annotations
@@ -14,10 +13,9 @@ import os
 from dataclasses import dataclass
 from typing import Callable, Dict, List, Optional, Set, Tuple
 
-import pyinotify
-
-from twitcher.configtree import SUFFIX, Place, Text, Tree, nearest_directory, place_of, read, walk
+from twitcher.configtree import SUFFIX, Text, Tree, read, walk
 from twitcher.errors import ConfigError
+from twitcher.inotify import Inotify, NoInotify, Notice
 
 log = logging.getLogger(__name__)
 
@@ -27,10 +25,6 @@ WRITING_LIMIT = 10.0
 """Seconds after its last write that a file which is still open for writing is read all the same."""
 POLL = 10.0
 """Seconds between two looks at the disk when inotify cannot be had for all of it."""
-
-_AROUND = (pyinotify.IN_CREATE | pyinotify.IN_MOVED_FROM | pyinotify.IN_MOVED_TO | pyinotify.IN_DELETE
-           | pyinotify.IN_DELETE_SELF | pyinotify.IN_MOVE_SELF | pyinotify.IN_ONLYDIR)
-_WITHIN = _AROUND | pyinotify.IN_CLOSE_WRITE | pyinotify.IN_MODIFY | pyinotify.IN_ATTRIB
 
 
 @dataclass(frozen=True)
@@ -52,90 +46,91 @@ class ConfigDir:
         self._writing: Dict[str, float] = {}
         self._touched: Set[str] = set()
         self._look: Optional[asyncio.TimerHandle] = None
-        self._inotify: Optional[_Inotify] = None
         self._complained: Set[str] = set()
 
     def start(self) -> None:
         """Read everything and follow it from now on. Calls `on_change` before it returns, if there is any file."""
         self._loop = asyncio.get_running_loop()
         try:
-            self._inotify = _Inotify(self._loop, self._root, self._note)
-        except (OSError, pyinotify.PyinotifyError) as error:
-            log.warning('inotify cannot be used (%s; see fs.inotify.max_user_instances): looking at %s every %g s instead',
-                        error, self._root, POLL)
+            self._inotify: Notice = Inotify(self._loop, self._note)
+        except OSError as error:
+            self._inotify = NoInotify(f'inotify cannot be used: {error}')
         self._rescan(everything=False)
 
     def stop(self) -> None:
         """Follow nothing any more."""
         if self._look:
             self._look.cancel()
-        if self._inotify:
-            self._inotify.stop()
+        self._inotify.stop()
 
     def reread(self) -> None:
         """Look at the disk now and report every file, also those whose text is what it was."""
         self._rescan(everything=True)
 
     def _rescan(self, everything: bool) -> None:
+        """Look at the disk. What happens before and during the look is taken into account, so far as the kernel tells it."""
+        self._inotify.drain()
         if self._look:
             self._look.cancel()
             self._look = None
         tree = self._walk()
         texts = {}
         for path, status in tree.files.items():
-            if self._is_settled(path) and self._read(path, status, everything):
+            if self._is_settled(path, tree) and self._read(path, tree, status, everything):
                 texts[path] = self._texts[path]
         self._touched.clear()
+        self._inotify.drain()
+        for path in [path for path in texts if not self._is_settled(path, tree)]:
+            del texts[path], self._stats[path]  # somebody has begun to write it: what was read may be half of it
         gone = [path for path in self._texts if path not in tree.files and not tree.may_hold(path)]
         for path in gone:
-            del self._texts[path], self._stats[path]
+            del self._texts[path]
+            self._stats.pop(path, None)
         if texts or gone:
             self._on_change(Changes(texts, gone))
 
     def _walk(self) -> Tree:
-        inotify = self._inotify
-        if not inotify:
-            tree = walk(self._root, lambda directory, place: None)
+        self._inotify.begin()
+        tree = walk(self._root, self._inotify)
+        self._inotify.end()
+        if self._inotify.shortcoming:
+            self._complain(f'{self._inotify.shortcoming}: looking at {self._root} every {POLL:g} s instead')
             self._look_in(POLL)
-        else:
-            inotify.begin(nearest_directory(os.path.dirname(self._root)))
-            tree = walk(self._root, inotify.enter)
-            inotify.end()
-            if inotify.is_partial:
-                self._complain(f'inotify cannot watch all of {self._root} (see fs.inotify.max_user_watches): looking at it '
-                               f'every {POLL:g} s instead')
-                self._look_in(POLL)
         for directory, reason in tree.hidden.items():
             self._complain(f'{directory}: cannot be read: {reason}; what it held stays in force')
         return tree
 
-    def _is_settled(self, path: str) -> bool:
+    def _is_settled(self, path: str, tree: Tree) -> bool:
         """Whether nobody is in the middle of writing the file."""
         now = self._loop.time()
-        if self._writing.get(path, now) > now:
-            self._look_in(self._writing[path] - now)
-            return False
-        self._writing.pop(path, None)
+        for name in (path, tree.targets.get(path, path)):
+            if self._writing.get(name, now) > now:
+                self._look_in(self._writing[name] - now)
+                return False
+            self._writing.pop(name, None)
         return True
 
-    def _read(self, path: str, status: os.stat_result, always: bool) -> bool:
+    def _read(self, path: str, tree: Tree, status: os.stat_result, always: bool) -> bool:
         """Read the file if it may have changed; whether there is something to report."""
         stats = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
         # Two edits in one tick of the file system's clock leave the same stats: hence `touched`.
-        if not always and self._stats.get(path) == stats and path not in self._touched:
+        is_touched = path in self._touched or tree.targets.get(path) in self._touched
+        if not always and self._stats.get(path) == stats and not is_touched:
             return False
         before, after = self._texts.get(path), read(path)
+        if after is None:
+            return False  # gone since: there is an event of that
         self._stats[path], self._texts[path] = stats, after
         both_failed = isinstance(before, ConfigError) and isinstance(after, ConfigError) and str(before) == str(after)
         return always or not (before == after or both_failed)
 
-    def _note(self, mask: int, path: str) -> None:
-        """One event: remember what it says about writers, and look soon. An unknown event has an empty path."""
-        if mask & pyinotify.IN_MODIFY:
+    def _note(self, path: str, is_writing: bool, is_final: bool) -> None:
+        """One event: remember what it says about writers, and look soon. An event of unknown origin has an empty path."""
+        if is_writing:
             if path.endswith(SUFFIX):
                 self._writing[path] = self._loop.time() + WRITING_LIMIT
             return
-        if not mask & (pyinotify.IN_ATTRIB | pyinotify.IN_CREATE):
+        if is_final:
             self._writing.pop(path, None)
         self._touched.add(path)
         self._look_in(SETTLE)
@@ -152,71 +147,3 @@ class ConfigDir:
         if message not in self._complained:
             self._complained.add(message)
             log.warning('%s', message)
-
-
-class _Inotify:
-    """The directories that the kernel watches for us: after each walk exactly those that it entered, and the one above.
-
-    Raises OSError or PyinotifyError where the machine has no inotify to give.
-    """
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, root: str, note: Callable[[int, str], None]) -> None:
-        logging.getLogger('pyinotify').handlers.clear()  # it would write to stderr by itself
-        self._root = root
-        self._note = note
-        self._above = ''
-        self._watched: Dict[str, Tuple[Place, int]] = {}
-        self._entered: Set[str] = set()
-        self.is_partial = False
-        self._manager = pyinotify.WatchManager()
-        os.set_inheritable(self._manager.get_fd(), False)
-        self._notifier = _Notifier(self._manager, loop, default_proc_fun=self._event)
-
-    def begin(self, above: str) -> None:
-        """A walk begins; the root is at, or will come up below, the directory `above`."""
-        self._entered = set()
-        self.is_partial = False
-        self._above = above
-        self.enter(above, place_of(above))
-
-    def enter(self, directory: str, place: Place) -> None:
-        """Watch a directory, if it is not watched already."""
-        self._entered.add(directory)
-        if directory in self._watched and self._watched[directory][0] == place:
-            return
-        mask = _AROUND if directory == self._above else _WITHIN
-        try:
-            self._watched[directory] = (place, self._manager.add_watch(directory, mask, quiet=False)[directory])
-        except (pyinotify.WatchManagerError, UnicodeError):  # no watches left, or a name that pyinotify cannot encode
-            self.is_partial = True
-
-    def end(self) -> None:
-        """The walk is over: watch nothing else any more."""
-        self._watched = {path: watch for path, watch in self._watched.items() if path in self._entered}
-        kept = {descriptor for _, descriptor in self._watched.values()}
-        self._manager.rm_watch([descriptor for descriptor in self._manager.watches if descriptor not in kept])
-
-    def stop(self) -> None:
-        """Give the kernel everything back."""
-        self._notifier.stop()
-
-    def _event(self, event: pyinotify.Event) -> None:
-        path = getattr(event, 'pathname', '')
-        if event.mask & pyinotify.IN_Q_OVERFLOW:
-            self._watched.clear()
-            log.debug('inotify lost events; reading everything')
-        if event.mask & (pyinotify.IN_DELETE_SELF | pyinotify.IN_MOVE_SELF | pyinotify.IN_IGNORED):
-            self._watched.pop(path, None)
-        elif os.path.dirname(path) == self._above and not (self._root + '/').startswith(path + '/'):
-            return  # a neighbour of the root
-        self._note(event.mask, path)
-
-
-class _Notifier(pyinotify.AsyncioNotifier):
-    """pyinotify's notifier, less its habit to give up on a file name that is not UTF-8."""
-
-    def handle_read(self, *args: object, **kwargs: object) -> None:
-        try:
-            super().handle_read(*args, **kwargs)
-        except UnicodeDecodeError:
-            self._default_proc_fun(pyinotify.Event({'mask': pyinotify.IN_Q_OVERFLOW}))

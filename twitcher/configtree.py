@@ -1,32 +1,46 @@
 """What is on the disk below the configuration directory: its .twc files, its directories, and what a file says.
 
-Names that begin with a dot are passed over, symlinks are followed, a directory is entered once. Never opens what is no
-regular file: a FIFO would block, a device would never end.
+Names that begin with a dot are passed over, symlinks are followed, a directory is entered once: by its own name rather than
+by a symlink's. Never opens what is no regular file: a FIFO would block, a device would never end.
 """
 
 from __future__ import annotations
 
 import os
 import stat
+from collections import deque
 from dataclasses import dataclass, field
-from typing import Callable, Dict, List, Set, Tuple, Union
+from typing import Deque, Dict, List, Optional, Protocol, Set, Tuple, Union
 
 from twitcher.errors import ConfigError
 
 SUFFIX = '.twc'
 LARGEST = 1 << 20
 """Bytes that a .twc may have. What is larger was not written by an administrator."""
+MOST_SYMLINKS = 40
+"""Symlinks that the kernel follows in one path: path_resolution(7)."""
 
 Text = Union[bytes, ConfigError]
 Place = Tuple[int, int]
 """A file's device and inode."""
 
 
+class Follower(Protocol):
+    """Who wants to know where to look for changes. Both are called before what they name is looked at."""
+
+    def enter(self, directory: str, place: Place) -> None:
+        """The directory's files are about to be listed."""
+
+    def follow(self, path: str) -> None:
+        """The path is about to be resolved, and may lead out of the tree."""
+
+
 @dataclass
 class Tree:
-    """What one walk found. `hidden` are the directories that could not be read, each with the reason."""
+    """What one walk found. `targets`: where symlinks lead; `hidden`: the directories that cannot be read, and why."""
 
     files: Dict[str, os.stat_result] = field(default_factory=dict)
+    targets: Dict[str, str] = field(default_factory=dict)
     hidden: Dict[str, str] = field(default_factory=dict)
 
     def may_hold(self, path: str) -> bool:
@@ -34,29 +48,57 @@ class Tree:
         return any(path.startswith(directory + '/') for directory in self.hidden)
 
 
-def walk(root: str, enter: Callable[[str, Place], None]) -> Tree:
-    """Find every .twc file below the root.
-
-    `enter(directory, place)` is called for each directory before it is read, and for those outside the root in which a
-    symlink's file lies.
-    """
+def walk(root: str, follower: Follower) -> Tree:
+    """Find every .twc file below the root."""
     tree = Tree()
-    waiting = [root]
     visited: Set[Place] = set()
-    while waiting:
-        directory = waiting.pop()
+    follower.follow(root)
+    real: Deque[str] = deque([root])
+    linked: Deque[str] = deque()
+    while real or linked:
+        directory = real.popleft() if real else linked.popleft()
         try:
             status = os.stat(directory)
             place = (status.st_dev, status.st_ino)
             if stat.S_ISDIR(status.st_mode) and place not in visited:
                 visited.add(place)
-                enter(directory, place)
-                waiting += _list(directory, tree, enter)
+                follower.enter(directory, place)
+                _list(directory, tree, follower, real, linked)
         except (FileNotFoundError, NotADirectoryError):
             continue  # removed meanwhile: it holds nothing
         except OSError as error:
             tree.hidden[directory] = str(error.strerror)
     return tree
+
+
+def resolution(path: str) -> List[str]:
+    """Every path that is looked up while the absolute path is resolved, up to the first that does not exist."""
+    looked_up: List[str] = []
+    waiting = deque(path.strip('/').split('/'))
+    at = '/'
+    links = 0
+    while waiting:
+        name = waiting.popleft()
+        if name == '..':
+            at = os.path.dirname(at)
+        elif name not in ('', '.'):
+            here = os.path.join(at, name)
+            looked_up.append(here)
+            try:
+                target = os.readlink(here) if os.path.islink(here) else None
+            except OSError:
+                break
+            if target is not None:
+                links += 1
+                if links > MOST_SYMLINKS:
+                    break
+                waiting.extendleft(reversed(target.split('/')))
+                at = '/' if target.startswith('/') else at
+            elif os.path.exists(here):
+                at = here
+            else:
+                break
+    return looked_up
 
 
 def place_of(directory: str) -> Place:
@@ -65,49 +107,41 @@ def place_of(directory: str) -> Place:
     return status.st_dev, status.st_ino
 
 
-def nearest_directory(path: str) -> str:
-    """The path, or the nearest directory above it that exists."""
-    while not os.path.isdir(path):
-        path = os.path.dirname(path)
-    return path
-
-
-def read(path: str) -> Text:
-    """What a file says, or why that cannot be had."""
+def read(path: str) -> Optional[Text]:
+    """What a file says, or why that cannot be had; None if it has gone."""
     try:
+        status = os.stat(path)
+        if not stat.S_ISREG(status.st_mode):
+            return ConfigError(f'{path}: it is no regular file')
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         with open(descriptor, 'rb') as file:
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode):
-                return ConfigError(f'{path}: it is no regular file')
-            if status.st_size > LARGEST:
-                return ConfigError(f'{path}: it has {status.st_size} bytes; allowed: {LARGEST}')
-            return file.read(LARGEST + 1)
+            text = file.read(LARGEST + 1)
+    except FileNotFoundError:
+        return None
     except OSError as error:
         return ConfigError(f'{path}: cannot be read: {error.strerror}')
+    return text if len(text) <= LARGEST else ConfigError(f'{path}: it has more than {LARGEST} bytes; allowed: that many')
 
 
-def _list(directory: str, tree: Tree, enter: Callable[[str, Place], None]) -> List[str]:
-    """Add a directory's .twc files to the tree; return the directories in it."""
-    below = []
+def _list(directory: str, tree: Tree, follower: Follower, real: Deque[str], linked: Deque[str]) -> None:
+    """Add a directory's .twc files to the tree, and the directories in it to those that wait."""
     with os.scandir(directory) as entries:
-        for entry in entries:
-            if entry.name.startswith('.'):
-                continue
-            if _is_directory(entry):
-                below.append(entry.path)
-            elif entry.name.endswith(SUFFIX):
-                try:
-                    tree.files[entry.path] = entry.stat()
-                except FileNotFoundError:
-                    continue  # removed meanwhile, or a symlink to nothing
-                except OSError:
-                    tree.files[entry.path] = entry.stat(follow_symlinks=False)
-                    continue  # reading it will tell why
-                if entry.is_symlink():
-                    home = os.path.dirname(os.path.realpath(entry.path))
-                    enter(home, place_of(home))
-    return below
+        found = sorted((entry for entry in entries if not entry.name.startswith('.')), key=lambda entry: entry.name)
+    for entry in found:
+        is_link = entry.is_symlink()
+        if is_link:
+            follower.follow(entry.path)
+        if _is_directory(entry):
+            (linked if is_link else real).append(entry.path)
+        elif entry.name.endswith(SUFFIX):
+            if is_link:
+                tree.targets[entry.path] = os.path.realpath(entry.path)
+            try:
+                tree.files[entry.path] = entry.stat()
+            except FileNotFoundError:
+                continue  # removed meanwhile, or a symlink to nothing
+            except OSError:
+                tree.files[entry.path] = entry.stat(follow_symlinks=False)  # reading it will tell why
 
 
 def _is_directory(entry: os.DirEntry[str]) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import signal
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -13,6 +12,8 @@ from twitcher.action import Action, identity
 from twitcher.errors import SpecError
 
 _LONGEST_DESCRIPTION = 200
+LONGEST_TIMEOUT = 1e9
+"""Seconds: thirty years."""
 
 
 class RunMode(Enum):
@@ -40,17 +41,18 @@ class WatchSpec:
     run_on_load: bool
     run_mode: RunMode
     account: Optional[Account]
-    notify_signal: Optional[signal.Signals]
+    notify_signal: Optional[int]
     timeout: Optional[float]
     description: str
     watch_type: WatchType
 
-    def is_same(self, other: WatchSpec) -> bool:
+    def is_same(self, other: WatchSpec, whatever_the_action: bool = False) -> bool:
         """Whether the other asks for the same thing, though its file was executed at another time."""
+        if replace(self, action=_nothing) != replace(other, action=_nothing):
+            return False
         try:
-            return (replace(self, action=_nothing) == replace(other, action=_nothing)
-                    and bool(identity(self.action) == identity(other.action)))
-        except Exception:  # the user's own objects are compared here, and may refuse
+            return whatever_the_action or bool(identity(self.action) == identity(other.action))
+        except BaseException:  # the user's own objects are compared here, and may refuse in any way
             return False
 
 
@@ -85,7 +87,7 @@ def znode_fault(path: str) -> Optional[str]:
         return 'it ends with /'
     if any(part in ('.', '..') for part in path.split('/')) or '//' in path:
         return 'it has an empty part, or one that is . or ..'
-    if any(ord(char) < 0x20 or 0x7f <= ord(char) <= 0x9f or 0xd800 <= ord(char) <= 0xf8ff or 0xfff0 <= ord(char) <= 0xffff
+    if any(ord(char) < 0x20 or 0x7f <= ord(char) <= 0x9f or 0xd800 <= ord(char) <= 0xf8ff or ord(char) >= 0xfff0
            for char in path):
         return 'it has a character that no znode may have'
     return None
@@ -115,20 +117,24 @@ def _checked_member(argument: str, value: Any, kind: Any) -> Any:
     return value
 
 
-def _checked_signal(value: Any) -> Optional[signal.Signals]:
+def _checked_signal(value: Any) -> Optional[int]:
     if value is None:
         return None
-    for known in signal.Signals:
-        if not isinstance(value, bool) and value in (known, known.name, known.name[3:]):
-            return known
+    if isinstance(value, str):
+        for known in signal.Signals:
+            if value in (known.name, known.name[3:]):
+                return int(known)
+    elif isinstance(value, int) and not isinstance(value, bool) and value in signal.valid_signals():
+        return int(value)
     raise SpecError(f"notify_signal={value!r}: allowed: a signal's number, or its name such as 'SIGHUP'")
 
 
 def _checked_timeout(value: Any) -> Optional[float]:
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
-        raise SpecError(f'timeout={value!r}: allowed: a number of seconds greater than 0, or None')
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= LONGEST_TIMEOUT:
+        raise SpecError(f'timeout={value!r}: allowed: a number of seconds greater than 0 (and no more than '
+                        f'{LONGEST_TIMEOUT:g}), or None')
     return float(value)
 
 
