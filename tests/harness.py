@@ -191,7 +191,8 @@ class Twitcher:
         with stdio:
             self.process = subprocess.Popen(
                 [*wrapper, sys.executable, str(TOP / 'bin' / 'twitcher'), '--zkservers', self.hosts, '--config_path',
-                 str(self.configs), *(('--logfile', str(self.log_path)) if log_to is None else log_to), *options],
+                 str(self.configs), *(('--logfile', str(self.log_path)) if log_to is None else log_to),
+                 '--state_dir', str(self.directory / 'state'), *options],
                 stdin=subprocess.DEVNULL, stdout=stdio, stderr=stdio, env={**os.environ, **(environment or {})},
                 start_new_session=True)
         if wait and log_to is None:

@@ -14,9 +14,9 @@ PACKAGE = TOP / 'twitcher'
 
 # Each module may import those that stand before it, and no others.
 LAYERS = [
-    'errors', 'account', 'action', 'spec', 'znode', 'log', 'config', 'configtree', 'inotify', 'configdir', 'zookeeper', 'keeper',
-    'slots', 'watch', 'child', 'stdin', 'outputd', 'output', 'run', 'runner', 'watches', 'pidfile', 'devel', 'daemon', 'poke', 'usage',
-    'cli', 'ctl',
+    'errors', 'account', 'action', 'spec', 'znode', 'log', 'config', 'configtree', 'inotify', 'configdir', 'zookeeper',
+    'keeper', 'slots', 'watch', 'state', 'child', 'adopted', 'stdin', 'outputd', 'output', 'run', 'runner', 'watches',
+    'pidfile', 'devel', 'daemon', 'poke', 'usage', 'cli', 'ctl',
 ]
 HOMES = {'kazoo': 'zookeeper', 'pyinotify': 'inotify', 'daemon': 'cli'}
 

@@ -17,7 +17,7 @@ import signal
 import subprocess
 import sys
 import traceback
-from typing import Any, Dict, NoReturn, Optional, Protocol, TextIO
+from typing import Any, Dict, NamedTuple, NoReturn, Optional, Protocol, TextIO
 
 from twitcher.account import Account
 from twitcher.action import Exec
@@ -29,13 +29,19 @@ UMASK = 0o022
 _TRANSIENT = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
 
 
+class Exit(NamedTuple):
+    """How a process ended: with an exit code, or minus the signal that killed it; None if nobody was there to be told."""
+
+    code: Optional[int]
+
+
 class Child(Protocol):
-    """A process that was started here."""
+    """The process of a run."""
 
     pid: int
 
-    def poll(self) -> Optional[int]:
-        """Reap it if it has ended: its exit code, or minus the signal that killed it; None while it runs."""
+    def poll(self) -> Optional[Exit]:
+        """Reap it if it has ended; None while it runs."""
 
 
 def spawn(spec: WatchSpec, environment: Dict[str, str], stdin: int, output: int) -> Child:
@@ -54,8 +60,21 @@ def _spawn_command(action: Exec, account: Optional[Account], environment: Dict[s
     who: Dict[str, Any] = {}
     if account:  # not otherwise: it costs a fork instead of a vfork
         who = {'user': account.uid, 'group': account.gid, 'extra_groups': account.groups}
-    return subprocess.Popen(action.argv, stdin=stdin, stdout=output, stderr=output, env=environment, cwd='/', umask=UMASK,
-                            start_new_session=True, close_fds=True, **who)
+    return _Spawned(subprocess.Popen(action.argv, stdin=stdin, stdout=output, stderr=output, env=environment, cwd='/',
+                                     umask=UMASK, start_new_session=True, close_fds=True, **who))
+
+
+class _Spawned:
+    """A command."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self.pid = process.pid
+        self._process = process
+
+    def poll(self) -> Optional[Exit]:
+        """As Child says."""
+        code = self._process.poll()
+        return None if code is None else Exit(code)
 
 
 class _Forked:
@@ -73,10 +92,10 @@ class _Forked:
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
-    def poll(self) -> Optional[int]:
+    def poll(self) -> Optional[Exit]:
         """As Child says."""
         pid, status = os.waitpid(self.pid, os.WNOHANG)
-        return os.waitstatus_to_exitcode(status) if pid else None
+        return Exit(os.waitstatus_to_exitcode(status)) if pid else None
 
 
 def _be_the_child(spec: WatchSpec, environment: Dict[str, str], stdin: int, output: int) -> NoReturn:

@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 
 DEFAULT_CONFIG_PATH = '/etc/twitcher'
 DEFAULT_MAX_RUNNING = 256
+DEFAULT_STATE_DIR = '/var/lib/twitcher'
 
 
 def main(arguments: Optional[List[str]] = None) -> NoReturn:
@@ -54,6 +55,8 @@ def _parser() -> Parser:
         help='runs in PARALLEL mode that may be in progress at once; further ones wait (default: %(default)s)')
     add('--daemonize', action='store_true', help='detach from the terminal and go on in the background')
     add('--pidfile', metavar='FILE', help='write the pid to FILE, and lock it: one daemon at a time')
+    add('--state_dir', metavar='DIR', default=DEFAULT_STATE_DIR,
+        help='where to remember what the next daemon has to know (default: %(default)s)')
     place = parser.add_mutually_exclusive_group()
     place.add_argument('--logfile', metavar='FILE', help='log to FILE instead of syslog; opened again after a rotation')
     place.add_argument('--log_to_stdout', action='store_true', help='log to stdout instead of syslog')
@@ -71,7 +74,7 @@ def _checked(options: argparse.Namespace) -> argparse.Namespace:
     """The options, with absolute paths. Raises UsageError."""
     if options.zkservers is not None or not options.devel:
         options.zkservers = checked_hosts(options.zkservers or DEFAULT_HOSTS)
-    for name in ('config_path', 'pidfile', 'logfile', 'syslog_socket'):
+    for name in ('config_path', 'pidfile', 'logfile', 'state_dir', 'syslog_socket'):
         path = getattr(options, name)
         if path == '':
             raise UsageError(f'argument --{name}: it is empty; allowed: a path')
@@ -104,7 +107,7 @@ def _run(options: argparse.Namespace) -> int:
             options.zkservers = server.hosts
         if pidfile:
             pidfile.write()
-        return run_daemon(Settings(options.zkservers, options.config_path, target, options.max_running))
+        return run_daemon(Settings(options.zkservers, options.config_path, target, options.max_running, options.state_dir))
     finally:
         if pidfile:
             pidfile.remove()

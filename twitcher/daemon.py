@@ -14,6 +14,7 @@ from twitcher.log import LogTarget
 from twitcher.output import Output
 from twitcher.runner import Runner
 from twitcher.slots import Slots
+from twitcher.state import State
 from twitcher.watches import Watches
 
 log = logging.getLogger(__name__)
@@ -30,6 +31,7 @@ class Settings:
     config_path: str
     log_target: LogTarget
     max_running: int
+    state_dir: str
 
 
 def run_daemon(settings: Settings) -> int:
@@ -47,18 +49,25 @@ class _Daemon:
         loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
         keeper = Keeper(self._settings.hosts, self._keeper_died)
-        runner = Runner(Output(self._settings.log_target))
-        watches = Watches(self._settings.config_path, keeper, runner.start, loop.call_later, Slots(self._settings.max_running))
+        state = State(self._settings.state_dir, self._settings.config_path)
+        runner = Runner(Output(self._settings.log_target), state)
+        watches = Watches(self._settings.config_path, keeper, state, runner.start, loop.call_later,
+                          Slots(self._settings.max_running))
         configs = ConfigDir(self._settings.config_path, watches.apply)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._told_to_stop, number)
         loop.add_signal_handler(signal.SIGHUP, self._reread, configs)
         log.info('started; configs in %s, ZooKeeper at %s', self._settings.config_path, self._settings.hosts)
+        for record in state.unfinished():
+            run = runner.adopt(record)
+            if run:
+                watches.adopt(record.watch, run)
         keeper.start()
         configs.start()
         await self._stop.wait()
         configs.stop()
         keeper.stop().join(FAREWELL)
+        state.close()
         log.info('ended')
         return self._exit_code
 

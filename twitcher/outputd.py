@@ -1,6 +1,7 @@
 """What actions print, on its way to the log: the process that reads and logs it.
 
-Its stdin is a socket on which the daemon sends first the log's target, then one pipe after the other. Each line becomes one
+Its stdin is a socket on which the daemon sends first the log's target, then one pipe after the other,
+and then the pid that goes with it. Each line becomes one
 record with the watch's description and the pid; a last line without a newline counts; what is longer than LONGEST_LINE is
 cut into pieces. It ends when the daemon has ended and no process has any of the pipes open. It ignores the signals that
 stop a daemon: killing it would break the pipes of running actions.
@@ -17,7 +18,7 @@ import signal
 import socket
 from dataclasses import dataclass
 from functools import partial
-from typing import Iterator
+from typing import Dict, Iterator, Tuple
 
 from twitcher.log import LogTarget, start_logging
 
@@ -64,6 +65,7 @@ class OutputProcess:
     def __init__(self, daemon: socket.socket) -> None:
         self._daemon = daemon
         self._selector = selectors.DefaultSelector()
+        self._unnamed: Dict[int, Tuple[int, str]] = {}
         self._selector.register(daemon, selectors.EVENT_READ, self._take_pipe)
 
     def run(self) -> None:
@@ -73,17 +75,25 @@ class OutputProcess:
                 key.data()
 
     def _take_pipe(self) -> None:
+        """A message of the daemon: a pipe, or whose it is. Its end: what is still nobody's has to be read all the same."""
         try:
             message, descriptors, _, _ = socket.recv_fds(self._daemon, _CHUNK, 1)
         except ConnectionError:
             message, descriptors = b'', []
         if not message:
             self._selector.unregister(self._daemon)
+            for number in list(self._unnamed):
+                self._listen(number, '?')
             return
-        about = json.loads(message)
-        for pipe in descriptors:
-            label = f'{about["description"]}[{about["pid"]}]'
-            self._selector.register(pipe, selectors.EVENT_READ, partial(self._read, pipe, Lines(), label))
+        facts = json.loads(message)
+        if descriptors:
+            self._unnamed[facts['pipe']] = (descriptors[0], facts['description'])
+        if 'pid' in facts:
+            self._listen(facts['pipe'], facts['pid'])
+
+    def _listen(self, number: int, pid: object) -> None:
+        pipe, description = self._unnamed.pop(number)
+        self._selector.register(pipe, selectors.EVENT_READ, partial(self._read, pipe, Lines(), f'{description}[{pid}]'))
 
     def _read(self, pipe: int, lines: Lines, label: str) -> None:
         chunk = os.read(pipe, _CHUNK)

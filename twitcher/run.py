@@ -12,7 +12,7 @@ import os
 import signal
 from typing import Callable, List, Optional
 
-from twitcher.child import Child
+from twitcher.child import Child, Exit
 
 log = logging.getLogger(__name__)
 
@@ -23,18 +23,22 @@ POLL = 0.1
 
 
 class Run:
-    """A process with a deadline. `timeout` is in seconds from now, None for no end."""
+    """A process with a deadline.
 
-    def __init__(self, child: Child, description: str, timeout: Optional[float]) -> None:
+    `began` and `timeout` are in seconds, of the loop's clock and from then on; None for no end. The clock is the same for
+    all processes of a boot, so that a run may have begun under another daemon.
+    """
+
+    def __init__(self, child: Child, description: str, began: float, timeout: Optional[float]) -> None:
         self.pid = child.pid
+        self.exit: Optional[Exit] = None
         self._child = child
         self._description = description
         self._timeout = timeout
         self._loop = asyncio.get_running_loop()
-        self._started = self._loop.time()
+        self._began = began
         self._callbacks: List[Callable[[], None]] = []
-        self._exit_code: Optional[int] = None
-        self._alarm = self._loop.call_later(timeout, self._time_is_up) if timeout else None
+        self._alarm = self._loop.call_at(began + timeout, self._time_is_up) if timeout else None
         self._is_overdue = False
         try:
             self._pidfd: Optional[int] = os.pidfd_open(self.pid)
@@ -49,23 +53,32 @@ class Run:
 
     def notify(self, signum: int) -> None:
         """Send the signal to the process itself; nothing if it has just ended."""
-        if self._exit_code is None:  # so it has not been reaped, and the pid is still its own
-            log.info('%s: %s to pid %d: an update is waiting', self._description, signal.Signals(signum).name, self.pid)
-            os.kill(self.pid, signum)
+        if self.exit:
+            return
+        log.info('%s: %s to pid %d: an update is waiting', self._description, signal.Signals(signum).name, self.pid)
+        try:
+            if self._pidfd is None:
+                os.kill(self.pid, signum)
+            else:
+                signal.pidfd_send_signal(self._pidfd, signum)
+        except ProcessLookupError:
+            return
 
     def _look(self) -> None:
         """Has it ended?"""
-        self._exit_code = self._child.poll()
-        if self._exit_code is None:
+        if self.exit:
+            return
+        self.exit = self._child.poll()
+        if self.exit is None:
             if self._pidfd is None:
                 self._loop.call_later(POLL, self._look)
             return
         if self._pidfd is not None:
             self._loop.remove_reader(self._pidfd)
             os.close(self._pidfd)
-        seconds = self._loop.time() - self._started
-        log.log(logging.WARNING if self._exit_code else logging.INFO, '%s: pid %d %s after %.3f s', self._description,
-                self.pid, _how(self._exit_code), seconds)
+        seconds = self._loop.time() - self._began
+        log.log(logging.WARNING if self.exit.code else logging.INFO, '%s: pid %d %s after %.3f s', self._description,
+                self.pid, _how(self.exit.code), seconds)
         if self._is_overdue:
             self._wait_for_group()
         else:
@@ -98,7 +111,9 @@ class Run:
         _signal_group(self.pid, signal.SIGKILL)
 
 
-def _how(exit_code: int) -> str:
+def _how(exit_code: Optional[int]) -> str:
+    if exit_code is None:
+        return 'has ended (the exit code is not known: its daemon did before)'
     if exit_code >= 0:
         return f'exited {exit_code}'
     try:

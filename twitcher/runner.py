@@ -1,17 +1,24 @@
-"""Starts runs: puts together what a child needs, watches over its end, and passes on what it prints."""
+"""Starts runs: puts together what a child needs, notes it in the state, watches over its end, and passes on what it prints.
+
+The order is such that the daemon may be killed at any point: the run is noted and its pipe handed over before its process
+exists, so that the next daemon finds it, and its output is logged.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
-from typing import Dict
+from typing import Dict, Optional
 
 from twitcher.account import own_account
-from twitcher.child import spawn
+from twitcher.adopted import Adopted, find_leader
+from twitcher.child import Child, spawn
 from twitcher.errors import SpawnError
 from twitcher.output import Output
 from twitcher.run import Run
 from twitcher.spec import WatchSpec
+from twitcher.state import RunRecord, State
 from twitcher.stdin import open_stdin
 from twitcher.znode import Update
 
@@ -27,14 +34,16 @@ _PRIVATE = ('NOTIFY_SOCKET', 'WATCHDOG_PID', 'WATCHDOG_USEC', 'LISTEN_PID', 'LIS
 class Runner:
     """`start` is what a Watch wants to be given."""
 
-    def __init__(self, output: Output) -> None:
+    def __init__(self, output: Output, state: State) -> None:
         self._output = output
+        self._state = state
+        self._loop = asyncio.get_running_loop()
         self._environment = {name: value for name, value in os.environ.items() if name not in _PRIVATE}
         self._environment.setdefault('PATH', DEFAULT_PATH)
         self._environment.update(own_account().environment())
 
-    def start(self, spec: WatchSpec, update: Update) -> Run:
-        """Run the spec's action for the update. Raises SpawnError; then nothing has been run."""
+    def start(self, watch: str, spec: WatchSpec, update: Update) -> Run:
+        """Run the spec's action for the update; `watch` is its name in the state. Raises SpawnError: nothing has been run."""
         uid, gid = (spec.account.uid, spec.account.gid) if spec.account else (-1, -1)
         try:
             stdin = open_stdin(update.contents if spec.pipe_stdin else None, uid, gid)
@@ -45,19 +54,43 @@ class Runner:
         except OSError as error:
             os.close(stdin)
             raise SpawnError(f'no run: a pipe for its output cannot be made: {error.strerror}', transient=True) from error
+        began = self._loop.time()
+        number = self._state.run_begins(watch, spec.description, os.fstat(writer).st_ino, began, spec.timeout)
+        self._output.attach(reader, spec.description)
         try:
             os.fchown(writer, uid, gid)
             child = spawn(spec, self._variables(spec, update), stdin, writer)
         except BaseException:
-            os.close(reader)
+            self._state.run_failed(number)
+            self._output.release(reader)
             raise
         finally:
             os.close(stdin)
             os.close(writer)
+        self._state.run_started(number, child.pid)
+        self._state.applied(watch, update.stamp)
+        self._output.name(reader, child.pid)
         log.info('%s: pid %d started (%s, version %d)', spec.description, child.pid, update.event.value, update.version)
-        run = Run(child, spec.description, spec.timeout)
-        self._output.attach(reader, spec.description, child.pid)
+        run = self._supervise(watch, number, child, spec.description, began, spec.timeout)
         run.on_end(lambda: self._output.release(reader))
+        return run
+
+    def adopt(self, record: RunRecord) -> Optional[Run]:
+        """Go on with a run that an earlier daemon has started, if it is still alive."""
+        pid = record.pid or find_leader(record.pipe)
+        child = Adopted(pid, record.start_time) if pid else None
+        if not child or child.poll():
+            self._state.run_ended(record.id, record.watch, None)
+            log.info('%s: %s of an earlier daemon has ended while none was there', record.description,
+                     f'pid {pid}' if pid else 'a run')
+            return None
+        log.info('%s: pid %d of an earlier daemon is still running', record.description, child.pid)
+        return self._supervise(record.watch, record.id, child, record.description, record.began, record.timeout)
+
+    def _supervise(self, watch: str, number: int, child: Child, description: str, began: float,
+                   timeout: Optional[float]) -> Run:
+        run = Run(child, description, began, timeout)
+        run.on_end(lambda: self._state.run_ended(number, watch, run.exit.code if run.exit else None))
         return run
 
     def _variables(self, spec: WatchSpec, update: Update) -> Dict[str, str]:
@@ -68,6 +101,6 @@ class Runner:
             'TWITCHER_ZNODE': spec.znode,
             'TWITCHER_EVENT': update.event.value,
             'TWITCHER_VERSION': str(update.version),
-            'TWITCHER_MZXID': str(update.zxid),
+            'TWITCHER_MZXID': str(update.stamp.zxid),
             'TWITCHER_DESCRIPTION': spec.description,
         }

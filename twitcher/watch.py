@@ -36,16 +36,18 @@ class Running(Protocol):
 
 Start = Callable[[WatchSpec, Update], Running]
 Later = Callable[[float, Callable[[], None]], object]
+Owe = Callable[[bool], None]
 
 
 class Watch:
     """A RegisterWatch in force.
 
     `start(spec, update)` starts a run or raises SpawnError; `later(seconds, callback)` calls back; `slots` bound the runs
-    in PARALLEL mode. `spec.description` must be filled in.
+    in PARALLEL mode. `owe(bool)` is told when an update begins to wait for its run, and when none does any more. With
+    `owes_run` the first state is run for, whatever run_on_load says. `spec.description` must be filled in.
     """
 
-    def __init__(self, spec: WatchSpec, start: Start, later: Later, slots: Slots) -> None:
+    def __init__(self, spec: WatchSpec, start: Start, later: Later, slots: Slots, owe: Owe, owes_run: bool = False) -> None:
         self.spec = spec
         self.runs: List[Running] = []
         self._start = start
@@ -54,6 +56,8 @@ class Watch:
         self._waiting: Deque[Update] = deque()
         self._seen: Optional[Stamp] = None
         self._load_is_due = spec.run_on_load
+        self._owe = owe
+        self._owes_run = owes_run
         self._is_closed = False
 
     def take_over(self, runs: List[Running]) -> None:
@@ -65,9 +69,11 @@ class Watch:
     def inherit(self, earlier: Watch) -> None:
         """Go on where another version of this watch stopped, which has been closed."""
         self._seen = earlier._seen
+        self._owes_run = earlier._owes_run
         self.take_over(earlier.runs)
         if not self._load_is_due:  # else the load run is about to see the latest contents
-            self._waiting, earlier._waiting = earlier._waiting, deque()
+            most = None if self.spec.run_mode is RunMode.PARALLEL else 1
+            self._waiting = deque(earlier._waiting, most)
             for _ in range(len(self._waiting)):
                 self._proceed()
 
@@ -85,20 +91,23 @@ class Watch:
                 log.info('%s: %s was deleted', self.spec.description, self.spec.znode)
             self._seen = _ABSENT
             self._load_is_due = False
+            self._note_debt()
         elif state.contents is None:
-            if self._seen is None and not self._load_is_due:
+            if self._seen is None and not self._load_is_due and not self._owes_run:
                 self._seen = state.stamp
         else:
             event = self._event(state.stamp)
             self._seen = state.stamp
             self._load_is_due = False
             if event:
-                self._updated(Update(event, state.contents, state.version, state.stamp.zxid))
+                self._updated(Update(event, state.contents, state.version, state.stamp))
 
     def _event(self, stamp: Stamp) -> Optional[Event]:
         """What has happened since the last state, if anything that calls for a run."""
         if self._load_is_due:
             return Event.LOAD
+        if self._seen is None and self._owes_run:
+            return Event.CHANGED if self.spec.watch_type is WatchType.DATA else Event.CHILDREN
         if self._seen is None or self._seen == stamp:
             return None
         if self._seen.czxid != stamp.czxid:
@@ -108,21 +117,23 @@ class Watch:
     def _updated(self, update: Update) -> None:
         """The one place where the run mode decides."""
         mode = self.spec.run_mode
-        if mode is RunMode.DISCARD and self.runs:
+        # The load of a file is no update: it is not forgotten, and runs with the newest contents when it can.
+        if mode is RunMode.DISCARD and self.runs and not self._waiting and update.event is not Event.LOAD:
             log.debug('%s: %s (version %d) is discarded: a run is in progress', self.spec.description, update.event.value,
                       update.version)
             return
         if mode is not RunMode.PARALLEL:
             self._waiting.clear()
         self._waiting.append(update)
-        if mode is RunMode.QUEUE and self.runs:
+        if mode is not RunMode.PARALLEL and self.runs:
             log.debug('%s: %s (version %d) waits for the run in progress', self.spec.description, update.event.value,
                       update.version)
-            if self.spec.notify_signal:
+            if self.spec.notify_signal and mode is RunMode.QUEUE:
                 for run in self.runs:
                     run.notify(self.spec.notify_signal)
         else:
             self._proceed()
+        self._note_debt()
 
     def _proceed(self) -> None:
         """Start one of what waits, as soon as the mode allows it."""
@@ -143,12 +154,21 @@ class Watch:
             if error.transient:
                 self._waiting.appendleft(update)
                 self._later(RETRY_SPAWN, self._proceed)
+            self._note_debt()
             return False
+        self._note_debt()
         self.runs.append(run)
         run.on_end(partial(self._ended, run))
         if self.spec.run_mode is RunMode.PARALLEL:
             run.on_end(self._slots.free)
         return True
+
+    def _note_debt(self) -> None:
+        """Pass on whether a run is owed, where that has changed."""
+        owes = bool(self._waiting)
+        if owes != self._owes_run:
+            self._owes_run = owes
+            self._owe(owes)
 
     def _ended(self, run: Running) -> None:
         self.runs.remove(run)

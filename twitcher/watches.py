@@ -11,7 +11,8 @@ import os
 from collections import defaultdict
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import DefaultDict, Dict, List, Optional, Tuple
+from itertools import count
+from typing import Callable, DefaultDict, Dict, List, Optional, Set, Tuple
 
 from twitcher.config import load_config
 from twitcher.configdir import Changes
@@ -19,33 +20,44 @@ from twitcher.errors import ConfigError
 from twitcher.keeper import Keeper
 from twitcher.slots import Slots
 from twitcher.spec import WatchSpec, WatchType
-from twitcher.watch import Later, Running, Start, Watch
+from twitcher.state import State
+from twitcher.watch import Later, Running, Watch
+from twitcher.znode import Update
 
 log = logging.getLogger(__name__)
 
-_Key = Tuple[str, str, WatchType]
+StartNamed = Callable[[str, WatchSpec, Update], Running]
 
 
 @dataclass
 class _Entry:
-    """A watch, and its spec as the file has it: without a description, if it gave none."""
+    """A watch, its spec as the file has it (without a description, if it gave none), and its name in the state."""
 
     watch: Watch
     spec: WatchSpec
+    name: str
 
 
 class Watches:
-    """The files below `root` and their watches. `start` and `later` are handed on to each Watch."""
+    """The files below `root` and their watches. `start`, with a name before its arguments, and `later` are for each Watch."""
 
-    def __init__(self, root: str, keeper: Keeper, start: Start, later: Later, slots: Slots) -> None:
+    def __init__(self, root: str, keeper: Keeper, state: State, start: StartNamed, later: Later, slots: Slots) -> None:
         self._root = root
         self._keeper = keeper
+        self._state = state
         self._start = start
         self._later = later
         self._slots = slots
         self._files: Dict[str, List[_Entry]] = {}
         # Runs in progress whose watch is gone: should it come back, they must not overlap with its runs.
-        self._orphans: DefaultDict[_Key, List[Running]] = defaultdict(list)
+        self._orphans: DefaultDict[str, List[Running]] = defaultdict(list)
+
+    def adopt(self, name: str, run: Running) -> None:
+        """A run of the watch with this name, which may come up: they must not overlap."""
+        family = _family(name)
+        if run not in self._orphans[family]:
+            self._orphans[family].append(run)
+            run.on_end(partial(self._orphan_ended, family, run))
 
     def apply(self, changes: Changes) -> None:
         """Put what a look at the disk found into force."""
@@ -54,7 +66,7 @@ class Watches:
             if entries is not None:
                 log.info('%s: removed, with %s', path, _count(len(entries)))
                 for entry in entries:
-                    self._retire(path, entry)
+                    self._retire(entry)
         for path, text in changes.texts.items():
             try:
                 if isinstance(text, ConfigError):
@@ -70,48 +82,51 @@ class Watches:
         for entry in self._files.get(path, ()):
             old[entry.spec.znode, entry.spec.watch_type].append(entry)
         kept = [_take_same(old[spec.znode, spec.watch_type], spec) for spec in specs]
+        taken = {entry.name for entry in self._files.get(path, ())}
         self._files[path] = entries = []
         for spec, same, described in zip(specs, kept, self._described(path, specs)):
-            entry = same or self._enter(path, spec, described, old[spec.znode, spec.watch_type])
+            entry = same or self._enter(path, spec, described, old[spec.znode, spec.watch_type], taken)
             entry.watch.spec, entry.spec = described, spec
             entries.append(entry)
         for rest in old.values():
             for entry in rest:
-                self._retire(path, entry)
+                self._retire(entry)
         untouched = sum(entry is not None for entry in kept)
         is_the_same = not is_new and untouched == len(specs) and not any(old.values())
         log.log(logging.DEBUG if is_the_same else logging.INFO, '%s: loaded, %s%s', path, _count(len(specs)),
                 f', {untouched} of them unchanged' if untouched else '')
 
-    def _enter(self, path: str, spec: WatchSpec, described: WatchSpec, predecessors: List[_Entry]) -> _Entry:
+    def _enter(self, path: str, spec: WatchSpec, described: WatchSpec, predecessors: List[_Entry],
+               taken: Set[str]) -> _Entry:
         """A watch comes into force; it takes the place of a predecessor on the same znode, if one is left."""
-        watch = Watch(described, self._start, self._later, self._slots)
         predecessor: Optional[_Entry] = predecessors.pop(0) if predecessors else None
+        name = predecessor.name if predecessor else _new_name(path, spec, taken)
+        taken.add(name)
+        watch = Watch(described, partial(self._start, name), self._later, self._slots,
+                      partial(self._state.set_owes_run, name), self._state.owes_run(name))
         if predecessor:
             self._leave(predecessor)
             watch.inherit(predecessor.watch)
         else:
-            watch.take_over(self._orphans[path, spec.znode, spec.watch_type])
+            watch.take_over(self._orphans.get(_family(name), []))
         self._keeper.subscribe(spec.znode, spec.watch_type, watch.state_is)
-        return _Entry(watch, spec)
+        return _Entry(watch, spec, name)
 
     def _leave(self, entry: _Entry) -> None:
         self._keeper.unsubscribe(entry.spec.znode, entry.spec.watch_type, entry.watch.state_is)
         entry.watch.close()
 
-    def _retire(self, path: str, entry: _Entry) -> None:
+    def _retire(self, entry: _Entry) -> None:
         """A watch goes; its runs go on."""
         self._leave(entry)
-        key = path, entry.spec.znode, entry.spec.watch_type
+        self._state.forget(entry.name)
         for run in entry.watch.runs:
-            if run not in self._orphans[key]:
-                self._orphans[key].append(run)
-                run.on_end(partial(self._orphan_ended, key, run))
+            self.adopt(entry.name, run)
 
-    def _orphan_ended(self, key: _Key, run: Running) -> None:
-        self._orphans[key].remove(run)
-        if not self._orphans[key]:
-            del self._orphans[key]
+    def _orphan_ended(self, family: str, run: Running) -> None:
+        self._orphans[family].remove(run)
+        if not self._orphans[family]:
+            del self._orphans[family]
 
     def _described(self, path: str, specs: List[WatchSpec]) -> List[WatchSpec]:
         """The specs with a description each: the file's name, numbered when it has several watches."""
@@ -127,6 +142,17 @@ def _take_same(entries: List[_Entry], spec: WatchSpec) -> Optional[_Entry]:
             entries.remove(entry)
             return entry
     return None
+
+
+def _new_name(path: str, spec: WatchSpec, taken: Set[str]) -> str:
+    """What a watch is called in the state: nothing that an edit of the file's other watches would change."""
+    names = (f'{path} {spec.watch_type.value} {spec.znode} {number}' for number in count(1))
+    return next(name for name in names if name not in taken)
+
+
+def _family(name: str) -> str:
+    """What the names of all watches of a file on one side of a znode have in common."""
+    return name.rpartition(' ')[0]
 
 
 def _count(number: int) -> str:

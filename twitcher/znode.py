@@ -44,4 +44,4 @@ class Update:
     event: Event
     contents: bytes
     version: int
-    zxid: int
+    stamp: Stamp
