@@ -16,9 +16,9 @@ PACKAGE = TOP / 'twitcher'
 LAYERS = [
     'errors', 'account', 'action', 'spec', 'znode', 'log', 'config', 'configtree', 'inotify', 'configdir', 'zookeeper',
     'keeper', 'slots', 'watch', 'state', 'child', 'adopted', 'stdin', 'outputd', 'output', 'run', 'runner', 'watches',
-    'pidfile', 'devel', 'daemon', 'poke', 'usage', 'cli', 'ctl',
+    'pidfile', 'process', 'devel', 'daemon', 'poke', 'usage', 'cli', 'ctl',
 ]
-HOMES = {'kazoo': 'zookeeper', 'pyinotify': 'inotify', 'daemon': 'cli'}
+HOMES = {'kazoo': 'zookeeper', 'pyinotify': 'inotify', 'daemon': 'process'}
 
 
 def _modules() -> List[Path]:

@@ -17,7 +17,7 @@ import signal
 import subprocess
 import sys
 import traceback
-from typing import Any, Dict, NamedTuple, NoReturn, Optional, Protocol, TextIO
+from typing import Any, Dict, NamedTuple, NoReturn, Optional, Protocol, TextIO, Tuple
 
 from twitcher.account import Account
 from twitcher.action import Exec
@@ -81,8 +81,6 @@ class _Forked:
     """A fork of the daemon that runs a Python function."""
 
     def __init__(self, spec: WatchSpec, environment: Dict[str, str], stdin: int, output: int) -> None:
-        sys.stdout.flush()
-        sys.stderr.flush()
         # A signal that the child got before it has reset its handlers would be taken for one of the daemon's.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         try:
@@ -106,11 +104,13 @@ def _be_the_child(spec: WatchSpec, environment: Dict[str, str], stdin: int, outp
         _become(spec.account)
         os.environ.clear()
         os.environ.update(environment)
-        _forget_the_daemon()
+        streams = _forget_the_daemon()
         code = _run(spec.action)
-        sys.stdout.flush()
+        for stream in streams:
+            _flush(stream)
     except BaseException:
         traceback.print_exc()
+        _flush(sys.stderr)
     finally:
         os._exit(code)
 
@@ -123,7 +123,9 @@ def _become_a_process_of_its_own(stdin: int, output: int) -> None:
     os.setsid()
     for target, source in enumerate((stdin, output, output)):
         os.dup2(source, target)
-    for name in os.listdir('/proc/self/fd'):
+    os.close(stdin)
+    os.close(output)
+    for name in os.listdir('/proc/self/fd'):  # which takes a descriptor itself, and there may have been no other left
         if int(name) > 2:
             try:
                 os.close(int(name))
@@ -140,20 +142,35 @@ def _become(account: Optional[Account]) -> None:
         os.setuid(account.uid)
 
 
-def _forget_the_daemon() -> None:
-    """Leave the user's function nothing of the daemon that would write to a closed descriptor, or one opened since."""
+def _forget_the_daemon() -> Tuple[TextIO, TextIO]:
+    """Leave the user's function nothing of the daemon that would write to a closed descriptor, or one opened since.
+
+    Returns its stdout and stderr.
+    """
     gc.freeze()
     asyncio._set_running_loop(None)
+    if sys.version_info < (3, 12):  # from then on a fork does it
+        asyncio.set_event_loop_policy(None)
     sys.stdin = open(0, encoding='utf-8', errors='surrogateescape', closefd=False)  # noqa: SIM115  # open to the end
     sys.stdout = _line_buffered(1)
     sys.stderr = _line_buffered(2)
     logging.captureWarnings(False)
     logging.getLogger().handlers.clear()
-    logging.basicConfig(stream=sys.stderr, format='%(levelname)s: %(message)s')
+    logging.getLogger().setLevel(logging.WARNING)
+    logging.raiseExceptions = True
+    return sys.stdout, sys.stderr
 
 
 def _line_buffered(descriptor: int) -> TextIO:
     return open(descriptor, 'w', encoding='utf-8', errors='backslashreplace', buffering=1, closefd=False)
+
+
+def _flush(stream: TextIO) -> None:
+    """Write what is left. The function may have closed it, or the descriptor below it: then that is what it wanted."""
+    try:
+        stream.flush()
+    except (OSError, ValueError):
+        return
 
 
 def _run(action: Any) -> int:
@@ -161,6 +178,9 @@ def _run(action: Any) -> int:
     try:
         result = action()
     except SystemExit as error:
+        if error.code is not None and not isinstance(error.code, int):
+            print(error.code, file=sys.stderr)
+            return 1
         result = error.code
     except BaseException as error:
         # The first frame is this one; the rest is the user's.

@@ -10,19 +10,17 @@ import logging
 import os
 import signal
 import sys
-import warnings
+from types import FrameType
 from typing import List, NoReturn, Optional
 
-import daemon
-
 from twitcher import __version__
-from twitcher.child import UMASK
 from twitcher.daemon import Settings, run_daemon
 from twitcher.devel import ThrowAwayServer
 from twitcher.errors import TwitcherError, UsageError
 from twitcher.log import SYSLOG_SOCKET, LogTarget, open_log, report_to_stderr, set_levels, start_logging
 from twitcher.pidfile import PidFile
-from twitcher.usage import DEFAULT_HOSTS, Parser, at_least
+from twitcher.process import be_a_plain_process, detach
+from twitcher.usage import DEFAULT_HOSTS, Parser, number
 from twitcher.zookeeper import checked_hosts
 
 log = logging.getLogger(__name__)
@@ -37,10 +35,9 @@ def main(arguments: Optional[List[str]] = None) -> NoReturn:
     try:
         code = _run(_checked(_parser().parse(arguments)))
     except TwitcherError as error:
-        report_to_stderr(str(error))
+        report_to_stderr('twitcher', str(error))
         code = 2 if isinstance(error, UsageError) else 1
     logging.shutdown()
-    sys.stdout.flush()
     os._exit(code)  # a stop must not wait for a thread: of kazoo's, which may be connecting, or of a .twc file
 
 
@@ -51,7 +48,7 @@ def _parser() -> Parser:
     add('--zkservers', metavar='HOST:PORT,...[/CHROOT]', help=f'the ZooKeeper ensemble (default: {DEFAULT_HOSTS})')
     add('--config_path', metavar='DIR', default=DEFAULT_CONFIG_PATH,
         help='where the .twc files are, also in directories below (default: %(default)s)')
-    add('--max_running', metavar='N', type=at_least(1, int, 'a whole number'), default=DEFAULT_MAX_RUNNING,
+    add('--max_running', metavar='N', type=number(int, 1, 1e6, 'a whole number'), default=DEFAULT_MAX_RUNNING,
         help='runs in PARALLEL mode that may be in progress at once; further ones wait (default: %(default)s)')
     add('--daemonize', action='store_true', help='detach from the terminal and go on in the background')
     add('--pidfile', metavar='FILE', help='write the pid to FILE, and lock it: one daemon at a time')
@@ -73,13 +70,17 @@ def _parser() -> Parser:
 def _checked(options: argparse.Namespace) -> argparse.Namespace:
     """The options, with absolute paths. Raises UsageError."""
     if options.zkservers is not None or not options.devel:
-        options.zkservers = checked_hosts(options.zkservers or DEFAULT_HOSTS)
-    for name in ('config_path', 'pidfile', 'logfile', 'state_dir', 'syslog_socket'):
+        options.zkservers = checked_hosts(DEFAULT_HOSTS if options.zkservers is None else options.zkservers)
+    options.twitcherctl = os.path.join(os.path.dirname(sys.argv[0]), 'twitcherctl')
+    for name in ('config_path', 'pidfile', 'logfile', 'state_dir', 'syslog_socket', 'twitcherctl'):
         path = getattr(options, name)
         if path == '':
             raise UsageError(f'argument --{name}: it is empty; allowed: a path')
-        setattr(options, name, path and os.path.abspath(path))
-    options.twitcherctl = os.path.join(os.path.dirname(os.path.abspath(sys.argv[0])), 'twitcherctl')
+        try:
+            setattr(options, name, path and os.path.abspath(path))
+        except OSError:
+            raise UsageError(f'argument --{name}: {path!r} is relative to a directory that is gone; allowed: an absolute '
+                             'path') from None
     if options.daemonize and (options.log_to_stdout or options.devel):
         raise UsageError(f'--daemonize does not go with {"--devel" if options.devel else "--log_to_stdout"}: a process in '
                          'the background has no stdout')
@@ -94,20 +95,28 @@ def _run(options: argparse.Namespace) -> int:
     server = None
     pidfile = PidFile(options.pidfile) if options.pidfile else None
     try:
-        _be_a_plain_process()
+        be_a_plain_process()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, _stop_early)
         target = _log_target(options)
         if pidfile:
             pidfile.lock()
-        if options.daemonize:
-            _detach(pidfile)
+        ready = detach([pidfile.descriptor] if pidfile else []) if options.daemonize else None
         start_logging(target, os.getpid())
         set_levels(options.verbose or options.devel, options.debug)
-        if not options.zkservers:
-            server = _devel_server(options.twitcherctl)
-            options.zkservers = server.hosts
         if pidfile:
             pidfile.write()
+        if ready:
+            ready()
+        if not options.zkservers:
+            server = ThrowAwayServer()
+            server.start()
+            options.zkservers = server.hosts
+            log.info('a throw-away ZooKeeper serves at %s; poke a znode from another terminal, for instance: '
+                     '%s poke --zkservers %s /examples/hello world', server.hosts, options.twitcherctl, server.hosts)
         return run_daemon(Settings(options.zkservers, options.config_path, target, options.max_running, options.state_dir))
+    except _StoppedEarly:
+        return 0
     finally:
         if pidfile:
             pidfile.remove()
@@ -115,23 +124,16 @@ def _run(options: argparse.Namespace) -> int:
             server.remove()
 
 
-def _be_a_plain_process() -> None:
-    """Undo what the caller may have left us with and actions would inherit: ignored and blocked signals, a directory, a
-    umask."""
-    for number in signal.valid_signals():
-        if signal.getsignal(number) is signal.SIG_IGN and number not in (signal.SIGPIPE, signal.SIGXFSZ):
-            signal.signal(number, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    os.chdir('/')
-    os.umask(UMASK)
-    # A fork for a Python action is safe: it uses nothing that kazoo's threads may have locked.
-    warnings.filterwarnings('ignore', category=DeprecationWarning, message='.*fork')
+class _StoppedEarly(BaseException):
+    """Told to stop before there is a loop that would be told."""
+
+
+def _stop_early(signum: int, frame: Optional[FrameType]) -> NoReturn:
+    raise _StoppedEarly
 
 
 def _log_target(options: argparse.Namespace) -> LogTarget:
     """Where to log, tried out. Raises UsageError."""
-    if options.devel or options.log_to_stdout:
-        return LogTarget('stdout')
     if options.logfile:
         target = LogTarget('file', options.logfile)
         try:
@@ -139,26 +141,12 @@ def _log_target(options: argparse.Namespace) -> LogTarget:
         except OSError as error:
             raise UsageError(f'--logfile {options.logfile}: {error.strerror}') from None
         return target
+    if options.devel or options.log_to_stdout:
+        return LogTarget('stdout')
     if os.path.exists(options.syslog_socket):
         return LogTarget('syslog', options.syslog_socket)
     if options.daemonize:
-        report_to_stderr(f'{options.syslog_socket} does not exist: nothing is logged until it does')
+        report_to_stderr('twitcher', f'{options.syslog_socket} does not exist: nothing is logged until it does')
         return LogTarget('syslog', options.syslog_socket)
-    report_to_stderr(f'{options.syslog_socket} does not exist: logging to stderr')
+    report_to_stderr('twitcher', f'{options.syslog_socket} does not exist: logging to stderr')
     return LogTarget('stderr')
-
-
-def _detach(pidfile: Optional[PidFile]) -> None:
-    """Become a daemon. The parent exits 0 here."""
-    # Said explicitly what python-daemon would guess or choose otherwise: a core limit of 0 and ignored terminal signals
-    # would be inherited by actions.
-    daemon.DaemonContext(detach_process=True, umask=UMASK, working_directory='/', prevent_core=False, signal_map={},
-                         files_preserve=[pidfile.descriptor] if pidfile else []).open()
-
-
-def _devel_server(twitcherctl: str) -> ThrowAwayServer:
-    server = ThrowAwayServer()
-    server.start()
-    log.info('a throw-away ZooKeeper serves at %s; poke a znode from another terminal, for instance: '
-             '%s poke --zkservers %s /examples/hello world', server.hosts, twitcherctl, server.hosts)
-    return server

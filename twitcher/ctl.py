@@ -5,33 +5,38 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
-from typing import List, Optional
+from typing import List, NoReturn, Optional
 
 from twitcher import __version__
 from twitcher.errors import TwitcherError, UsageError
+from twitcher.log import report_to_stderr
 from twitcher.poke import LARGEST, poke
 from twitcher.spec import znode_fault
-from twitcher.usage import DEFAULT_HOSTS, Parser, at_least
+from twitcher.usage import DEFAULT_HOSTS, Parser, number
 from twitcher.zookeeper import checked_hosts
 
 DEFAULT_WAIT = 10.0
 
 
-def main(arguments: Optional[List[str]] = None) -> int:
-    """Do what the command line says; the exit code."""
+def main(arguments: Optional[List[str]] = None) -> NoReturn:
+    """Do what the command line says, and exit."""
     logging.getLogger('twitcher').addHandler(logging.NullHandler())
     logging.getLogger('twitcher').propagate = False
+    code = 1
     try:
         options = _parser().parse(arguments)
         _poke(options)
-        return 0
+        code = 0
     except TwitcherError as error:
-        print(f'twitcherctl: {error}', file=sys.stderr)
-        return 2 if isinstance(error, UsageError) else 1
+        report_to_stderr('twitcherctl', str(error))
+        code = 2 if isinstance(error, UsageError) else 1
+    except OSError as error:
+        report_to_stderr('twitcherctl', f'stdin or stdout: {error.strerror}')
     except KeyboardInterrupt:
-        print('twitcherctl: interrupted', file=sys.stderr)
-        return 1
+        report_to_stderr('twitcherctl', 'interrupted')
+    os._exit(code)  # not to wait for kazoo's threads, which may be waiting for a server
 
 
 def _parser() -> Parser:
@@ -48,7 +53,7 @@ def _parser() -> Parser:
     add('--zkservers', metavar='HOST:PORT,...[/CHROOT]', default=DEFAULT_HOSTS,
         help='the ZooKeeper ensemble (default: %(default)s)')
     add('--no_create', action='store_true', help='fail if the znode does not exist, instead of making it and its parents')
-    add('--wait', metavar='SECONDS', type=at_least(0, float, 'a number of seconds'), default=DEFAULT_WAIT,
+    add('--wait', metavar='SECONDS', type=number(float, 0, 1e6, 'seconds'), default=DEFAULT_WAIT,
         help='how long to wait for ZooKeeper (default: %(default)g)')
     return parser
 
@@ -62,7 +67,7 @@ def _poke(options: argparse.Namespace) -> None:
     if options.data == '-':
         contents = sys.stdin.buffer.read(LARGEST + 1)
     elif options.data is not None:
-        contents = options.data.encode('utf-8', 'surrogateescape')
+        contents = os.fsencode(options.data)
     if contents is not None and len(contents) > LARGEST:
         raise UsageError(f'DATA has more than {LARGEST} bytes; allowed: no more, since a server takes 1 MiB at the most')
-    print(poke(hosts, options.znode, contents, not options.no_create, options.wait))
+    print(poke(hosts, options.znode, contents, not options.no_create, options.wait), flush=True)

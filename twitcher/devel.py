@@ -27,10 +27,12 @@ _JAVA = ('-Xmx64m', '-XX:+UseSerialGC', '-XX:TieredStopAtLevel=1', '-Dzookeeper.
 class ThrowAwayServer:
     """One server on 127.0.0.1; its data lie in a temporary directory until `remove`.
 
-    `settings` go into its zoo.cfg. It dies with the thread that has started it (prctl(2), PR_SET_PDEATHSIG).
+    `settings` go into its zoo.cfg. It dies with the thread that has started it (prctl(2), PR_SET_PDEATHSIG). Raises
+    TwitcherError that names the package that is missing.
     """
 
     def __init__(self, settings: Optional[Dict[str, str]] = None) -> None:
+        self._java = _find_java()
         self.port = free_port()
         self.hosts = f'127.0.0.1:{self.port}'
         self.directory = tempfile.mkdtemp(prefix='twitcher-zookeeper.')
@@ -39,17 +41,13 @@ class ThrowAwayServer:
                           'dataDir': self.directory, 'maxClientCnxns': '0', **(settings or {})}
 
     def start(self) -> None:
-        """Start it and wait until it serves. Raises TwitcherError that names the package, or says what the server said."""
-        java = shutil.which('java')
-        if not os.path.exists(JAR) or not java:
-            raise TwitcherError(f'{JAR if java else "java"} was not found: install the package {PACKAGE!r} for a throw-away '
-                                'ZooKeeper, or name a server with --zkservers')
+        """Start it and wait until it serves. Raises TwitcherError with what the server said."""
         config = os.path.join(self.directory, 'zoo.cfg')
         with open(config, 'w') as file:
             file.writelines(f'{name}={value}\n' for name, value in self._settings.items())
         with open(os.path.join(self.directory, 'log'), 'ab') as log:
             self._process = subprocess.Popen(
-                ['setpriv', '--pdeathsig', 'KILL', java, *_JAVA, '-cp', f'{JAR}:/etc/zookeeper/conf',
+                ['setpriv', '--pdeathsig', 'KILL', self._java, *_JAVA, '-cp', f'{JAR}:/etc/zookeeper/conf',
                  'org.apache.zookeeper.server.quorum.QuorumPeerMain', config],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd=self.directory)
         self.wait()
@@ -81,6 +79,14 @@ class ThrowAwayServer:
         """Stop it and remove its data."""
         self.stop()
         shutil.rmtree(self.directory, ignore_errors=True)
+
+
+def _find_java() -> str:
+    java = shutil.which('java')
+    if not os.path.exists(JAR) or not java:
+        raise TwitcherError(f'{JAR if java else "java"} was not found: install the package {PACKAGE!r} for a throw-away '
+                            'ZooKeeper, or name a server with --zkservers')
+    return java
 
 
 def free_port() -> int:

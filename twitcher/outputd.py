@@ -115,6 +115,7 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     daemon = socket.socket(fileno=0)
     about = json.loads(daemon.recv(_CHUNK))
-    start_logging(LogTarget(**about['target']), about['pid'])
+    start_logging(LogTarget(**about['target']), about['pid'], may_wait=True)
     logging.getLogger().setLevel(logging.INFO)
     OutputProcess(daemon).run()
+    logging.shutdown()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import stat
 
 from twitcher.errors import PidFileError
 
@@ -20,8 +21,12 @@ class PidFile:
         try:
             while not self._is_current():
                 self.close()
-                self.descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+                self.descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o644)
+                if not stat.S_ISREG(os.fstat(self.descriptor).st_mode):
+                    self.close()
+                    raise PidFileError(f'pidfile {self._path}: it is no regular file')
                 fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                os.ftruncate(self.descriptor, 0)  # whoever wrote the pid in it is gone
         except BlockingIOError:
             holder = os.pread(self.descriptor, 20, 0).decode('ascii', 'replace').strip()
             self.close()
@@ -33,12 +38,11 @@ class PidFile:
 
     def write(self) -> None:
         """Write this process's pid."""
-        os.ftruncate(self.descriptor, 0)
         os.pwrite(self.descriptor, f'{os.getpid()}\n'.encode(), 0)
 
     def remove(self) -> None:
         """Remove the file and give the lock back."""
-        if self._is_current():
+        if self.descriptor >= 0 and self._is_current():
             os.unlink(self._path)
         self.close()
 

@@ -55,7 +55,7 @@ class Run:
         """Send the signal to the process itself; nothing if it has just ended."""
         if self.exit:
             return
-        log.info('%s: %s to pid %d: an update is waiting', self._description, signal.Signals(signum).name, self.pid)
+        log.info('%s: %s to pid %d: an update is waiting', self._description, signal_name(signum), self.pid)
         try:
             if self._pidfd is None:
                 os.kill(self.pid, signum)
@@ -116,10 +116,15 @@ def _how(exit_code: Optional[int]) -> str:
         return 'has ended (the exit code is not known: its daemon did before)'
     if exit_code >= 0:
         return f'exited {exit_code}'
+    return f'was killed by {signal_name(-exit_code)}'
+
+
+def signal_name(signum: int) -> str:
+    """SIGTERM and so on; real-time signals have no names."""
     try:
-        return f'was killed by {signal.Signals(-exit_code).name}'
-    except ValueError:  # a real-time signal has no name
-        return f'was killed by signal {-exit_code}'
+        return signal.Signals(signum).name
+    except ValueError:
+        return f'signal {signum}'
 
 
 def _signal_group(pid: int, signum: int) -> None:

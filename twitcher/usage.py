@@ -26,15 +26,15 @@ class Parser(argparse.ArgumentParser):
         raise UsageError(f'{message}; see {self.prog} --help')
 
 
-def at_least(least: float, kind: Callable[[str], float], what: str) -> Callable[[str], float]:
+def number(kind: Callable[[str], float], least: float, most: float, what: str) -> Callable[[str], float]:
     """A type for an option's number; `what` describes it in an error."""
     def parse(text: str) -> float:
         try:
             value = kind(text)
         except ValueError:
             value = least - 1
-        if not least <= value < float('inf'):
-            raise argparse.ArgumentTypeError(f'{text!r} is not allowed; allowed: {what}, {least:g} or more')
+        if not least <= value <= most:
+            raise argparse.ArgumentTypeError(f'{text!r} is not allowed; allowed: {what} from {least:g} to {most:.0f}')
         return value
 
     return parse

@@ -49,6 +49,7 @@ class Watches:
         self._later = later
         self._slots = slots
         self._files: Dict[str, List[_Entry]] = {}
+        self._texts: Dict[str, bytes] = {}
         # Runs in progress whose watch is gone: should it come back, they must not overlap with its runs.
         self._orphans: DefaultDict[str, List[Running]] = defaultdict(list)
 
@@ -63,6 +64,7 @@ class Watches:
         """Put what a look at the disk found into force."""
         for path in changes.gone:
             entries = self._files.pop(path, None)
+            self._texts.pop(path, None)
             if entries is not None:
                 log.info('%s: removed, with %s', path, _count(len(entries)))
                 for entry in entries:
@@ -71,17 +73,18 @@ class Watches:
             try:
                 if isinstance(text, ConfigError):
                     raise text
-                self._replace(path, load_config(path, text))
+                self._replace(path, load_config(path, text), is_same_text=self._texts.get(path) == text)
+                self._texts[path] = text
             except ConfigError as error:
                 log.error('%s; %s', error, 'its previous version stays in force' if path in self._files else 'not loaded')
 
-    def _replace(self, path: str, specs: List[WatchSpec]) -> None:
-        """Make the specs the watches of the file."""
+    def _replace(self, path: str, specs: List[WatchSpec], is_same_text: bool) -> None:
+        """Make the specs the watches of the file. Where its text is the same, an action is, whatever it compares to."""
         is_new = path not in self._files
         old: DefaultDict[Tuple[str, WatchType], List[_Entry]] = defaultdict(list)
         for entry in self._files.get(path, ()):
             old[entry.spec.znode, entry.spec.watch_type].append(entry)
-        kept = [_take_same(old[spec.znode, spec.watch_type], spec) for spec in specs]
+        kept = [_take_same(old[spec.znode, spec.watch_type], spec, is_same_text) for spec in specs]
         taken = {entry.name for entry in self._files.get(path, ())}
         self._files[path] = entries = []
         for spec, same, described in zip(specs, kept, self._described(path, specs)):
@@ -135,10 +138,10 @@ class Watches:
         return [spec if spec.description else replace(spec, description=name) for spec, name in zip(specs, names)]
 
 
-def _take_same(entries: List[_Entry], spec: WatchSpec) -> Optional[_Entry]:
+def _take_same(entries: List[_Entry], spec: WatchSpec, whatever_the_action: bool) -> Optional[_Entry]:
     """Take the entry that asks for the same as the spec out of the list."""
     for entry in entries:
-        if entry.spec.is_same(spec):
+        if entry.spec.is_same(spec, whatever_the_action):
             entries.remove(entry)
             return entry
     return None

@@ -1,0 +1,61 @@
+"""The process itself: what it must not have inherited, and how it becomes a daemon. The only module that knows
+python-daemon."""
+
+from __future__ import annotations
+
+import os
+import signal
+import warnings
+from typing import Callable, List
+
+import daemon
+
+from twitcher.child import UMASK
+from twitcher.errors import TwitcherError
+from twitcher.log import report_to_stderr
+
+
+def be_a_plain_process() -> None:
+    """Undo what the caller may have left us with and actions would inherit: closed descriptors, ignored and blocked signals, a
+    directory, a umask."""
+    for descriptor in (0, 1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:  # the next file that is opened would become stdin, stdout or stderr: let it be this one
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+    for number in signal.valid_signals():
+        if signal.getsignal(number) is signal.SIG_IGN and number not in (signal.SIGPIPE, signal.SIGXFSZ):
+            signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    os.chdir('/')
+    os.umask(UMASK)
+    # A fork for a Python action is safe: it uses nothing that another thread may have locked.
+    warnings.filterwarnings('ignore', category=DeprecationWarning, message='.*fork')
+
+
+def detach(keep: List[int]) -> Callable[[], None]:
+    """Become a daemon, with the descriptors in `keep`. Returns what is to be called when it is ready.
+
+    The process that called waits for that, and exits 0, or 1 if the daemon has ended before.
+    """
+    reader, writer = os.pipe2(os.O_CLOEXEC)
+    if os.fork():
+        os.close(writer)
+        if os.read(reader, 1):
+            os._exit(0)
+        report_to_stderr('twitcher', 'the daemon has ended before it was ready')
+        os._exit(1)
+    os.close(reader)
+    # Said explicitly what python-daemon would guess or choose otherwise: a core limit of 0 and ignored terminal signals
+    # would be inherited by actions.
+    try:
+        daemon.DaemonContext(detach_process=True, umask=UMASK, working_directory='/', prevent_core=False, signal_map={},
+                             files_preserve=[*keep, writer]).open()
+    except daemon.daemon.DaemonError as error:
+        raise TwitcherError(f'cannot detach: {error}') from error
+
+    def ready() -> None:
+        os.write(writer, b'.')
+        os.close(writer)
+
+    return ready
