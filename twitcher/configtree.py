@@ -115,12 +115,14 @@ def read(path: str) -> Optional[Text]:
             return ConfigError(f'{path}: it is no regular file')
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         with open(descriptor, 'rb') as file:
-            text = file.read(LARGEST + 1)
+            size = os.fstat(descriptor).st_size
+            if size > LARGEST:
+                return ConfigError(f'{path}: it has {size} bytes; allowed: {LARGEST}')
+            return file.read(LARGEST)
     except FileNotFoundError:
         return None
     except OSError as error:
         return ConfigError(f'{path}: cannot be read: {error.strerror}')
-    return text if len(text) <= LARGEST else ConfigError(f'{path}: it has more than {LARGEST} bytes; allowed: that many')
 
 
 def _list(directory: str, tree: Tree, follower: Follower, real: Deque[str], linked: Deque[str]) -> None:

@@ -134,7 +134,7 @@ class Inotify:
             descriptor = self._manager.add_watch(directory, mask, quiet=False)[directory]
             self._watched[directory] = (place, mask, descriptor)
         except UnicodeError:
-            self.shortcoming = f'{directory}: inotify cannot watch a directory whose name is not UTF-8'
+            self.shortcoming = f'{directory!a}: inotify cannot watch a directory whose name is not UTF-8'
         except pyinotify.WatchManagerError as error:
             reason = str(error).partition('Errno=')[2] or str(error)
             self.shortcoming = f'inotify cannot watch all directories ({reason}; see fs.inotify.max_user_watches)'

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import threading
 from collections import deque
 from dataclasses import dataclass, field
@@ -36,6 +37,9 @@ IN_FLIGHT = 256
 """Requests that may be unanswered at a time: enough to hide the round trip, too few to swamp a server or our memory."""
 RETRY_DELAY = 10.0
 """Seconds until a znode is read again that could not be, for want of permission or for an error of the server."""
+
+REREAD_INTERVAL = 900.0
+"""Seconds, give or take a fifth, after which all znodes are read again: no update is later than that, whatever happened."""
 
 _BATCH = 64
 
@@ -64,10 +68,12 @@ class _Node:
 class Keeper:
     """A client of one ensemble. `on_death(reason)` is called when kazoo has given up for good, which it never should."""
 
-    def __init__(self, hosts: str, on_death: Callable[[str], None], retry_delay: float = RETRY_DELAY) -> None:
+    def __init__(self, hosts: str, on_death: Callable[[str], None], retry_delay: float = RETRY_DELAY,
+                 reread_interval: float = REREAD_INTERVAL) -> None:
         self._hosts = hosts
         self._on_death = on_death
         self._retry_delay = retry_delay
+        self._reread_interval = reread_interval
         self._nodes: Dict[Tuple[str, WatchType], _Node] = {}
         self._backlog: Deque[_Node] = deque()
         self._in_flight = 0
@@ -82,8 +88,9 @@ class Keeper:
         """Connect, now or when a server comes up. Returns at once; call it on the running loop."""
         self._loop = asyncio.get_running_loop()
         self._client = new_client(self._hosts, lambda reason: self._hand_over(self._thread_ended, reason))
-        self._client.add_listener(lambda state: self._hand_over(self._state_changed, state))
+        self._client.add_listener(self._listen)
         self._client.start_async()
+        self._reread_later()
 
     def stop(self) -> threading.Thread:
         """Begin to close the session. The thread that does it is returned: it may take as long as a connect takes."""
@@ -116,6 +123,14 @@ class Keeper:
                 self._loop.call_soon_threadsafe(self._take_over)
             except RuntimeError:
                 log.debug('ZooKeeper: an answer after the end')
+
+    def _listen(self, state: str) -> None:
+        """kazoo's state listener."""
+        if state != KazooState.CONNECTED:
+            # Else an ensemble that was restored with smaller zxids would turn us away for ever. Against a follower that lags
+            # there is the sync.
+            self._client.last_zxid = 0
+        self._hand_over(self._state_changed, state)
 
     def _watch_fired(self, event: WatchedEvent) -> None:
         """kazoo's watch callback, one for all znodes, so that kazoo's own set of them cannot grow."""
@@ -173,6 +188,15 @@ class Keeper:
             node.reading = node.waiting = node.stale = False
             self._want(node)
 
+    def _reread_later(self) -> None:
+        """A server sends no event to whoever may not read a znode when it changes, and takes back the watch silently."""
+        self._loop.call_later(self._reread_interval * random.uniform(0.8, 1.2), self._reread)
+
+    def _reread(self) -> None:
+        for node in self._nodes.values():
+            self._want(node)
+        self._reread_later()
+
     def _changed(self, path: str, sides: Tuple[WatchType, ...]) -> None:
         for side in sides:
             if (path, side) in self._nodes:
@@ -188,7 +212,7 @@ class Keeper:
             self._pump()
 
     def _pump(self) -> None:
-        while self._backlog and self._in_flight < IN_FLIGHT:
+        while self._ready and self._backlog and self._in_flight < IN_FLIGHT:
             node = self._backlog.popleft()
             node.waiting = False
             if node.listeners:
@@ -237,7 +261,10 @@ class Keeper:
 
     def _tell(self, node: _Node, state: ZnodeState) -> None:
         for listener in tuple(node.listeners):
-            listener(state)
+            try:
+                listener(state)
+            except Exception:
+                log.exception('ZooKeeper: what listens to %s has made a mistake', node.path)
 
     def _note_failure(self, node: _Node, failure: str) -> None:
         """Log what keeps a node from being read when it comes, and when it goes."""

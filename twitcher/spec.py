@@ -12,6 +12,8 @@ from twitcher.action import Action, identity
 from twitcher.errors import SpecError
 
 _LONGEST_DESCRIPTION = 200
+LONGEST_PATH = 4096
+"""Characters. A request that is larger than the server's jute.maxbuffer would cost every watch its connection."""
 LONGEST_TIMEOUT = 1e9
 """Seconds: thirty years."""
 
@@ -81,6 +83,8 @@ def make_spec(znode: Any, action: Any, pipe_stdin: Any = True, run_on_load: Any 
 
 def znode_fault(path: str) -> Optional[str]:
     """Why a path cannot name a znode, or None. The rules are ZooKeeper's own: its programmer's guide, "data model"."""
+    if len(path) > LONGEST_PATH:
+        return f'it has more than {LONGEST_PATH} characters'
     if not path.startswith('/'):
         return 'it does not begin with /'
     if path != '/' and path.endswith('/'):

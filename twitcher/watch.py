@@ -71,11 +71,12 @@ class Watch:
         self._seen = earlier._seen
         self._owes_run = earlier._owes_run
         self.take_over(earlier.runs)
-        if not self._load_is_due:  # else the load run is about to see the latest contents
-            most = None if self.spec.run_mode is RunMode.PARALLEL else 1
-            self._waiting = deque(earlier._waiting, most)
-            for _ in range(len(self._waiting)):
-                self._proceed()
+        if self.spec.run_mode is RunMode.PARALLEL:
+            self._waiting = deque(earlier._waiting)
+        elif not self._load_is_due:  # else the load run is about to see the latest contents
+            self._waiting = deque(earlier._waiting, 1)
+        for _ in range(len(self._waiting)):
+            self._proceed()
 
     def close(self) -> None:
         """Start nothing any more. Runs in progress go on."""

@@ -1,0 +1,131 @@
+"""What stands around a Watch when its logic alone is tested: a znode, a machine that starts runs, a clock turned by hand."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any, Callable, Deque, List, Optional, Tuple
+
+from twitcher.action import Exec
+from twitcher.errors import SpawnError
+from twitcher.slots import Slots
+from twitcher.spec import RunMode, WatchSpec, make_spec
+from twitcher.watch import Watch
+from twitcher.znode import Stamp, Update, ZnodeState
+
+
+class Znode:
+    """A znode, as a keeper would tell of it. Each change has a zxid of its own."""
+
+    def __init__(self) -> None:
+        self.state = ZnodeState()
+        self._zxid = 0
+
+    def put(self, contents: str) -> ZnodeState:
+        """Set it, making it if need be."""
+        self._zxid += 1
+        czxid = self.state.stamp.czxid if self.state.stamp else self._zxid
+        self.state = ZnodeState(Stamp(czxid, self._zxid, 0), contents.encode(), self.state.version + 1)
+        return self.state
+
+    def delete(self) -> ZnodeState:
+        """Remove it."""
+        self._zxid += 1
+        self.state = ZnodeState()
+        return self.state
+
+    def hidden(self) -> ZnodeState:
+        """What is told of it while it may not be read."""
+        return ZnodeState(self.state.stamp)
+
+
+class HandMadeRun:
+    """A run that ends when the test says so."""
+
+    def __init__(self, spec: WatchSpec, update: Update) -> None:
+        self.spec = spec
+        self.update = update
+        self.is_over = False
+        self.signals: List[int] = []
+        self._callbacks: List[Callable[[], None]] = []
+
+    def notify(self, signum: int) -> None:
+        """As Running says."""
+        self.signals.append(signum)
+
+    def on_end(self, callback: Callable[[], None]) -> None:
+        """As Running says."""
+        self._callbacks.append(callback)
+
+    def end(self) -> None:
+        """The run is over."""
+        assert not self.is_over
+        self.is_over = True
+        for callback in self._callbacks:
+            callback()
+
+
+class Bench:
+    """Starts runs, or fails to: `failures` says for the next starts how, `transient` or not. `debts`: what `owe` was told."""
+
+    def __init__(self, limit: int = 256) -> None:
+        self.slots = Slots(limit)
+        self.runs: List[HandMadeRun] = []
+        self.failures: Deque[bool] = deque()
+        self.most_at_once = 0
+        self.debts: List[bool] = []
+        self._now = 0.0
+        self._alarms: List[Tuple[float, Callable[[], None]]] = []
+
+    def watch(self, owes_run: bool = False, **arguments: Any) -> Watch:
+        """A watch with these arguments of RegisterWatch."""
+        spec = make_spec('/z', Exec('true'), **{'description': 'w', **arguments})
+        return Watch(spec, self._start, self._later, self.slots, self.debts.append, owes_run)
+
+    def successor(self, watch: Watch, **arguments: Any) -> Watch:
+        """A watch that takes the place of another one, as when its config has been edited."""
+        watch.close()
+        new = self.watch(**arguments)
+        new.inherit(watch)
+        return new
+
+    @property
+    def active(self) -> List[HandMadeRun]:
+        """The runs in progress, the oldest first."""
+        return [run for run in self.runs if not run.is_over]
+
+    @property
+    def started(self) -> List[str]:
+        """The contents that each run was given."""
+        return [run.update.contents.decode() for run in self.runs]
+
+    @property
+    def events(self) -> List[str]:
+        """What each run was told to be the reason."""
+        return [run.update.event.value for run in self.runs]
+
+    def end_all(self) -> None:
+        """End runs until there are none."""
+        while self.active:
+            self.active[0].end()
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass."""
+        self._now += seconds
+        due = [callback for when, callback in self._alarms if when <= self._now]
+        self._alarms = [alarm for alarm in self._alarms if alarm[0] > self._now]
+        for callback in due:
+            callback()
+
+    def _start(self, spec: WatchSpec, update: Update) -> HandMadeRun:
+        if self.failures:
+            raise SpawnError('no run: the test says so', transient=self.failures.popleft())
+        self.runs.append(HandMadeRun(spec, update))
+        self.most_at_once = max(self.most_at_once, len(self.active))
+        return self.runs[-1]
+
+    def _later(self, seconds: float, callback: Callable[[], None]) -> Optional[object]:
+        self._alarms.append((self._now + seconds, callback))
+        return None
+
+
+MODES = list(RunMode)
