@@ -26,7 +26,9 @@ LONGEST_RECORD = 8000
 GIVE_UP = 60.0
 """Seconds since the log has last taken a record, after which further ones are dropped until it does again."""
 MOST_WAITING = 10_000
-"""Records that wait to be delivered."""
+"""Records that wait to be delivered before further ones are dropped."""
+MOST_READ = 500
+"""Records that wait to be delivered where whoever makes them can wait as well: a megabyte of output."""
 _RETRY = 0.1
 _FAREWELL = 0.3
 
@@ -165,7 +167,7 @@ class _Queue(logging.Handler):
         super().__init__()
         self._target = target
         self._may_wait = may_wait
-        self._queue: queue.Queue[Optional[logging.LogRecord]] = queue.Queue(MOST_WAITING)
+        self._queue: queue.Queue[Optional[logging.LogRecord]] = queue.Queue(MOST_READ if may_wait else MOST_WAITING)
         self._lost = 0
         self._delivered = time.monotonic()
         self._thread = threading.Thread(target=self._deliver_all, name='log', daemon=True)
