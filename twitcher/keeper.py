@@ -178,10 +178,10 @@ class Keeper:
         # A follower that lags could answer a new session with what an old one has seen overwritten. After a sync it has
         # caught up with its leader, and whatever differs from what we know is a change, even where zxids are smaller.
         epoch = self._epoch
-        self._client.sync_async('/').rawlink(lambda result: self._hand_over(self._synced, epoch))
+        self._client.sync_async('/').rawlink(lambda result: self._hand_over(self._synced, epoch, result))
 
-    def _synced(self, epoch: int) -> None:
-        if epoch != self._epoch:
+    def _synced(self, epoch: int, answer: Any) -> None:
+        if epoch != self._epoch or isinstance(answer.exception, _CONNECTION_ERRORS):
             return
         self._ready = True
         for node in self._nodes.values():
