@@ -16,7 +16,9 @@ from typing import Dict, Iterator, List
 import pytest
 
 from tests.harness import PATIENCE, Trace, call, command, is_alive, wait_for
+from twitcher import devel
 from twitcher.devel import ThrowAwayServer, is_serving
+from twitcher.errors import TwitcherError
 
 SERVES = r'a throw-away ZooKeeper serves at (127\.0\.0\.1:(\d+))'
 
@@ -181,13 +183,10 @@ def test_a_missing_java_is_one_line_that_names_its_package(tmp_path: Path) -> No
     _assert_refused(result, tmp_path)
 
 
-def test_a_zookeeper_that_is_not_installed_is_one_line_that_names_its_package(tmp_path: Path) -> None:
-    # In a mount namespace of its own, which hides the jar.
-    wrapper = ['unshare', '--mount', 'sh', '-c', 'mount -t tmpfs tmpfs /usr/share/java && exec "$@"', 'sh']
-    environment = {'TMPDIR': _environment_without(tmp_path, '')['TMPDIR']}
-    result = call('twitcher', '--devel', '--config_path', tmp_path, wrapper=wrapper, environment=environment)
-    _assert_refused(result, tmp_path)
-    assert b'/usr/share/java/zookeeper.jar' in result.stderr
+def test_a_zookeeper_that_is_not_installed_is_an_error_that_names_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devel, 'JAR', '/no/such/zookeeper.jar')
+    with pytest.raises(TwitcherError, match="^/no/such/zookeeper.jar was not found: install the package 'zookeeper' .*--zk"):
+        devel.ThrowAwayServer()
 
 
 def test_a_java_that_fails_is_an_error_that_quotes_it(tmp_path: Path) -> None:

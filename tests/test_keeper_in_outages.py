@@ -135,7 +135,7 @@ def test_the_end_of_kazoos_thread_is_reported_once_with_its_reason(keep: Keep) -
     keeping = keep(f'{"x" * 64}:{free_port()}')  # a label that getaddrinfo's IDNA step cannot take
     wait_for('the report', lambda: keeping.deaths)
     assert len(keeping.deaths) == 1
-    assert 'UnicodeError' in keeping.deaths[0]
+    assert 'Unicode' in keeping.deaths[0]
 
 
 def test_a_stop_is_no_death_and_ends_the_threads_whether_connected_or_not(keep: Keep, shared_server: ThrowAwayServer) -> None:

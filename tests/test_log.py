@@ -74,16 +74,6 @@ def test_syslog_gets_one_datagram_a_record_with_facility_ident_and_pid(twitcher:
     assert not [record for record in syslog.records if '\n' in record or '\0' in record]
 
 
-def test_syslog_at_dev_log_is_the_default(twitcher: Twitcher, syslog: Syslog) -> None:
-    # In a mount namespace of its own, where the test's directory is /dev.
-    script = ('for name in null zero urandom; do : > "$0/$name" && mount --bind "/dev/$name" "$0/$name"; done && '
-              'mount --rbind "$0" /dev && exec "$@"')
-    twitcher.detach(wrapper=['unshare', '--mount', 'sh', '-c', script, str(syslog.path.parent)], log_to=[])
-    syslog.wait(rf'^<30>twitcher\[{twitcher.detached}\]: started; configs in {twitcher.configs}')
-    os.kill(twitcher.detached, signal.SIGTERM)
-    syslog.wait('^<30>.*SIGTERM: stopping')
-
-
 def test_logging_goes_on_when_syslog_is_back(twitcher: Twitcher, ensemble: Ensemble, syslog: Syslog, trace: Trace) -> None:
     twitcher.config('a.twc', f"RegisterWatch('/a', Exec('x=`cat`; echo said $x; echo $x >> {trace}'))")
     ensemble.put('/a', '0')

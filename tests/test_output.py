@@ -153,8 +153,7 @@ def test_what_is_left_in_the_background_is_logged_after_the_end_of_the_run(
     ensemble.put('/o', '')
     twitcher.start()
     assert twitcher.wait_ended('it') == ['exited 0']
-    twitcher.fence(ensemble)
-    assert twitcher.printed('it') == ['now']
+    assert twitcher.wait_printed('it', 1) == ['now']
     trace.path.touch()
     assert twitcher.wait_printed('it', 3) == ['now', 'later', 'end']
 

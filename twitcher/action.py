@@ -92,9 +92,12 @@ def _identity(value: Any, met: Dict[int, int]) -> Any:
         return ('function', _identity(value.__code__, met), _identity(value.__defaults__, met),
                 [(name, _identity(item, met)) for name, item in keywords], [_identity(cell, met) for cell in cells])
     if isinstance(value, types.CodeType):
+        # From Python 3.13 on a class knows the line that it begins in.
+        line = value.co_firstlineno if '__firstlineno__' in value.co_names else None
+        constants = tuple(constant for constant in value.co_consts if constant != line or isinstance(constant, bool))
         return ('code', value.co_name, value.co_code, value.co_names, value.co_varnames, value.co_freevars,
                 value.co_argcount, value.co_kwonlyargcount, value.co_flags, getattr(value, 'co_exceptiontable', b''),
-                _identity(value.co_consts, met))
+                _identity(constants, met))
     if isinstance(value, (tuple, list)):
         return (type(value), [_identity(item, met) for item in value])
     # 1, 1.0 and True are equal to each other, but not the same constant.

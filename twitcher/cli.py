@@ -33,7 +33,7 @@ DEFAULT_STATE_DIR = '/var/lib/twitcher'
 def main(arguments: Optional[List[str]] = None) -> NoReturn:
     """Run the daemon, and exit: 0 when it was told to stop, 1 when it cannot run, 2 for a bad command line."""
     try:
-        code = _run(_checked(_parser().parse(arguments)))
+        code = _run(_checked(new_parser().parse(arguments)))
     except TwitcherError as error:
         report_to_stderr('twitcher', str(error))
         code = 2 if isinstance(error, UsageError) else 1
@@ -41,7 +41,8 @@ def main(arguments: Optional[List[str]] = None) -> NoReturn:
     os._exit(code)  # a stop must not wait for a thread: of kazoo's, which may be connecting, or of a .twc file
 
 
-def _parser() -> Parser:
+def new_parser() -> Parser:
+    """What the command line may hold."""
     parser = Parser(prog='twitcher', description='Run scripts when a znode in ZooKeeper changes.',
                     epilog='Long options may be spelled with hyphens, too. SIGHUP rereads the configs, SIGTERM stops.')
     add = parser.add_argument

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any, Callable, Deque, Dict, List, Optional, Tuple
 
 from twitcher.spec import WatchType
-from twitcher.znode import Stamp, ZnodeState
+from twitcher.znode import UNKNOWN, Stamp, ZnodeState
 from twitcher.zookeeper import (
     ConnectionClosedError,
     ConnectionLoss,
@@ -229,7 +229,7 @@ class Keeper:
                 node.failure = ''
             else:
                 self._note_failure(node, f'no permission to read {node.path}')
-            self._ask(node, 'exists')  # neither leaves a watch; this does, and needs no permission
+            self._ask(node, 'exists')  # neither leaves a watch; this does
             return
         if question == 'exists' and not error and answer.value and not node.failure:
             self._ask(node, 'read')  # it was made in between
@@ -243,7 +243,9 @@ class Keeper:
 
     def _conclude(self, node: _Node, question: str, answer: Any) -> None:
         """A node has been read, or cannot be: tell the listeners."""
-        if answer.exception:
+        if question == 'exists' and isinstance(answer.exception, NoAuthError):  # servers from 3.9 on ask for permission here, too
+            self._tell(node, ZnodeState(UNKNOWN))
+        elif answer.exception:
             self._note_failure(node, f'{node.path} cannot be read: {answer.exception!r}')
         elif question == 'read':
             self._note_failure(node, '')

@@ -53,9 +53,13 @@ class Run:
 
     def notify(self, signum: int) -> None:
         """Send the signal to the process itself; nothing if it has just ended."""
+        if not self.exit:
+            log.info('%s: %s to pid %d: an update is waiting', self._description, signal_name(signum), self.pid)
+            self._signal(signum)
+
+    def _signal(self, signum: int) -> None:
         if self.exit:
             return
-        log.info('%s: %s to pid %d: an update is waiting', self._description, signal_name(signum), self.pid)
         try:
             if self._pidfd is None:
                 os.kill(self.pid, signum)
@@ -102,7 +106,8 @@ class Run:
                     self.pid, self._timeout)
         self._is_overdue = True
         self._alarm = self._loop.call_later(GRACE, self._grace_is_over)
-        _signal_group(self.pid, signal.SIGTERM)
+        if not _signal_group(self.pid, signal.SIGTERM):  # a fork that has not come to make its group yet
+            self._signal(signal.SIGTERM)
 
     def _grace_is_over(self) -> None:
         self._alarm = None
@@ -127,13 +132,15 @@ def signal_name(signum: int) -> str:
         return f'signal {signum}'
 
 
-def _signal_group(pid: int, signum: int) -> None:
+def _signal_group(pid: int, signum: int) -> bool:
+    """Whether there is such a group."""
     try:
         os.killpg(pid, signum)
     except ProcessLookupError:
-        return  # gone in this moment
+        return False
     except OSError as error:
         log.error('%s to process group %d failed: %s', signal.Signals(signum).name, pid, error.strerror)
+    return True
 
 
 def _group_exists(pid: int) -> bool:

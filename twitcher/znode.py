@@ -19,6 +19,10 @@ class Stamp(NamedTuple):
     moment: int
 
 
+UNKNOWN = Stamp(-2, -2, -2)
+"""Of a znode that may not even be looked at."""
+
+
 @dataclass(frozen=True)
 class ZnodeState:
     """What a read found: no znode (`stamp` is None), one that may not be read (`contents` is None), or its contents."""
