@@ -16,7 +16,6 @@ from typing import Dict, Iterator, List
 import pytest
 
 from tests.harness import PATIENCE, Trace, call, command, is_alive, wait_for
-from twitcher import devel
 from twitcher.devel import ThrowAwayServer, is_serving
 from twitcher.errors import TwitcherError
 
@@ -184,9 +183,9 @@ def test_a_missing_java_is_one_line_that_names_its_package(tmp_path: Path) -> No
 
 
 def test_a_zookeeper_that_is_not_installed_is_an_error_that_names_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(devel, 'JAR', '/no/such/zookeeper.jar')
+    monkeypatch.setattr('twitcher.devel.JAR', '/no/such/zookeeper.jar')
     with pytest.raises(TwitcherError, match="^/no/such/zookeeper.jar was not found: install the package 'zookeeper' .*--zk"):
-        devel.ThrowAwayServer()
+        ThrowAwayServer()
 
 
 def test_a_java_that_fails_is_an_error_that_quotes_it(tmp_path: Path) -> None:

@@ -243,7 +243,7 @@ class Keeper:
 
     def _conclude(self, node: _Node, question: str, answer: Any) -> None:
         """A node has been read, or cannot be: tell the listeners."""
-        if question == 'exists' and isinstance(answer.exception, NoAuthError):  # servers from 3.9 on ask for permission here, too
+        if question == 'exists' and isinstance(answer.exception, NoAuthError):  # newer servers ask for permission here, too
             self._tell(node, ZnodeState(UNKNOWN))
         elif answer.exception:
             self._note_failure(node, f'{node.path} cannot be read: {answer.exception!r}')
