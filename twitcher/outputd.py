@@ -21,6 +21,7 @@ from functools import partial
 from typing import Dict, Iterator, Tuple
 
 from twitcher.log import LogTarget, start_logging
+from twitcher.procfs import find_leader
 
 log = logging.getLogger(__name__)
 
@@ -82,8 +83,8 @@ class OutputProcess:
             message, descriptors = b'', []
         if not message:
             self._selector.unregister(self._daemon)
-            for number in list(self._unnamed):
-                self._listen(number, '?')
+            for number, (pipe, _) in list(self._unnamed.items()):  # killed before it could name the process it had just started
+                self._listen(number, find_leader(os.fstat(pipe).st_ino) or '?')
             return
         facts = json.loads(message)
         if descriptors:

@@ -12,10 +12,11 @@ import os
 from typing import Dict, Optional
 
 from twitcher.account import own_account
-from twitcher.adopted import Adopted, find_leader
+from twitcher.adopted import Adopted
 from twitcher.child import Child, spawn
 from twitcher.errors import SpawnError
 from twitcher.output import Output
+from twitcher.procfs import find_leader
 from twitcher.run import Run
 from twitcher.spec import WatchSpec
 from twitcher.state import RunRecord, State
@@ -67,9 +68,9 @@ class Runner:
         finally:
             os.close(stdin)
             os.close(writer)
+        self._output.name(reader, child.pid)  # at once: who kills us now leaves lines of a process that nobody can name
         self._state.run_started(number, child.pid)
         self._state.applied(watch, update.stamp)
-        self._output.name(reader, child.pid)
         log.info('%s: pid %d started (%s, version %d)', spec.description, child.pid, update.event.value, update.version)
         run = self._supervise(watch, number, child, spec.description, began, spec.timeout)
         run.on_end(lambda: self._output.release(reader))

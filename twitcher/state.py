@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, List, Optional, Tuple
 
+from twitcher.procfs import start_time
 from twitcher.znode import Stamp
 
 log = logging.getLogger(__name__)
@@ -164,15 +165,6 @@ class State:
             self._has_complained = True
             log.warning('state: %s cannot be used (%s): should twitcher be restarted, it will not know runs that are still in '
                         'progress, nor updates that wait for them', self._directory, error)
-
-
-def start_time(pid: int) -> Optional[int]:
-    """When a process was started, in clock ticks since the boot: with its pid, its name for all time (proc(5), stat)."""
-    try:
-        with open(f'/proc/{pid}/stat', 'rb') as file:
-            return int(file.read().rpartition(b')')[2].split()[19])
-    except (OSError, IndexError):
-        return None
 
 
 def _connect(path: str) -> sqlite3.Connection:

@@ -1,0 +1,37 @@
+"""What /proc tells about processes that are not our children: proc(5)."""
+
+from __future__ import annotations
+
+import os
+from typing import List, Optional
+
+
+def start_time(pid: int) -> Optional[int]:
+    """When a process was started, in clock ticks since the boot: with its pid, its name for all time. None if there is none."""
+    fields = _stat(pid)
+    return int(fields[19]) if fields else None
+
+
+def is_zombie(pid: int) -> bool:
+    """Whether the process has ended, and nobody has taken note of it."""
+    return _stat(pid)[:1] == [b'Z']
+
+
+def find_leader(pipe: int) -> Optional[int]:
+    """The session leader whose stdout is the pipe with this inode: the process of a run whose pid nobody could note."""
+    for name in filter(str.isdigit, os.listdir('/proc')):
+        try:
+            if os.readlink(f'/proc/{name}/fd/1') == f'pipe:[{pipe}]' and os.getsid(int(name)) == int(name):
+                return int(name)
+        except OSError:
+            continue  # gone meanwhile, or not ours to look into
+    return None
+
+
+def _stat(pid: int) -> List[bytes]:
+    """The fields of /proc/PID/stat from the third on, behind the name, which may hold anything."""
+    try:
+        with open(f'/proc/{pid}/stat', 'rb') as file:
+            return file.read().rpartition(b')')[2].split()
+    except OSError:
+        return []
