@@ -291,3 +291,30 @@ def test_the_bound_is_for_all_watches_together_and_for_parallel_ones_only(twitch
     assert trace.lines() == ['begin /a', 'begin /b', 'begin /q']
     gate.touch()
     assert trace.wait(4)[3] == 'begin /c'
+
+
+@pytest.mark.parametrize('signum', [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_does_not_wait_for_a_config_that_hangs(twitcher: Twitcher, trace: Trace, signum: signal.Signals) -> None:
+    for name in 'ab':
+        twitcher.config(f'{name}.twc', f"""
+            open('{trace}', 'a').write('hangs\\n')
+            while True:
+                try:
+                    while True: pass
+                except BaseException:
+                    pass
+            """)
+    twitcher.start(wait=False)
+    trace.wait(1)
+    assert twitcher.process
+    twitcher.process.send_signal(signum)
+    assert twitcher.process.wait(8) == 0  # the limit for each file is 10 s
+    assert trace.lines() == ['hangs']
+
+
+def test_sighup_during_the_start_does_no_harm(twitcher: Twitcher, ensemble: Ensemble, tmp_path: Path) -> None:
+    twitcher.start('--pidfile', str(tmp_path / 'early'), wait=False)
+    wait_for('the pid', lambda: (tmp_path / 'early').exists() and (tmp_path / 'early').read_text())
+    os.kill(twitcher.pid, signal.SIGHUP)
+    twitcher.wait_log('ZooKeeper: connected')
+    assert twitcher.stop() == 0

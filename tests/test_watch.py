@@ -203,7 +203,22 @@ def test_a_start_that_the_machine_refused_is_tried_again(mode: RunMode, caplog: 
     bench.end_all()
     bench.wait(100)
     assert bench.started == ['a']
-    assert caplog.messages == ['w: no run: the test says so'] * 2
+    assert caplog.messages == ['w: no run: the test says so; trying again']
+
+
+@pytest.mark.parametrize('mode', MODES)
+def test_updates_do_not_multiply_the_attempts_on_a_machine_that_refuses(mode: RunMode) -> None:
+    bench, znode = Bench(limit=100), Znode()
+    watch = bench.watch(run_mode=mode)
+    bench.failures.extend([True] * 6)
+    for number in range(50):
+        watch.state_is(znode.put(str(number)))
+    assert len(bench.failures) == 5
+    for left in (4, 3, 2, 1, 0):
+        bench.wait(1)
+        assert len(bench.failures) == left
+    bench.wait(1)
+    assert bench.started == ([str(number) for number in range(50)] if mode is RunMode.PARALLEL else ['49'])
 
 
 @pytest.mark.parametrize('mode', MODES)

@@ -25,8 +25,7 @@ from twitcher.errors import SpawnError
 from twitcher.spec import WatchSpec
 
 UMASK = 0o022
-# The machine's fault, and likely to pass.
-_TRANSIENT = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
+_TRANSIENT = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ETXTBSY, errno.ESTALE, errno.EIO)
 
 
 class Exit(NamedTuple):
@@ -53,7 +52,12 @@ def spawn(spec: WatchSpec, environment: Dict[str, str], stdin: int, output: int)
     except (OSError, subprocess.SubprocessError, ValueError) as error:
         reason = getattr(error, 'strerror', None) or str(error)
         what = repr(spec.action.command) if isinstance(spec.action, Exec) else 'a Python function'
-        raise SpawnError(f'{what} cannot be run: {reason}', getattr(error, 'errno', None) in _TRANSIENT) from error
+        raise SpawnError(f'{what} cannot be run: {reason}', is_transient(error)) from error
+
+
+def is_transient(error: Exception) -> bool:
+    """Whether it is the machine's fault, and likely to pass."""
+    return isinstance(error, OSError) and error.errno in _TRANSIENT
 
 
 def _spawn_command(action: Exec, account: Optional[Account], environment: Dict[str, str], stdin: int, output: int) -> Child:
@@ -92,7 +96,10 @@ class _Forked:
 
     def poll(self) -> Optional[Exit]:
         """As Child says."""
-        pid, status = os.waitpid(self.pid, os.WNOHANG)
+        try:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+        except ChildProcessError:  # a .twc file has had SIGCHLD ignored, and the kernel reaps
+            return Exit(None)
         return Exit(os.waitstatus_to_exitcode(status)) if pid else None
 
 

@@ -97,8 +97,9 @@ def _run(options: argparse.Namespace) -> int:
     pidfile = PidFile(options.pidfile) if options.pidfile else None
     try:
         be_a_plain_process()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, _stop_early)
+        for signum in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(signum, _stop_early)
+        signal.signal(signal.SIGHUP, _nothing_to_reread)
         target = _log_target(options)
         if pidfile:
             pidfile.lock()
@@ -113,6 +114,8 @@ def _run(options: argparse.Namespace) -> int:
             server = ThrowAwayServer()
             server.start()
             options.zkservers = server.hosts
+            if options.state_dir == DEFAULT_STATE_DIR:  # what is remembered of its znodes is of no use to others
+                options.state_dir = server.directory
             log.info('a throw-away ZooKeeper serves at %s; poke a znode from another terminal, for instance: '
                      '%s poke --zkservers %s /examples/hello world', server.hosts, options.twitcherctl, server.hosts)
         return run_daemon(Settings(options.zkservers, options.config_path, target, options.max_running, options.state_dir))
@@ -131,6 +134,10 @@ class _StoppedEarly(BaseException):
 
 def _stop_early(signum: int, frame: Optional[FrameType]) -> NoReturn:
     raise _StoppedEarly
+
+
+def _nothing_to_reread(signum: int, frame: Optional[FrameType]) -> None:
+    """SIGHUP before the configs have been read for the first time. (Actions would inherit SIG_IGN.)"""
 
 
 def _log_target(options: argparse.Namespace) -> LogTarget:

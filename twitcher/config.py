@@ -7,6 +7,7 @@ and it is interrupted when it has not returned after TIME_LIMIT.
 from __future__ import annotations
 
 import inspect
+import os
 import signal
 import sys
 import traceback
@@ -15,22 +16,20 @@ from types import FrameType, ModuleType
 from typing import Any, Iterator, List, Optional
 
 from twitcher.action import Exec, being_loaded
-from twitcher.errors import ConfigError, SpecError
+from twitcher.errors import ConfigError, SpecError, StopError
 from twitcher.spec import LANGUAGE, WatchSpec, make_spec
 
 TIME_LIMIT = 10.0
 """Seconds that a file may take to execute. Nothing else happens meanwhile: files are expected to take milliseconds."""
 
+MODULE = '__twitcher__'
+"""What a file finds as its __name__."""
+ARGUMENTS = tuple(inspect.signature(make_spec).parameters)
+_POSITIONAL = 5
+
 # A file may catch the interruption (`except BaseException`), so it comes again until it is felt.
 _AGAIN = 0.05
 _AT_ONCE = 1e-5
-
-
-MODULE = '__twitcher__'
-"""What a file finds as its __name__."""
-
-ARGUMENTS = tuple(inspect.signature(make_spec).parameters)
-_POSITIONAL = 5
 
 
 class _TakesTooLong(BaseException):
@@ -41,7 +40,7 @@ def load_config(path: str, source: bytes, time_limit: float = TIME_LIMIT) -> Lis
     """Execute the source of the file at `path` and return what it registered, in order.
 
     Must be called in the main thread, where signals are delivered. Raises ConfigError, which names the file, the line where
-    it is known, and the reason.
+    it is known, and the reason; StopError if SIGTERM or SIGINT came meanwhile.
     """
     collector = _Collector()
     # A module, so that what looks up the module of a class (dataclasses do) finds the file's globals.
@@ -49,8 +48,9 @@ def load_config(path: str, source: bytes, time_limit: float = TIME_LIMIT) -> Lis
     module.__dict__.update({'__file__': path, 'Exec': Exec, 'RegisterWatch': collector.register, **dict(LANGUAGE)})
     sys.modules[MODULE] = module
     fault: Optional[str] = None
+    signals: List[int] = []
     try:
-        with _limited(path, time_limit), being_loaded():
+        with _limited(path, time_limit) as signals, being_loaded(), _unchanged():
             try:
                 exec(compile(source, path, 'exec', dont_inherit=True), module.__dict__)
             except BaseException as error:  # SystemExit and KeyboardInterrupt are a file's mistakes, too
@@ -61,6 +61,8 @@ def load_config(path: str, source: bytes, time_limit: float = TIME_LIMIT) -> Lis
     finally:
         collector.is_open = False
         del sys.modules[MODULE]
+    if signals:
+        raise StopError(f'{path}: interrupted')
     if fault:
         raise ConfigError(' '.join(fault.split()))
     return collector.specs
@@ -88,8 +90,9 @@ class _Collector:
 
 
 @contextmanager
-def _limited(path: str, seconds: float) -> Iterator[None]:
-    """Raise _TakesTooLong in what is executed inside, `seconds` from now, until nothing catches it any more.
+def _limited(path: str, seconds: float) -> Iterator[List[int]]:
+    """Raise _TakesTooLong in what is executed inside, until nothing catches it any more: `seconds` from now, or when one of
+    the signals comes that stop a daemon. Those are put into the list.
 
     A `while True:` around a `try:` catches every exception that comes while the body runs. Tracing raises it on the next
     line instead, which is one of the handler's own.
@@ -100,8 +103,11 @@ def _limited(path: str, seconds: float) -> Iterator[None]:
             inside = inside or frame.f_code.co_filename == path
             frame.f_trace = raise_on_line
             frame = frame.f_back
+        if signum != signal.SIGALRM:
+            received.append(signum)
         if inside:  # else the file has just returned, and this would hit the daemon itself
             sys.settrace(raise_on_line)
+            signal.setitimer(signal.ITIMER_REAL, _AGAIN, _AGAIN)
             raise _TakesTooLong
 
     def raise_on_line(frame: FrameType, event: str, argument: Any) -> Any:
@@ -111,14 +117,32 @@ def _limited(path: str, seconds: float) -> Iterator[None]:
             raise _TakesTooLong
         return raise_on_line
 
-    before = signal.signal(signal.SIGALRM, interrupt)
+    received: List[int] = []
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGALRM, signal.SIGTERM, signal.SIGINT)}
     try:
         signal.setitimer(signal.ITIMER_REAL, seconds, _AGAIN)
-        yield
+        yield received
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
         sys.settrace(None)
+
+
+@contextmanager
+def _unchanged() -> Iterator[None]:
+    """Put back what a file may have changed and the daemon depends on; end a copy of the daemon that it has made."""
+    pid, recursion_limit = os.getpid(), sys.getrecursionlimit()
+    handlers = {number: signal.getsignal(number) for number in signal.valid_signals()}
+    try:
+        yield
+    finally:
+        if os.getpid() != pid:
+            os._exit(0)
+        sys.setrecursionlimit(recursion_limit)
+        for number, handler in handlers.items():
+            if handler is not None and signal.getsignal(number) is not handler:
+                signal.signal(number, handler)
 
 
 def _reason(error: BaseException, time_limit: float) -> str:

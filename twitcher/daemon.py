@@ -66,8 +66,9 @@ class _Daemon:
         configs.start()
         await self._stop.wait()
         configs.stop()
+        watches.close()
+        state.close()  # first: who starts now must find it
         keeper.stop().join(FAREWELL)
-        state.close()
         log.info('ended')
         return self._exit_code
 

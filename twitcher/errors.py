@@ -27,6 +27,10 @@ class ConfigError(TwitcherError):
     """A .twc file did not load; the message begins with its path and, where one is known, the line."""
 
 
+class StopError(TwitcherError):
+    """Told to stop in the midst of something that does not return."""
+
+
 class SpawnError(TwitcherError):
     """A run could not be started. `transient` tells that the machine, not the action, was the reason."""
 

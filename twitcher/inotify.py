@@ -119,8 +119,7 @@ class Inotify:
 
     def drain(self) -> None:
         """As Notice says."""
-        if self._notifier.check_events(timeout=0):
-            self._notifier.handle_read()
+        self._notifier.handle_read()
 
     def stop(self) -> None:
         """As Notice says."""
@@ -156,6 +155,8 @@ class _Notifier(pyinotify.AsyncioNotifier):
     """pyinotify's notifier, less its habit to give up on a file name that is not UTF-8."""
 
     def handle_read(self, *args: object, **kwargs: object) -> None:
+        if not self.check_events(timeout=0):  # `drain` has been here first
+            return
         try:
             super().handle_read(*args, **kwargs)
         except UnicodeDecodeError:

@@ -153,13 +153,13 @@ class Keeper:
     def _take_over(self) -> None:
         # Before the first is taken: what a thread adds from now on either is found below, or wakes the loop again.
         self._taking_over = False
-        for _ in range(min(len(self._handed_over), _BATCH)):
+        for _ in range(0 if self._closing else min(len(self._handed_over), _BATCH)):
             function, args = self._handed_over.popleft()
             try:
                 function(*args)
             except Exception:
                 log.exception('ZooKeeper: a mistake of twitcher itself')
-        if self._handed_over:  # after everybody else has had a turn
+        if self._handed_over and not self._closing:  # after everybody else has had a turn
             self._taking_over = True
             self._loop.call_soon(self._take_over)
 

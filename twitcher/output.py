@@ -85,8 +85,8 @@ class Output:
         ours.setblocking(False)
         self._socket = ours
         self._loop.add_reader(ours, self._process_died)
-        ours.send(json.dumps({'target': self._target.as_dict(), 'pid': os.getpid()}).encode())
-        self._unsent = deque(_Message(facts, reader) for reader, facts in self._pipes.items())
+        greeting = _Message({'pipe': None, 'target': self._target.as_dict(), 'pid': os.getpid()})
+        self._unsent = deque([greeting, *(_Message(facts, reader) for reader, facts in self._pipes.items())])
         self._send()
 
     def _start_again(self) -> None:

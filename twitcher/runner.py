@@ -13,7 +13,7 @@ from typing import Dict, Optional
 
 from twitcher.account import own_account
 from twitcher.adopted import Adopted
-from twitcher.child import Child, spawn
+from twitcher.child import Child, is_transient, spawn
 from twitcher.errors import SpawnError
 from twitcher.output import Output
 from twitcher.procfs import find_leader
@@ -49,17 +49,17 @@ class Runner:
         try:
             stdin = open_stdin(update.contents if spec.pipe_stdin else None, uid, gid)
         except OSError as error:
-            raise SpawnError(f'no run: its stdin cannot be made: {error.strerror}', transient=True) from error
+            raise SpawnError(f'no run: its stdin cannot be made: {error.strerror}', is_transient(error)) from error
         try:
             reader, writer = os.pipe2(os.O_CLOEXEC)
+            os.fchown(writer, uid, gid)
         except OSError as error:
             os.close(stdin)
-            raise SpawnError(f'no run: a pipe for its output cannot be made: {error.strerror}', transient=True) from error
+            raise SpawnError(f'no run: a pipe for its output cannot be made: {error.strerror}', is_transient(error)) from error
         began = self._loop.time()
         number = self._state.run_begins(watch, spec.description, os.fstat(writer).st_ino, began, spec.timeout)
         self._output.attach(reader, spec.description)
         try:
-            os.fchown(writer, uid, gid)
             child = spawn(spec, self._variables(spec, update), stdin, writer)
         except BaseException:
             self._state.run_failed(number)

@@ -22,6 +22,8 @@ from twitcher.znode import Stamp
 
 log = logging.getLogger(__name__)
 
+_LEAVE = 1.0
+_VERSION = 1
 _SCHEMA = """
     CREATE TABLE IF NOT EXISTS run (
         id INTEGER PRIMARY KEY, watch TEXT NOT NULL, description TEXT NOT NULL, boot TEXT NOT NULL, pipe INTEGER NOT NULL,
@@ -30,6 +32,10 @@ _SCHEMA = """
         name TEXT PRIMARY KEY, czxid INTEGER, zxid INTEGER, moment INTEGER, started REAL, ended REAL, exit_code INTEGER,
         owes_run INTEGER NOT NULL DEFAULT 0);
 """
+
+
+_COLUMNS = ('SELECT id, watch, description, pipe, began, timeout, pid, start_time FROM run',
+            'SELECT name, czxid, zxid, moment, started, ended, exit_code, owes_run FROM watch LIMIT 1')
 
 
 @dataclass(frozen=True)
@@ -54,11 +60,12 @@ class State:
 
     def __init__(self, directory: str, config_path: str) -> None:
         self._directory = directory
-        self._boot = _boot_id()
+        self._boot = ''
         self._has_complained = False
         self._lock = -1
         self._database: Optional[sqlite3.Connection] = None
         try:
+            self._boot = _boot_id()
             os.makedirs(directory, mode=0o755, exist_ok=True)
             self._database = self._open(self._claim(config_path))
         except (OSError, sqlite3.Error) as error:
@@ -76,15 +83,16 @@ class State:
     def unfinished(self) -> List[RunRecord]:
         """The runs that an earlier daemon has noted since the machine was booted, and not their end."""
         self._do('DELETE FROM run WHERE boot != ?', self._boot)
-        rows = self._do('SELECT id, watch, description, pipe, began, timeout, pid, start_time FROM run')
-        return [RunRecord(*row) for row in rows]
+        rows = self._do(_COLUMNS[0])
+        return [RunRecord(*map(_decoded, row)) for row in rows or ()]
 
     def run_begins(self, watch: str, description: str, pipe: int, began: float, timeout: Optional[float]) -> int:
-        """Note a run before its process exists, so that it can be found even if we die in between; its id."""
-        self._do('INSERT INTO run (watch, description, boot, pipe, began, timeout) VALUES (?, ?, ?, ?, ?, ?)', watch,
-                 description, self._boot, pipe, began, timeout)
-        rows = self._do('SELECT last_insert_rowid()')
-        return int(rows[0][0]) if rows else 0
+        """Note a run before its process exists, so that it can be found even if we die in between; its id (0: not noted)."""
+        rows = self._do('INSERT INTO run (watch, description, boot, pipe, began, timeout) VALUES (?, ?, ?, ?, ?, ?)', watch,
+                        description, self._boot, pipe, began, timeout)
+        # Asked for only after a success: sqlite remembers the id of an insert that failed, too, and gives it away again.
+        number = self._do('SELECT last_insert_rowid()') if rows is not None else None
+        return int(number[0][0]) if number else 0
 
     def run_started(self, run: int, pid: int) -> None:
         """Note the process of a run."""
@@ -119,21 +127,22 @@ class State:
         """The watch is gone for good."""
         self._do('DELETE FROM watch WHERE name = ?', watch)
 
-    def _do(self, statement: str, *values: Any) -> List[Tuple[Any, ...]]:
+    def _do(self, statement: str, *values: Any) -> Optional[List[Tuple[Any, ...]]]:
+        """The rows that the statement gives, or None if it failed."""
         if not self._database:
-            return []
+            return None
         try:
-            rows = self._database.execute(statement, values).fetchall()
-        except sqlite3.Error as error:
+            return self._database.execute(statement, [_encodable(value) for value in values]).fetchall()
+        except (sqlite3.Error, OverflowError) as error:
             self._complain(error)
-            return []
-        return rows
+            return None
 
     def _claim(self, config_path: str) -> str:
         """The path of the first state for this configuration directory that no living daemon holds. Raises OSError."""
         readable = re.sub('[^A-Za-z0-9]+', '-', config_path).strip('-')[-40:]
         name = f'{readable}-{sha256(config_path.encode("utf-8", "surrogateescape")).hexdigest()[:8]}'
         number = 0
+        limit = time.monotonic() + _LEAVE
         while True:
             path = os.path.join(self._directory, f'{name}.{number}')
             self._lock = os.open(f'{path}.lock', os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -143,6 +152,10 @@ class State:
             except BlockingIOError:
                 os.close(self._lock)
                 self._lock = -1
+                if time.monotonic() < limit:  # it may be about to end
+                    time.sleep(_LEAVE / 20)
+                    continue
+                log.warning('state: %s is held by another twitcher with the same configuration directory', path)
                 number += 1
 
     def _open(self, path: str) -> sqlite3.Connection:
@@ -169,15 +182,37 @@ class State:
 
 def _connect(path: str) -> sqlite3.Connection:
     database = sqlite3.connect(path, isolation_level=None, timeout=0)
-    os.chmod(path, 0o600)
-    # Nobody else opens it, and what a killed process has written the kernel still has: no need to wait for the disk.
-    database.execute('PRAGMA locking_mode = EXCLUSIVE')
-    database.execute('PRAGMA journal_mode = WAL')
-    database.execute('PRAGMA synchronous = NORMAL')
-    database.executescript(_SCHEMA)
-    database.execute('SELECT count(*) FROM run').fetchall()
-    database.execute('SELECT count(*) FROM watch').fetchall()
+    try:
+        os.chmod(path, 0o600)
+        # Nobody else opens it, and what a killed process has written the kernel still has: no need to wait for the disk.
+        database.execute('PRAGMA locking_mode = EXCLUSIVE')
+        database.execute('PRAGMA journal_mode = WAL')
+        database.execute('PRAGMA synchronous = OFF')
+        ((version,),) = database.execute('PRAGMA user_version')
+        if version != _VERSION and database.execute('SELECT * FROM sqlite_master').fetchall():
+            raise sqlite3.DatabaseError('another release has written it')
+        database.executescript(_SCHEMA)
+        database.execute(f'PRAGMA user_version = {_VERSION}')
+        try:
+            for query in _COLUMNS:
+                database.execute(query).fetchall()
+        except sqlite3.OperationalError as error:
+            raise sqlite3.DatabaseError(str(error)) from error
+    except BaseException:
+        database.close()
+        raise
     return database
+
+
+def _encodable(value: Any) -> Any:
+    """What sqlite takes: a file name may hold any bytes, and is no text then."""
+    if isinstance(value, str) and not value.isascii():
+        return value.encode('utf-8', 'surrogateescape')
+    return value
+
+
+def _decoded(value: Any) -> Any:
+    return value.decode('utf-8', 'surrogateescape') if isinstance(value, bytes) else value
 
 
 def _boot_id() -> str:

@@ -58,6 +58,8 @@ class Watch:
         self._load_is_due = spec.run_on_load
         self._owe = owe
         self._owes_run = owes_run
+        self._refusals = 0
+        self._is_pausing = False
         self._is_closed = False
 
     def take_over(self, runs: List[Running]) -> None:
@@ -137,7 +139,9 @@ class Watch:
         self._note_debt()
 
     def _proceed(self) -> None:
-        """Start one of what waits, as soon as the mode allows it."""
+        """Start one of what waits, as soon as the mode allows it, and the machine."""
+        if self._is_pausing:
+            return
         if self.spec.run_mode is RunMode.PARALLEL:
             self._slots.ask(self._start_one)
         elif not self.runs:
@@ -145,24 +149,39 @@ class Watch:
 
     def _start_one(self) -> bool:
         """Start the run that has waited longest, if one does; whether there is one more run now."""
-        if self._is_closed or not self._waiting:
+        if self._is_closed or self._is_pausing or not self._waiting:
             return False
         update = self._waiting.popleft()
         try:
             run = self._start(self.spec, update)
         except SpawnError as error:
-            log.error('%s: %s', self.spec.description, error)
-            if error.transient:
-                self._waiting.appendleft(update)
-                self._later(RETRY_SPAWN, self._proceed)
+            self._refused(update, error)
             self._note_debt()
             return False
+        if self._refusals:
+            log.info('%s: started after %d attempts in vain', self.spec.description, self._refusals)
+            self._refusals = 0
         self._note_debt()
         self.runs.append(run)
         run.on_end(partial(self._ended, run))
         if self.spec.run_mode is RunMode.PARALLEL:
             run.on_end(self._slots.free)
         return True
+
+    def _refused(self, update: Update, error: SpawnError) -> None:
+        """A run could not be started. Where that may pass, try again in a while, and say so once."""
+        if not error.transient or not self._refusals:
+            log.error('%s: %s%s', self.spec.description, error, '; trying again' if error.transient else '')
+        if error.transient:
+            self._waiting.appendleft(update)
+            self._refusals += 1
+            self._is_pausing = True
+            self._later(RETRY_SPAWN, self._try_again)
+
+    def _try_again(self) -> None:
+        self._is_pausing = False
+        for _ in range(len(self._waiting)):
+            self._proceed()
 
     def _note_debt(self) -> None:
         """Pass on whether a run is owed, where that has changed."""

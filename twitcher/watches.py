@@ -16,7 +16,7 @@ from typing import Callable, DefaultDict, Dict, List, Optional, Set, Tuple
 
 from twitcher.config import load_config
 from twitcher.configdir import Changes
-from twitcher.errors import ConfigError
+from twitcher.errors import ConfigError, StopError
 from twitcher.keeper import Keeper
 from twitcher.slots import Slots
 from twitcher.spec import WatchSpec, WatchType
@@ -51,14 +51,20 @@ class Watches:
         self._files: Dict[str, List[_Entry]] = {}
         self._texts: Dict[str, bytes] = {}
         # Runs in progress whose watch is gone: should it come back, they must not overlap with its runs.
-        self._orphans: DefaultDict[str, List[Running]] = defaultdict(list)
+        self._orphans: DefaultDict[str, List[Tuple[str, Running]]] = defaultdict(list)
 
     def adopt(self, name: str, run: Running) -> None:
         """A run of the watch with this name, which may come up: they must not overlap."""
-        family = _family(name)
-        if run not in self._orphans[family]:
-            self._orphans[family].append(run)
-            run.on_end(partial(self._orphan_ended, family, run))
+        orphans, orphan = self._orphans[_family(name)], (name, run)
+        if orphan not in orphans:
+            orphans.append(orphan)
+            run.on_end(partial(self._orphan_ended, orphan))
+
+    def close(self) -> None:
+        """Start nothing any more. Runs in progress go on, and what waits is the next daemon's."""
+        for entries in self._files.values():
+            for entry in entries:
+                entry.watch.close()
 
     def apply(self, changes: Changes) -> None:
         """Put what a look at the disk found into force."""
@@ -75,6 +81,9 @@ class Watches:
                     raise text
                 self._replace(path, load_config(path, text), is_same_text=self._texts.get(path) == text)
                 self._texts[path] = text
+            except StopError as error:
+                log.warning('%s, and what was to be loaded after it is not', error)
+                return
             except ConfigError as error:
                 log.error('%s; %s', error, 'its previous version stays in force' if path in self._files else 'not loaded')
 
@@ -91,6 +100,7 @@ class Watches:
             entry = same or self._enter(path, spec, described, old[spec.znode, spec.watch_type], taken)
             entry.watch.spec, entry.spec = described, spec
             entries.append(entry)
+        self._foster(entries, [same is not None for same in kept])
         for rest in old.values():
             for entry in rest:
                 self._retire(entry)
@@ -110,8 +120,6 @@ class Watches:
         if predecessor:
             self._leave(predecessor)
             watch.inherit(predecessor.watch)
-        else:
-            watch.take_over(self._orphans.get(_family(name), []))
         self._keeper.subscribe(spec.znode, spec.watch_type, watch.state_is)
         return _Entry(watch, spec, name)
 
@@ -126,10 +134,20 @@ class Watches:
         for run in entry.watch.runs:
             self.adopt(entry.name, run)
 
-    def _orphan_ended(self, family: str, run: Running) -> None:
-        self._orphans[family].remove(run)
+    def _orphan_ended(self, orphan: Tuple[str, Running]) -> None:
+        family = _family(orphan[0])
+        self._orphans[family].remove(orphan)
         if not self._orphans[family]:
             del self._orphans[family]
+
+    def _foster(self, entries: List[_Entry], is_kept: List[bool]) -> None:
+        """New watches wait for the orphans of their name; and all of a family for those whose name has not come up again."""
+        names = {entry.name for entry in entries}
+        for entry, kept in zip(entries, is_kept):
+            if not kept:
+                orphans = self._orphans.get(_family(entry.name), [])
+                entry.watch.take_over([run for name, run in orphans if run not in entry.watch.runs
+                                       and (name == entry.name or name not in names)])
 
     def _described(self, path: str, specs: List[WatchSpec]) -> List[WatchSpec]:
         """The specs with a description each: the file's name, numbered when it has several watches."""

@@ -1,0 +1,306 @@
+"""The state directory in trouble: nothing raises, one warning is logged, and what can be repaired is."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sqlite3
+import subprocess
+from pathlib import Path
+from typing import Callable, Iterator, List
+
+import pytest
+
+from twitcher.state import State
+from twitcher.znode import Stamp
+
+CONFIGS = '/etc/twitcher'
+WATCH = '/etc/twitcher/a.twc data /a 1'
+
+
+def use(state: State, watch: str = WATCH) -> None:
+    """Everything that a daemon does with a state, but for `close`."""
+    state.unfinished()
+    first, second = (state.run_begins(watch, 'a.twc', pipe, 1.0, None) for pipe in (1, 2))
+    state.run_started(first, os.getpid())
+    state.applied(watch, Stamp(1, 2, 3))
+    state.set_owes_run(watch, True)
+    state.owes_run(watch)
+    state.run_ended(first, watch, 0)
+    state.run_failed(second)
+    state.forget(watch)
+
+
+def begin(state: State, pipe: int) -> int:
+    """A run that is noted and goes on, told by its pipe."""
+    run = state.run_begins(WATCH, 'a.twc', pipe, 1.0, None)
+    state.run_started(run, os.getpid())
+    return run
+
+
+def pipes(state: State) -> List[int]:
+    """The runs that are noted."""
+    return sorted(record.pipe for record in state.unfinished())
+
+
+@contextlib.contextmanager
+def opened(directory: Path, configs: str = CONFIGS) -> Iterator[State]:
+    """A state for the length of a with block."""
+    state = State(str(directory), configs)
+    try:
+        yield state
+    finally:
+        state.close()
+
+
+@pytest.fixture
+def warnings(caplog: pytest.LogCaptureFixture) -> Callable[[], List[str]]:
+    """What has been warned of so far, or worse."""
+    return lambda: [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Iterator[Path]:
+    """A directory on a file system of its own, of 256 KiB."""
+    directory = tmp_path / 'small'
+    directory.mkdir()
+    subprocess.run(['mount', '-t', 'tmpfs', '-o', 'size=256k', 'none', directory], check=True)
+    yield directory
+    subprocess.run(['umount', '--lazy', directory], check=True)
+
+
+def fill(directory: Path) -> None:
+    """Leave no room in the file system."""
+    with (directory / 'filler').open('wb', buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(bytes(1024))
+
+
+def database(directory: Path) -> Path:
+    """The only state's file."""
+    (path,) = directory.glob('*.sqlite3')
+    return path
+
+
+def test_what_is_noted_is_known_to_the_next(tmp_path: Path) -> None:
+    with opened(tmp_path) as state:
+        ended, failed, going = begin(state, 1), begin(state, 2), begin(state, 3)
+        state.run_ended(ended, WATCH, 0)
+        state.run_failed(failed)
+        state.set_owes_run(WATCH, True)
+    with opened(tmp_path) as state:
+        assert [(record.id, record.pid) for record in state.unfinished()] == [(going, os.getpid())]
+        assert state.owes_run(WATCH)
+        state.forget(WATCH)
+        assert not state.owes_run(WATCH)
+
+
+def test_a_crash_loses_nothing(tmp_path: Path) -> None:
+    pid = os.fork()
+    if pid == 0:
+        begin(State(str(tmp_path), CONFIGS), 1)
+        os._exit(0)
+    os.waitpid(pid, 0)
+    with opened(tmp_path) as state:
+        assert pipes(state) == [1]
+
+
+def test_two_daemons_with_the_same_configs_have_two_states_and_find_them_again(tmp_path: Path) -> None:
+    with opened(tmp_path) as first, opened(tmp_path) as second:
+        begin(first, 1)
+        begin(second, 2)
+    with opened(tmp_path) as first, opened(tmp_path) as second:
+        assert (pipes(first), pipes(second)) == ([1], [2])
+
+
+def test_directories_with_similar_names_are_not_mixed_up(tmp_path: Path) -> None:
+    with opened(tmp_path, '/etc/a-b') as first:
+        begin(first, 1)
+    for other in ('/etc/a/b', '/etc/a_b', '/etc/a-b/', '/etc/A-b', '/' + 'x' * 200, '/etc/\udcff', '/etc/ü'):
+        with opened(tmp_path, other) as second:
+            assert pipes(second) == []
+            begin(second, 2)
+
+
+def make_garbage(path: Path) -> None:
+    path.write_bytes(b'this is no database, whatever its name says' * 100)
+
+
+def make_malformed(path: Path) -> None:
+    contents = bytearray(path.read_bytes())
+    for page in range(4096, len(contents), 4096):
+        contents[page:page + 200] = b'\xff' * 200
+    path.write_bytes(contents)
+
+
+def make_short(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:5000])
+
+
+def make_empty(path: Path) -> None:
+    path.write_bytes(b'')
+
+
+def make_foreign(path: Path) -> None:
+    """Another schema with the same names, as of another release."""
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.executescript('DROP TABLE run; DROP TABLE watch; CREATE TABLE run (x); CREATE TABLE watch (y);')
+
+
+def make_corrupt_log(path: Path) -> None:
+    Path(f'{path}-wal').write_bytes(b'no log' * 10_000)
+
+
+REPAIRABLE = [make_garbage, make_malformed, make_short, make_empty, make_foreign, make_corrupt_log]
+
+
+@pytest.mark.parametrize('damage', REPAIRABLE)
+def test_a_damaged_file_is_begun_anew_with_one_warning_at_most(
+        tmp_path: Path, warnings: Callable[[], List[str]], damage: Callable[[Path], None]) -> None:
+    with opened(tmp_path) as state:
+        begin(state, 1)
+    damage(database(tmp_path))
+    with opened(tmp_path) as state:
+        use(state)
+        begin(state, 2)
+    with opened(tmp_path) as state:
+        assert pipes(state) in ([2], [1, 2])
+    assert len(warnings()) <= 1
+
+
+def put_a_directory(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def put_a_directory_for_the_lock(path: Path) -> None:
+    put_a_directory(path.with_suffix('.lock'))
+
+
+def put_a_file_for_the_directory(path: Path) -> None:
+    for file in path.parent.iterdir():
+        file.unlink()
+    path.parent.rmdir()
+    path.parent.write_text('no directory')
+
+
+def put_a_directory_for_the_log(path: Path) -> None:
+    Path(f'{path}-wal').mkdir()
+
+
+@pytest.mark.parametrize('obstacle', [put_a_directory, put_a_directory_for_the_lock, put_a_file_for_the_directory,
+                                      put_a_directory_for_the_log])
+def test_what_cannot_be_opened_costs_one_warning(tmp_path: Path, warnings: Callable[[], List[str]],
+                                                 obstacle: Callable[[Path], None]) -> None:
+    directory = tmp_path / 'state'
+    with opened(directory):
+        pass
+    obstacle(database(directory))
+    with opened(directory) as state:
+        use(state)
+        use(state)
+    assert len(warnings()) == 1
+
+
+def test_a_directory_that_another_user_owns_costs_one_warning(tmp_path: Path, warnings: Callable[[], List[str]]) -> None:
+    directory = tmp_path / 'state'
+    directory.mkdir(0o700)
+    os.seteuid(65534)
+    try:
+        with opened(directory) as state:
+            use(state)
+    finally:
+        os.seteuid(0)
+    assert len(warnings()) == 1
+
+
+def remove(path: Path) -> None:
+    for file in path.parent.iterdir():
+        file.unlink()
+
+
+@pytest.mark.parametrize('damage', [remove, make_garbage, make_empty, make_corrupt_log, lambda path: path.chmod(0)])
+def test_damage_while_it_is_open_raises_nothing(tmp_path: Path, warnings: Callable[[], List[str]],
+                                                damage: Callable[[Path], None]) -> None:
+    with opened(tmp_path) as state:
+        begin(state, 1)
+        damage(database(tmp_path))
+        for _ in range(600):  # enough for the log to be moved into the file
+            use(state)
+    before = len(warnings())
+    with opened(tmp_path) as state:
+        use(state)
+        begin(state, 2)
+    with opened(tmp_path) as state:
+        assert 2 in pipes(state)
+    assert before <= 1 and len(warnings()) <= before + 1
+
+
+def test_a_full_disk_at_the_start_costs_one_warning(small: Path, warnings: Callable[[], List[str]]) -> None:
+    fill(small)
+    with opened(small) as state:
+        use(state)
+        use(state)
+    assert len(warnings()) == 1
+
+
+def test_a_disk_that_is_full_for_a_while_costs_one_warning_and_the_notes_of_that_while(
+        small: Path, warnings: Callable[[], List[str]]) -> None:
+    with opened(small) as state:
+        before = begin(state, 1)
+        fill(small)
+        for _ in range(50):
+            use(state)
+        during = begin(state, 2)
+        (small / 'filler').unlink()
+        begin(state, 3)
+        state.run_ended(during, WATCH, 0)
+        assert pipes(state) == [1, 3]
+        state.run_ended(before, WATCH, 0)
+    with opened(small) as state:
+        assert pipes(state) == [3]
+    assert len(warnings()) == 1
+
+
+def test_a_run_that_could_not_be_noted_is_not_taken_for_another(small: Path) -> None:
+    with opened(small) as state:
+        begin(state, 1)
+        fill(small)
+        unknown = begin(state, 2)
+        (small / 'filler').unlink()
+        later = begin(state, 3)
+        assert unknown != later
+        state.run_started(unknown, 1)
+        state.run_ended(unknown, WATCH, 0)
+        assert [(record.pipe, record.pid) for record in state.unfinished()] == [(1, os.getpid()), (3, os.getpid())]
+
+
+@pytest.mark.parametrize('is_open', [False, True])
+def test_a_disk_that_is_read_only_costs_one_warning(small: Path, warnings: Callable[[], List[str]], is_open: bool) -> None:
+    with opened(small) as state:
+        begin(state, 1)
+    with contextlib.ExitStack() as stack:
+        if is_open:
+            state = stack.enter_context(opened(small))
+        # As seen through this path only: the kernel refuses it for a file system on which files are open for writing.
+        subprocess.run(['mount', '--bind', small, small], check=True)
+        stack.callback(lambda: subprocess.run(['umount', '--lazy', small], check=True))
+        subprocess.run(['mount', '-o', 'remount,bind,ro', small], check=True)
+        if not is_open:
+            state = stack.enter_context(opened(small))
+        use(state)
+        use(state)
+    assert len(warnings()) == (0 if is_open else 1)  # what is open stays writable
+
+
+@pytest.mark.parametrize('watch', ['/etc/\udcff.twc data /a 1', '/etc/ü.twc data /ü 1', '/etc/a\nb.twc data /a 1'])
+def test_any_file_name_can_be_noted(tmp_path: Path, warnings: Callable[[], List[str]], watch: str) -> None:
+    with opened(tmp_path) as state:
+        use(state, watch)
+        state.set_owes_run(watch, True)
+        assert state.owes_run(watch)
+        assert [record.watch for record in state.unfinished()] == []
+        state.run_begins(watch, 'a.twc', 1, 1.0, None)
+        assert [record.watch for record in state.unfinished()] == [watch]
+    assert warnings() == []
