@@ -257,11 +257,21 @@ class Twitcher:
         token = uuid.uuid4().hex
         ensemble.put(self.FENCE, token)
         self._fence.wait_for_line(token)
+        if self.log_path.exists():  # which is written a moment later, but in order
+            wait_for('the log of the fence', lambda: len(self.started('fence.twc')) >= len(self._fence.lines()))
 
     def started(self, description: str) -> List[int]:
         """The pids of all runs of the watch so far."""
         pattern = rf': {re.escape(description)}: pid (\d+) started'
         return [int(match[1]) for match in re.finditer(pattern, self.log())]
+
+    def wait_started(self, description: str, count: int = 1) -> List[int]:
+        """The pids of all runs of the watch so far, as soon as there are `count` of them or more."""
+        def probe() -> List[int]:
+            pids = self.started(description)
+            return pids if len(pids) >= count else []
+
+        return wait_for(f'{count} runs of {description}', probe)
 
     def ended(self, description: str) -> List[str]:
         """How the runs of the watch have ended so far, such as 'exited 0' or 'was killed by SIGTERM'."""

@@ -227,7 +227,7 @@ def test_a_run_in_progress_outlives_its_config_and_its_end_is_logged(twitcher: T
     path = twitcher.config('a.twc', slow('/a', trace, gate))
     twitcher.start()
     trace.wait_for_line('slow begin 0')
-    pid, = twitcher.started('a.twc')
+    pid, = twitcher.wait_started('a.twc')
     if how == 'removed':
         path.unlink()
         twitcher.wait_log(r'a\.twc: removed')
@@ -248,11 +248,11 @@ def test_the_timeout_of_a_run_holds_though_its_config_is_gone(twitcher: Twitcher
     path = twitcher.config('a.twc', f"RegisterWatch('/a', Exec('echo begin >> {trace}; sleep 1000 | cat'), timeout=1.5)")
     twitcher.start()
     trace.wait_for_line('begin')
+    pid = int(twitcher.wait_log(r'a\.twc: pid (\d+) started')[0][1])
     if how == 'removed':
         path.unlink()
     else:
         twitcher.config('a.twc', watch('/a', trace, 'new', 'timeout=3000', 'run_on_load=False'))
-    pid, = twitcher.started('a.twc')
     match, = twitcher.wait_log(rf'a\.twc: pid {pid} was killed by SIGTERM after ([0-9.]+) s')
     assert float(match[1]) >= 1.5
     wait_for('the end of the group', lambda: not is_alive(pid))

@@ -233,7 +233,7 @@ def test_a_config_of_any_name_has_its_runs_waited_for(twitcher: Twitcher, ensemb
     twitcher.start()
     twitcher.fence(ensemble)
     assert trace.lines() == ['1']
-    (pid,) = twitcher.started('x')
+    (pid,) = twitcher.wait_started('x')
     os.killpg(pid, signal.SIGKILL)
     assert trace.wait(2) == ['1', '2']
     assert not is_alive(pid)

@@ -41,7 +41,7 @@ def run_once(twitcher: Twitcher, ensemble: Ensemble, action: str, count: int, co
 def test_each_line_is_logged_with_description_and_pid(twitcher: Twitcher, ensemble: Ensemble) -> None:
     assert run_once(twitcher, ensemble, "Exec('echo out; echo err >&2; echo; echo \"  two  words \"')", 4) == [
         'out', 'err', '', '  two  words ']
-    [pid] = twitcher.started('it')
+    [pid] = twitcher.wait_started('it')
     assert len(twitcher.log_lines(rf' twitcher\[{twitcher.pid}\] INFO: it\[{pid}\]: ')) == 4
 
 
@@ -105,7 +105,7 @@ def test_a_chatty_action_delays_no_other_watch(twitcher: Twitcher, ensemble: Ens
     for number in range(20):
         ensemble.put('/other', number)
         wait_for('the other run', lambda: len(trace.lines()) > number, patience=5)  # noqa: B023  # it is called at once
-    [pid] = twitcher.started('chatty.twc')
+    [pid] = twitcher.wait_started('chatty.twc')
     assert is_alive(pid)
     os.killpg(pid, signal.SIGKILL)
     assert trace.lines() == [str(number) for number in range(20)]
@@ -186,7 +186,7 @@ RegisterWatch('/o', {action}, description='it')
     assert twitcher.process
     twitcher.process.send_signal(getattr(signal, end))
     assert twitcher.process.wait(20) == (-9 if end == 'SIGKILL' else 0)
-    [pid] = twitcher.started('it')
+    [pid] = twitcher.wait_started('it')
     assert is_alive(pid)
     Path(f'{trace}.go').touch()
     assert trace.wait(2) == ['started', 'ended']

@@ -41,7 +41,7 @@ def test_a_timeout_holds_though_its_daemon_is_gone(twitcher: Twitcher, ensemble:
     trace.wait(1)
     twitcher.wait_log('t.twc: pid .* started')
     end(twitcher)
-    (pid,) = twitcher.started('t.twc')
+    (pid,) = twitcher.wait_started('t.twc')
     ensemble.put('/t', 2)
     twitcher.start()
     twitcher.wait_log(f't.twc: pid {pid} is still running after 4 s')
@@ -93,7 +93,7 @@ def test_a_recycled_pid_is_no_run_of_ours(twitcher: Twitcher, ensemble: Ensemble
     trace.wait(1)
     twitcher.wait_log('r.twc: pid .* started')
     twitcher.kill()
-    (pid,) = twitcher.started('r.twc')
+    (pid,) = twitcher.wait_started('r.twc')
     os.killpg(pid, signal.SIGKILL)
     with sqlite3.connect(_state_file(twitcher)) as database:
         database.execute('UPDATE run SET pid = ?', (os.getpid(),))

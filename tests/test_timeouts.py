@@ -50,7 +50,7 @@ def test_a_pipeline_dies_whole(twitcher: Twitcher, ensemble: Ensemble) -> None:
     ensemble.put('/t', '')
     twitcher.start()
     twitcher.wait_log('t.twc: pid .* started')
-    [pid] = twitcher.started('t.twc')
+    [pid] = twitcher.wait_started('t.twc')
     wait_for('the pipeline', lambda: len(group_members(pid)) >= 2)
     assert wait_end(twitcher, 't.twc')[2] == 'was killed by SIGTERM'
     wait_for('the end of all of it', lambda: not group_members(pid))
