@@ -142,7 +142,7 @@ def test_starting_rereading_and_stopping(twitcher: Twitcher, ensemble: Ensemble,
         subprocess.run(command, shell=True, env=commands, check=True, timeout=60)
 
     start, reread, stop = CONSOLE[2]
-    do(f'{start} --logfile {twitcher.log_path}')
+    do(f'{start} --logfile {twitcher.log_path} --state_dir {tmp_path}/state')
     twitcher.wait_log('ZooKeeper: connected')
     do(reread)
     twitcher.wait_log('SIGHUP')
