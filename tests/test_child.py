@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Dict, List, Optional
 
@@ -73,15 +74,24 @@ def test_an_action_finds_a_clean_process_also_when_the_daemon_was_started(
     start = twitcher.detach if way == 'in the background' else twitcher.start
     start(wrapper=DAEMONS[way])
     for kind, pid in running_kinds(twitcher, trace).items():
-        status = process_status(pid)
-        session = Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()[2:5]
-        found = {
-            'descriptors': sorted(os.listdir(f'/proc/{pid}/fd'), key=int), 'cwd': os.readlink(f'/proc/{pid}/cwd'),
-            'blocked': int(status['SigBlk'], 16), 'ignored': int(status['SigIgn'], 16), 'umask': status['Umask'],
-            'process group, session, terminal': session}
-        assert found == {
+        # The shell may still have the file open in which it has told us that it runs, or be about to become its command.
+        wait_for(f'{kind} to have no more open than it was given', partial(_is_settled, pid))
+        assert _found(pid) == {
             'descriptors': ['0', '1', '2'], 'cwd': '/', 'blocked': 0, 'ignored': 0, 'umask': '0022',
             'process group, session, terminal': [str(pid), str(pid), '0']}, kind
+
+
+def _is_settled(pid: int) -> bool:
+    return len(os.listdir(f'/proc/{pid}/fd')) == 3 and int(process_status(pid)['SigBlk'], 16) == 0
+
+
+def _found(pid: int) -> Dict[str, object]:
+    """What a process has been given."""
+    status = process_status(pid)
+    return {
+        'descriptors': sorted(os.listdir(f'/proc/{pid}/fd'), key=int), 'cwd': os.readlink(f'/proc/{pid}/cwd'),
+        'blocked': int(status['SigBlk'], 16), 'ignored': int(status['SigIgn'], 16), 'umask': status['Umask'],
+        'process group, session, terminal': Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()[2:5]}
 
 
 def test_the_commands_that_an_action_starts_find_no_blocked_or_ignored_signal_either(

@@ -203,10 +203,10 @@ def test_the_daemons_end_leaves_actions_running_and_what_they_print_in_the_log(
     ensemble.put('/long', '')
     twitcher.start()
     trace.wait(1)
+    [pid] = twitcher.wait_started('long.twc')
     assert twitcher.process
     twitcher.process.send_signal(signum)
     twitcher.process.wait(PATIENCE)
-    [pid] = [int(match[1]) for match in twitcher.wait_log(r'long.twc: pid (\d+) started')]
     assert is_alive(pid)
     gate.touch()
     assert trace.wait(2) == ['begin', '0']
