@@ -260,13 +260,13 @@ def test_parallel_runs_past_the_bound_wait_in_order_and_none_is_dropped(twitcher
         seen.wait(number + 1)
     assert sorted(trace.wait(3)) == ['begin 0', 'begin 1', 'begin 2']
     twitcher.wait_log(r'WARNING: 3 PARALLEL runs are in progress \(--max_running\): further ones wait in order')
-    assert len(twitcher.started('p.twc#1')) == 3
+    assert len(twitcher.wait_started('p.twc#1', 3)) == 3
     for number in range(10):
         Path(f'{gate}{number}').touch()
         trace.wait_for_line(f'end {number}')
         if number < 7:
             trace.wait_for_line(f'begin {number + 3}')
-            assert len(twitcher.started('p.twc#1')) == number + 4
+            assert len(twitcher.wait_started('p.twc#1', number + 4)) == number + 4
     begun = [line for line in trace.lines() if line.startswith('begin')]
     assert sorted(begun[:3]) + begun[3:] == [f'begin {number}' for number in range(10)]
     twitcher.wait_log('no PARALLEL run waits any more')
