@@ -72,7 +72,7 @@ class Bench:
         self.runs: List[HandMadeRun] = []
         self.failures: Deque[bool] = deque()
         self.most_at_once = 0
-        self.debts: List[bool] = []
+        self.debts: List[Optional[Stamp]] = []
         self._now = 0.0
         self._alarms: List[Tuple[float, Callable[[], None]]] = []
 

@@ -13,12 +13,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, DefaultDict, Dict, Iterator, List, Optional, Set, Tuple
 
+from twitcher.database import RETRY
+
 Fact = Dict[str, Any]
 
 TICKS = 100
 """The clock ticks per second in which /proc/PID/stat has a start time: proc(5)."""
 AT_ONCE = 0.1
 """Seconds: of PARALLEL runs that start so close to each other, either may be the first to say so."""
+NOTED_AFTER = RETRY + 1
+"""Seconds until a daemon has certainly noted what it could not note on a full disk."""
 _LOGGED = re.compile(r'twitcher\[\d+\](?: [A-Z]+)?: (\S+)\[(\S+?)\]: line (\S+) (\d+)$', re.MULTILINE)
 
 
@@ -149,12 +153,16 @@ def _overlaps(history: History) -> Iterator[str]:
 
 
 def _may_be_unknown(history: History, before: Run, run: Run) -> bool:
-    """Whether the state could not tell the daemon of one run about the other: its disk was full."""
-    if _instance(history, before) == _instance(history, run):
-        return False
-    start = history.facts('start')[_instance(history, before)]['at']
-    return any(begin <= before.started + 1 and end >= before.started - 1 or begin <= start + 3 and end >= start
-               for begin, end in _full_times(history))
+    """Whether the state could not tell the daemon of one run about the other: its disk was full when it died."""
+    instance = _instance(history, before)
+    return instance != _instance(history, run) and any(before.started <= until for until in _unwritten(history, instance))
+
+
+def _unwritten(history: History, instance: int) -> List[float]:
+    """Until when what a daemon had to note may have been lost, because the disk was full when it died, or had just been."""
+    start = history.facts('start')[max(instance, 0)]['at']
+    died = next((fact['at'] for fact in history.facts('gone') if fact['at'] >= start), float('inf'))
+    return [end + NOTED_AFTER for begin, end in _full_times(history) if begin <= died <= end + NOTED_AFTER]
 
 
 def _full_times(history: History) -> List[Tuple[float, float]]:
@@ -178,7 +186,7 @@ def _causeless(history: History) -> Iterator[str]:
                 loads[_instance(history, run)] += 1
                 if loads[_instance(history, run)] > _occasions(history, watch, run):
                     yield f'G3 {watch["name"]}: {run} is the load of a file that was not loaded again'
-            elif run.zxid in seen and not _debt_may_be_stale(history, watch, run):
+            elif run.zxid in seen and not _debt_may_be_stale(history, run):
                 yield f'G3 {watch["name"]}: {run} has no cause: an earlier run was for the same state'
             if seen and run.zxid < max(seen) and watch['mode'] != 'PARALLEL':
                 yield f'backwards {watch["name"]}: {run} is older than zxid {max(seen):#x}, which was run for before'
@@ -195,13 +203,10 @@ def _occasions(history: History, watch: Fact, run: Run) -> int:
     return is_loaded_at_start + len(edits)
 
 
-def _debt_may_be_stale(history: History, watch: Fact, run: Run) -> bool:
-    """Whether the state could not be told that no run is owed any more: its disk was full under the daemon before."""
-    starts = [fact['at'] for fact in history.facts('start')]
+def _debt_may_be_stale(history: History, run: Run) -> bool:
+    """Whether the daemon before could not note that no run is owed any more: its disk was full when it died."""
     instance = _instance(history, run)
-    if instance < 1:
-        return False
-    return any(begin <= starts[instance] and end >= starts[instance - 1] for begin, end in _full_times(history))
+    return instance > 0 and bool(_unwritten(history, instance - 1))
 
 
 def _impossible(history: History) -> Iterator[str]:

@@ -94,12 +94,21 @@ def test_runs_that_overlap(mode: str) -> None:
 
 
 def test_runs_of_two_daemons_that_overlap() -> None:
-    journal = [*write(0, '1', 1), START, fact('start', 10)]
-    runs = [run('1', 5, 0, 'load', end=2), run('1', 12, 1, 'load', end=3)]
+    journal = [*write(0, '1', 1), START, fact('gone', 20), fact('start', 21)]
+    runs = [run('1', 5, 0, 'load', end=2), run('1', 22, 1, 'load', end=3)]
     assert verdict(journal, runs) == ['G2']
-    full = [*journal, fact('full', 4.5), fact('emptied', 6)]
-    assert verdict(full, runs) == [], 'a state on a full disk cannot tell the next daemon'
-    assert verdict([*journal, fact('full', 7), fact('emptied', 8)], runs) == ['G2'], 'it was noted before'
+    assert verdict([*journal, fact('full', 4), fact('emptied', 19)], runs) == [], 'it could not be noted any more'
+    assert verdict([*journal, fact('full', 4)], runs) == []
+    assert verdict([*journal, fact('full', 4), fact('emptied', 6)], runs) == ['G2'], 'it could be noted afterwards'
+    assert verdict([*journal, fact('full', 21), fact('emptied', 23)], runs) == ['G2'], 'it was noted before'
+
+
+def test_a_run_that_was_owed_is_made_again_only_if_that_could_not_be_noted() -> None:
+    journal = [*write(0, '1', 1), START, *write(3, '2', 2), fact('gone', 20), fact('start', 21)]
+    runs = [run('1', 2, 0, 'load', end=1), run('2', 4, 2, end=3), run('2', 22, 4)]
+    assert verdict(journal, runs) == ['G3']
+    assert verdict([*journal, fact('full', 4), fact('emptied', 6)], runs) == ['G3']
+    assert verdict([*journal, fact('full', 4), fact('emptied', 19)], runs) == []
 
 
 def test_a_run_that_begins_while_the_process_of_the_one_before_is_there() -> None:

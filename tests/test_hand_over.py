@@ -91,6 +91,24 @@ def test_an_adopted_run_is_notified_as_its_own(twitcher: Twitcher, ensemble: Ens
     assert trace.wait(2) == ['begin', 'notified']
 
 
+def test_adopted_parallel_runs_count_against_the_limit(twitcher: Twitcher, ensemble: Ensemble, trace: Trace) -> None:
+    go = twitcher.directory / 'go'
+    twitcher.config('p.twc', f"""
+        RegisterWatch('/p', Exec('echo `cat` >> {trace}; until [ -e {go} ]; do sleep 0.05; done'), run_mode=PARALLEL)""")
+    ensemble.put('/p', 1)
+    twitcher.start('--max_running', '2')
+    trace.wait(1)
+    ensemble.put('/p', 2)
+    trace.wait(2)
+    twitcher.wait_started('p.twc', 2)
+    twitcher.kill()
+    twitcher.start('--max_running', '2')
+    twitcher.wait_log('2 PARALLEL runs are in progress')
+    assert trace.lines() == ['1', '2']
+    go.touch()
+    assert trace.wait(3) == ['1', '2', '2']
+
+
 def test_a_watch_does_not_wait_for_the_run_that_another_one_on_its_znode_has_left(
         twitcher: Twitcher, ensemble: Ensemble, trace: Trace) -> None:
     ensemble.put('/s', 1)

@@ -15,8 +15,8 @@ PACKAGE = TOP / 'twitcher'
 # Each module may import those that stand before it, and no others.
 LAYERS = [
     'errors', 'account', 'action', 'spec', 'znode', 'log', 'config', 'configtree', 'inotify', 'configdir', 'zookeeper',
-    'keeper', 'slots', 'watch', 'procfs', 'state', 'child', 'adopted', 'stdin', 'outputd', 'output', 'run', 'runner',
-    'watches', 'pidfile', 'process', 'devel', 'daemon', 'poke', 'usage', 'cli', 'ctl',
+    'keeper', 'slots', 'watch', 'procfs', 'database', 'state', 'child', 'adopted', 'stdin', 'outputd', 'output', 'run',
+    'runner', 'watches', 'pidfile', 'process', 'devel', 'daemon', 'poke', 'usage', 'cli', 'ctl',
 ]
 HOMES = {'kazoo': 'zookeeper', 'pyinotify': 'inotify', 'daemon': 'process'}
 

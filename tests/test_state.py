@@ -8,7 +8,7 @@ import os
 import sqlite3
 import subprocess
 from pathlib import Path
-from typing import Callable, Iterator, List
+from typing import Callable, Iterator, List, Optional
 
 import pytest
 
@@ -19,13 +19,30 @@ CONFIGS = '/etc/twitcher'
 WATCH = '/etc/twitcher/a.twc data /a 1'
 
 
+class Clock:
+    """A clock turned by hand."""
+
+    def __init__(self) -> None:
+        self.alarms: List[Callable[[], None]] = []
+
+    def later(self, seconds: float, callback: Callable[[], None]) -> None:
+        """As the loop's call_later."""
+        self.alarms.append(callback)
+
+    def ring(self) -> None:
+        """Let enough time pass for all that wait for it."""
+        alarms, self.alarms = self.alarms, []
+        for alarm in alarms:
+            alarm()
+
+
 def use(state: State, watch: str = WATCH) -> None:
     """Everything that a daemon does with a state, but for `close`."""
     state.unfinished()
     first, second = (state.run_begins(watch, 'a.twc', pipe, 1.0, None) for pipe in (1, 2))
     state.run_started(first, os.getpid())
     state.applied(watch, Stamp(1, 2, 3))
-    state.set_owes_run(watch, True)
+    state.set_waiting(watch, Stamp(1, 2, 4))
     state.owes_run(watch)
     state.run_ended(first, watch, 0)
     state.run_failed(second)
@@ -45,9 +62,10 @@ def pipes(state: State) -> List[int]:
 
 
 @contextlib.contextmanager
-def opened(directory: Path, configs: str = CONFIGS) -> Iterator[State]:
+def opened(directory: Path, configs: str = CONFIGS, clock: Optional[Clock] = None) -> Iterator[State]:
     """A state for the length of a with block."""
-    state = State(str(directory), configs)
+    clock = clock or Clock()
+    state = State(str(directory), configs, clock.later)
     try:
         yield state
     finally:
@@ -88,7 +106,7 @@ def test_what_is_noted_is_known_to_the_next(tmp_path: Path) -> None:
         ended, failed, going = begin(state, 1), begin(state, 2), begin(state, 3)
         state.run_ended(ended, WATCH, 0)
         state.run_failed(failed)
-        state.set_owes_run(WATCH, True)
+        state.set_waiting(WATCH, Stamp(1, 2, 4))
     with opened(tmp_path) as state:
         assert [(record.id, record.pid) for record in state.unfinished()] == [(going, os.getpid())]
         assert state.owes_run(WATCH)
@@ -99,7 +117,7 @@ def test_what_is_noted_is_known_to_the_next(tmp_path: Path) -> None:
 def test_a_crash_loses_nothing(tmp_path: Path) -> None:
     pid = os.fork()
     if pid == 0:
-        begin(State(str(tmp_path), CONFIGS), 1)
+        begin(State(str(tmp_path), CONFIGS, Clock().later), 1)
         os._exit(0)
     os.waitpid(pid, 0)
     with opened(tmp_path) as state:
@@ -237,43 +255,77 @@ def test_damage_while_it_is_open_raises_nothing(tmp_path: Path, warnings: Callab
     assert before <= 1 and len(warnings()) <= before + 1
 
 
-def test_a_full_disk_at_the_start_costs_one_warning(small: Path, warnings: Callable[[], List[str]]) -> None:
+@pytest.mark.parametrize('is_new', [False, True])
+def test_what_a_full_disk_has_kept_from_being_noted_is_noted_when_there_is_room(
+        small: Path, warnings: Callable[[], List[str]], is_new: bool) -> None:
+    if not is_new:
+        with opened(small) as state:
+            begin(state, 1)
+            state.set_waiting(WATCH, Stamp(1, 2, 3))
     fill(small)
+    clock = Clock()
+    with opened(small, clock=clock) as state:
+        assert (pipes(state), state.owes_run(WATCH)) == (([], False) if is_new else ([1], True))
+        for number in range(50):
+            use(state, f'/etc/twitcher/{number}.twc data /a 1')
+        begin(state, 2)
+        state.set_waiting(WATCH, Stamp(1, 2, 4))
+        clock.ring()
+        assert len(warnings()) == 1
+        (small / 'filler').unlink()
+        clock.ring()
+        assert clock.alarms == []
     with opened(small) as state:
-        use(state)
-        use(state)
+        assert pipes(state) == ([2] if is_new else [1, 2])
+        assert state.owes_run(WATCH)
     assert len(warnings()) == 1
 
 
-def test_a_disk_that_is_full_for_a_while_costs_one_warning_and_the_notes_of_that_while(
+def test_a_disk_that_fills_up_costs_one_warning_each_time_and_loses_no_note(
         small: Path, warnings: Callable[[], List[str]]) -> None:
-    with opened(small) as state:
+    clock = Clock()
+    with opened(small, clock=clock) as state:
         before = begin(state, 1)
-        fill(small)
-        for _ in range(50):
-            use(state)
-        during = begin(state, 2)
-        (small / 'filler').unlink()
-        begin(state, 3)
-        state.run_ended(during, WATCH, 0)
-        assert pipes(state) == [1, 3]
+        for times in (1, 2):
+            fill(small)
+            for _ in range(50):
+                use(state)
+            assert len(warnings()) == times
+            during = begin(state, 2)
+            ended = begin(state, 3)
+            state.run_ended(ended, WATCH, 0)
+            (small / 'filler').unlink()
+            clock.ring()
+            assert pipes(state) == [1, 2]
+            state.run_ended(during, WATCH, 0)
         state.run_ended(before, WATCH, 0)
+        last = begin(state, 4)
     with opened(small) as state:
-        assert pipes(state) == [3]
-    assert len(warnings()) == 1
+        assert [record.id for record in state.unfinished()] == [last]
 
 
-def test_a_run_that_could_not_be_noted_is_not_taken_for_another(small: Path) -> None:
-    with opened(small) as state:
-        begin(state, 1)
-        fill(small)
-        unknown = begin(state, 2)
-        (small / 'filler').unlink()
-        later = begin(state, 3)
-        assert unknown != later
-        state.run_started(unknown, 1)
-        state.run_ended(unknown, WATCH, 0)
-        assert [(record.pipe, record.pid) for record in state.unfinished()] == [(1, os.getpid()), (3, os.getpid())]
+def test_a_state_that_never_works_keeps_nothing_of_what_is_over(tmp_path: Path) -> None:
+    directory = tmp_path / 'file'
+    directory.write_text('no directory')
+    with opened(directory) as state:
+        use(state)
+        waiting = len(state._database._unwritten)
+        for _ in range(100):
+            use(state)
+        assert len(state._database._unwritten) == waiting
+
+
+def test_an_update_that_waited_and_was_run_for_is_not_owed(tmp_path: Path) -> None:
+    with opened(tmp_path) as state:
+        state.set_waiting(WATCH, Stamp(1, 2, 3))
+        assert state.owes_run(WATCH)
+        state.applied(WATCH, Stamp(1, 2, 3))
+    with opened(tmp_path) as state:
+        assert not state.owes_run(WATCH)
+        state.set_waiting(WATCH, Stamp(1, 3, 3))
+        assert state.owes_run(WATCH)
+        state.set_waiting(WATCH, None)
+        assert not state.owes_run(WATCH)
 
 
 @pytest.mark.parametrize('is_open', [False, True])
@@ -298,7 +350,7 @@ def test_a_disk_that_is_read_only_costs_one_warning(small: Path, warnings: Calla
 def test_any_file_name_can_be_noted(tmp_path: Path, warnings: Callable[[], List[str]], watch: str) -> None:
     with opened(tmp_path) as state:
         use(state, watch)
-        state.set_owes_run(watch, True)
+        state.set_waiting(watch, Stamp(1, 2, 4))
         assert state.owes_run(watch)
         assert [record.watch for record in state.unfinished()] == []
         state.run_begins(watch, 'a.twc', 1, 1.0, None)

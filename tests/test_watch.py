@@ -249,17 +249,19 @@ def test_updates_during_the_pause_after_a_refused_start(mode: RunMode, started: 
 
 # What is remembered for a daemon to come
 
-@pytest.mark.parametrize('mode, debts', [(QUEUE, [True]), (DISCARD, []), (PARALLEL, [True])])
-def test_a_run_is_owed_while_an_update_waits(mode: RunMode, debts: List[bool]) -> None:
+@pytest.mark.parametrize('mode, owed', [(QUEUE, 'bc'), (DISCARD, ''), (PARALLEL, 'bc')])
+def test_the_latest_update_that_waits_is_owed_a_run(mode: RunMode, owed: str) -> None:
     bench, znode = Bench(limit=1), Znode()
     watch = bench.watch(run_mode=mode)
     watch.state_is(znode.put('a'))
     assert bench.debts == []
-    watch.state_is(znode.put('b'))
-    watch.state_is(znode.put('c'))
-    assert bench.debts == debts
+    stamps = {}
+    for contents in 'bc':
+        watch.state_is(znode.put(contents))
+        stamps[contents] = znode.state.stamp
+    assert bench.debts == [stamps[contents] for contents in owed]
     bench.end_all()
-    assert bench.debts == [*debts, False][:2 * len(debts)]
+    assert bench.debts == [stamps[contents] for contents in owed] + ([None] if owed else [])
 
 
 @pytest.mark.parametrize('is_transient', [True, False])
@@ -268,9 +270,9 @@ def test_a_refused_start_is_owed_until_it_is_made_up_for_or_given_up(is_transien
     watch = bench.watch()
     bench.failures.append(is_transient)
     watch.state_is(znode.put('a'))
-    assert bench.debts == ([True] if is_transient else [])
+    assert bench.debts == ([znode.state.stamp] if is_transient else [])
     bench.wait(1)
-    assert bench.debts == ([True, False] if is_transient else [])
+    assert bench.debts == ([znode.state.stamp, None] if is_transient else [])
 
 
 @pytest.mark.parametrize('mode', MODES)
@@ -282,13 +284,13 @@ def test_an_owed_run_is_made_once_when_the_znode_is_first_seen(mode: RunMode, ru
     for state in (znode.hidden(), znode.state, znode.state):
         watch.state_is(state)
     assert bench.events == [event]
-    assert bench.debts == [False]
+    assert bench.debts == [None]
 
 
 def test_nothing_is_owed_for_a_znode_that_is_gone() -> None:
     bench, znode = Bench(), Znode()
     watch = bench.watch(owes_run=True, run_on_load=False)
     watch.state_is(znode.state)
-    assert bench.debts == [False]
+    assert bench.debts == [None]
     watch.state_is(znode.put('a'))
     assert bench.events == ['created']

@@ -49,10 +49,10 @@ class _Daemon:
         loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
         keeper = Keeper(self._settings.hosts, self._keeper_died)
-        state = State(self._settings.state_dir, self._settings.config_path)
+        state = State(self._settings.state_dir, self._settings.config_path, loop.call_later)
         runner = Runner(Output(self._settings.log_target), state)
-        watches = Watches(self._settings.config_path, keeper, state, runner.start, loop.call_later,
-                          Slots(self._settings.max_running))
+        slots = Slots(self._settings.max_running)
+        watches = Watches(self._settings.config_path, keeper, state, runner.start, loop.call_later, slots)
         configs = ConfigDir(self._settings.config_path, watches.apply)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._told_to_stop, number)
@@ -62,6 +62,9 @@ class _Daemon:
             run = runner.adopt(record)
             if run:
                 watches.adopt(record.watch, run)
+                if record.has_slot:
+                    slots.take()
+                    run.on_end(slots.free)
         keeper.start()
         configs.start()
         await self._stop.wait()

@@ -1,4 +1,4 @@
-"""What /proc tells about processes that are not our children: proc(5)."""
+"""What /proc tells about the machine, and about processes that are not our children: proc(5)."""
 
 from __future__ import annotations
 
@@ -26,6 +26,15 @@ def find_leader(pipe: int) -> Optional[int]:
         except OSError:
             continue  # gone meanwhile, or not ours to look into
     return None
+
+
+def boot_id() -> str:
+    """What tells this boot of the machine from all others: random(4). Empty where it is not known."""
+    try:
+        with open('/proc/sys/kernel/random/boot_id') as file:
+            return file.read().strip()
+    except OSError:
+        return ''
 
 
 def _stat(pid: int) -> List[bytes]:

@@ -18,7 +18,7 @@ from twitcher.errors import SpawnError
 from twitcher.output import Output
 from twitcher.procfs import find_leader
 from twitcher.run import Run
-from twitcher.spec import WatchSpec
+from twitcher.spec import RunMode, WatchSpec
 from twitcher.state import RunRecord, State
 from twitcher.stdin import open_stdin
 from twitcher.znode import Update
@@ -57,7 +57,8 @@ class Runner:
             os.close(stdin)
             raise SpawnError(f'no run: a pipe for its output cannot be made: {error.strerror}', is_transient(error)) from error
         began = self._loop.time()
-        number = self._state.run_begins(watch, spec.description, os.fstat(writer).st_ino, began, spec.timeout)
+        number = self._state.run_begins(watch, spec.description, os.fstat(writer).st_ino, began, spec.timeout,
+                                        has_slot=spec.run_mode is RunMode.PARALLEL)
         self._output.attach(reader, spec.description)
         try:
             child = spawn(spec, self._variables(spec, update), stdin, writer)

@@ -26,6 +26,10 @@ class Slots:
         self._queue.append(starter)
         self._serve()
 
+    def take(self) -> None:
+        """A run that nobody has asked for is in progress."""
+        self._taken += 1
+
     def free(self) -> None:
         """A run is over."""
         waited = bool(self._queue)

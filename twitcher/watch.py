@@ -14,7 +14,7 @@ from typing import Callable, Deque, List, Optional, Protocol
 from twitcher.errors import SpawnError
 from twitcher.slots import Slots
 from twitcher.spec import RunMode, WatchSpec, WatchType
-from twitcher.znode import Event, Stamp, Update, ZnodeState
+from twitcher.znode import UNKNOWN, Event, Stamp, Update, ZnodeState
 
 log = logging.getLogger(__name__)
 
@@ -36,14 +36,14 @@ class Running(Protocol):
 
 Start = Callable[[WatchSpec, Update], Running]
 Later = Callable[[float, Callable[[], None]], object]
-Owe = Callable[[bool], None]
+Owe = Callable[[Optional[Stamp]], None]
 
 
 class Watch:
     """A RegisterWatch in force.
 
     `start(spec, update)` starts a run or raises SpawnError; `later(seconds, callback)` calls back; `slots` bound the runs
-    in PARALLEL mode. `owe(bool)` is told when an update begins to wait for its run, and when none does any more. With
+    in PARALLEL mode. `owe(stamp)` is told the latest update that waits for its run, and None when none does any more. With
     `owes_run` the first state is run for, whatever run_on_load says. `spec.description` must be filled in.
     """
 
@@ -57,7 +57,7 @@ class Watch:
         self._seen: Optional[Stamp] = None
         self._load_is_due = spec.run_on_load
         self._owe = owe
-        self._owes_run = owes_run
+        self._owed: Optional[Stamp] = UNKNOWN if owes_run else None
         self._refusals = 0
         self._is_pausing = False
         self._is_closed = False
@@ -71,7 +71,7 @@ class Watch:
     def inherit(self, earlier: Watch) -> None:
         """Go on where another version of this watch stopped, which has been closed."""
         self._seen = earlier._seen
-        self._owes_run = earlier._owes_run
+        self._owed = earlier._owed
         self.take_over(earlier.runs)
         if self.spec.run_mode is RunMode.PARALLEL:
             self._waiting = deque(earlier._waiting)
@@ -96,7 +96,7 @@ class Watch:
             self._load_is_due = False
             self._note_debt()
         elif state.contents is None:
-            if self._seen is None and not self._load_is_due and not self._owes_run:
+            if self._seen is None and not self._load_is_due and not self._owed:
                 self._seen = state.stamp
         else:
             event = self._event(state.stamp)
@@ -109,7 +109,7 @@ class Watch:
         """What has happened since the last state, if anything that calls for a run."""
         if self._load_is_due:
             return Event.LOAD
-        if self._seen is None and self._owes_run:
+        if self._seen is None and self._owed:
             return Event.CHANGED if self.spec.watch_type is WatchType.DATA else Event.CHILDREN
         if self._seen is None or self._seen == stamp:
             return None
@@ -184,11 +184,11 @@ class Watch:
             self._proceed()
 
     def _note_debt(self) -> None:
-        """Pass on whether a run is owed, where that has changed."""
-        owes = bool(self._waiting)
-        if owes != self._owes_run:
-            self._owes_run = owes
-            self._owe(owes)
+        """Pass on what is owed a run, where that has changed."""
+        owed = self._waiting[-1].stamp if self._waiting else None
+        if owed != self._owed:
+            self._owed = owed
+            self._owe(owed)
 
     def _ended(self, run: Running) -> None:
         self.runs.remove(run)

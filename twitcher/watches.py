@@ -116,7 +116,7 @@ class Watches:
         name = predecessor.name if predecessor else _new_name(path, spec, taken)
         taken.add(name)
         watch = Watch(described, partial(self._start, name), self._later, self._slots,
-                      partial(self._state.set_owes_run, name), self._state.owes_run(name))
+                      partial(self._state.set_waiting, name), self._state.owes_run(name))
         if predecessor:
             self._leave(predecessor)
             watch.inherit(predecessor.watch)
