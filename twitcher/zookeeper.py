@@ -9,8 +9,9 @@ import ipaddress
 import logging
 import os
 import re
+import select
 import threading
-from typing import Any, Callable, List, Optional, Tuple
+from typing import Any, Callable, List, Optional, Sequence, Tuple
 
 from kazoo.client import KazooClient
 from kazoo.exceptions import (
@@ -35,6 +36,8 @@ __all__ = [
     'KazooTimeoutError', 'NoAuthError', 'NoNodeError', 'NodeExistsError', 'SessionExpiredError', 'WatchedEvent',
     'checked_hosts', 'new_client',
 ]
+
+log = logging.getLogger(__name__)
 
 DEFAULT_PORT = 2181
 SESSION_TIMEOUT = 10.0
@@ -115,18 +118,53 @@ class _Pipe:
             self._descriptor = -1
 
 
+class _AtOnce:
+    """In the place of a queue of callbacks: whoever puts one in calls it. Ours only hand over, and each queue of kazoo's costs
+    a thread, and every callback a change of threads."""
+
+    def put(self, callback: Callable[[], None]) -> None:
+        """Call it."""
+        try:
+            callback()
+        except Exception:
+            log.exception('ZooKeeper: a mistake of twitcher itself')
+
+
 class _Handler(SequentialThreadingHandler):
-    """kazoo's threads, each of which reports its end, and what wakes them."""
+    """kazoo's one thread, which reports its end, and what wakes it."""
+
+    queue_impl = _AtOnce
+
+    def __init__(self, on_thread_end: Callable[[str], None]) -> None:
+        super().__init__()
+        self._on_thread_end = on_thread_end
+
+    def start(self) -> None:
+        """As kazoo asks; without threads for the queues."""
+        self._running = True
+
+    def stop(self) -> None:
+        """As kazoo asks."""
+        self._running = False
+
+    def select(self, readers: Sequence[Any], writers: Sequence[Any], _: Sequence[Any], timeout: Optional[float] = None
+               ) -> Tuple[List[Any], List[Any], List[Any]]:
+        """As select.select, which takes no descriptor above 1023. kazoo's own makes an epoll object for each call, and there
+        are six calls in the time of an update."""
+        poll = select.poll()
+        for reader in readers:
+            poll.register(reader, select.POLLIN)
+        for writer in writers:
+            poll.register(writer, select.POLLOUT)
+        ready = {descriptor for descriptor, _ in poll.poll(None if timeout is None else max(0.0, timeout) * 1000)}
+        return ([reader for reader in readers if reader.fileno() in ready],
+                [writer for writer in writers if writer.fileno() in ready], [])
 
     def create_socket_pair(self) -> Tuple[_Pipe, _Pipe]:
         """What a request is announced by, with a byte. A socket pair takes 278 of them (measured), and then blocks whoever
         sends, for as long as there is no connection; a pipe takes 65,536."""
         reader, writer = os.pipe2(os.O_CLOEXEC)
         return _Pipe(reader), _Pipe(writer)
-
-    def __init__(self, on_thread_end: Callable[[str], None]) -> None:
-        super().__init__()
-        self._on_thread_end = on_thread_end
 
     def spawn(self, func: Callable[..., Any], *args: Any, **kwargs: Any) -> threading.Thread:
         """Start a thread, as kazoo asks."""
