@@ -63,7 +63,7 @@ def new_parser() -> Parser:
     add('-v', '--verbose', action='store_true', help='log what Twitcher does in detail')
     add('-d', '--debug', action='store_true', help='log also what its libraries do')
     add('--devel', action='store_true',
-        help='debug logging to stdout and, without --zkservers, a private throw-away ZooKeeper')
+        help='log in detail to stdout and, without --zkservers, use a private throw-away ZooKeeper')
     add('--version', action='version', version=f'twitcher {__version__}')
     return parser
 

@@ -26,7 +26,7 @@ def main(arguments: Optional[List[str]] = None) -> NoReturn:
     logging.getLogger('twitcher').propagate = False
     code = 1
     try:
-        options = _parser().parse(arguments)
+        options = new_parser().parse(arguments)
         _poke(options)
         code = 0
     except TwitcherError as error:
@@ -39,7 +39,8 @@ def main(arguments: Optional[List[str]] = None) -> NoReturn:
     os._exit(code)  # not to wait for kazoo's threads, which may be waiting for a server
 
 
-def _parser() -> Parser:
+def new_parser() -> Parser:
+    """What the command line may hold."""
     parser = Parser(prog='twitcherctl', description='Work with Twitcher and what it watches.')
     parser.add_argument('--version', action='version', version=f'twitcherctl {__version__}')
     commands = parser.add_subparsers(metavar='COMMAND', required=True, dest='command')

@@ -26,6 +26,9 @@ class PidFile:
                     self.close()
                     raise PidFileError(f'pidfile {self._path}: it is no regular file')
                 fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                # Twitcher 1.7 holds the other kind of lock, which does not survive a fork: it is enough that nobody has it.
+                fcntl.lockf(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.lockf(self.descriptor, fcntl.LOCK_UN)
                 os.ftruncate(self.descriptor, 0)  # whoever wrote the pid in it is gone
         except BlockingIOError:
             holder = os.pread(self.descriptor, 20, 0).decode('ascii', 'replace').strip()
