@@ -9,7 +9,7 @@ from twitcher.action import Exec
 from twitcher.errors import SpawnError
 from twitcher.slots import Slots
 from twitcher.spec import RunMode, WatchSpec, make_spec
-from twitcher.watch import Watch
+from twitcher.watch import Around, Watch
 from twitcher.znode import Stamp, Update, ZnodeState
 
 
@@ -75,11 +75,12 @@ class Bench:
         self.debts: List[Optional[Stamp]] = []
         self._now = 0.0
         self._alarms: List[Tuple[float, Callable[[], None]]] = []
+        self._around = Around(self._start, self._later, self.slots, lambda name, stamp: self.debts.append(stamp))
 
     def watch(self, owes_run: bool = False, **arguments: Any) -> Watch:
         """A watch with these arguments of RegisterWatch."""
-        spec = make_spec('/z', Exec('true'), **{'description': 'w', **arguments})
-        return Watch(spec, self._start, self._later, self.slots, self.debts.append, owes_run)
+        spec = make_spec('/z', Exec('true'), **arguments)
+        return Watch('name', spec, 'w', self._around, owes_run)
 
     def successor(self, watch: Watch, **arguments: Any) -> Watch:
         """A watch that takes the place of another one, as when its config has been edited."""
@@ -116,7 +117,7 @@ class Bench:
         for callback in due:
             callback()
 
-    def _start(self, spec: WatchSpec, update: Update) -> HandMadeRun:
+    def _start(self, name: str, spec: WatchSpec, description: str, update: Update) -> HandMadeRun:
         if self.failures:
             raise SpawnError('no run: the test says so', transient=self.failures.popleft())
         self.runs.append(HandMadeRun(spec, update))

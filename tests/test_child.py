@@ -201,6 +201,7 @@ def test_an_action_that_closes_or_never_reads_its_stdin_holds_up_nobody(
     ''')
     ensemble.put('/deaf', bytes(1000000))
     twitcher.start()
+    twitcher.wait_ended('none')
     ensemble.put('/deaf', bytes(1000000))
     for description in ('one byte', 'none'):
         assert twitcher.wait_ended(description, 2) == ['exited 0', 'exited 0']

@@ -112,6 +112,8 @@ def test_what_is_noted_is_known_to_the_next(tmp_path: Path) -> None:
         assert state.owes_run(WATCH)
         state.forget(WATCH)
         assert not state.owes_run(WATCH)
+    with opened(tmp_path) as state:
+        assert not state.owes_run(WATCH)
 
 
 def test_a_crash_loses_nothing(tmp_path: Path) -> None:
@@ -315,15 +317,19 @@ def test_a_state_that_never_works_keeps_nothing_of_what_is_over(tmp_path: Path) 
         assert len(state._database._unwritten) == waiting
 
 
-def test_an_update_that_waited_and_was_run_for_is_not_owed(tmp_path: Path) -> None:
+@pytest.mark.parametrize('waiting, applied, is_owed', [
+    (Stamp(1, 2, 3), None, True), (Stamp(1, 2, 3), Stamp(1, 1, 3), True), (Stamp(1, 2, 3), Stamp(1, 2, 3), False),
+    (None, Stamp(1, 2, 3), False), (None, None, False),
+])
+def test_an_update_that_waited_is_owed_unless_it_was_run_for(tmp_path: Path, waiting: Optional[Stamp], applied: Optional[Stamp],
+                                                             is_owed: bool) -> None:
     with opened(tmp_path) as state:
-        state.set_waiting(WATCH, Stamp(1, 2, 3))
-        assert state.owes_run(WATCH)
-        state.applied(WATCH, Stamp(1, 2, 3))
+        state.set_waiting(WATCH, Stamp(1, 1, 1))
+        state.set_waiting(WATCH, waiting)
+        if applied:
+            state.applied(WATCH, applied)
     with opened(tmp_path) as state:
-        assert not state.owes_run(WATCH)
-        state.set_waiting(WATCH, Stamp(1, 3, 3))
-        assert state.owes_run(WATCH)
+        assert state.owes_run(WATCH) == is_owed
         state.set_waiting(WATCH, None)
         assert not state.owes_run(WATCH)
 
@@ -351,8 +357,9 @@ def test_any_file_name_can_be_noted(tmp_path: Path, warnings: Callable[[], List[
     with opened(tmp_path) as state:
         use(state, watch)
         state.set_waiting(watch, Stamp(1, 2, 4))
-        assert state.owes_run(watch)
         assert [record.watch for record in state.unfinished()] == []
         state.run_begins(watch, 'a.twc', 1, 1.0, None)
         assert [record.watch for record in state.unfinished()] == [watch]
+    with opened(tmp_path) as state:
+        assert state.owes_run(watch)
     assert warnings() == []

@@ -11,7 +11,7 @@ import sys
 import threading
 import types
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Callable, Dict, Iterator, List, NoReturn, Tuple, Union
 
 from twitcher.errors import SpecError
@@ -40,8 +40,8 @@ class Exec:
     SpecError for anything else.
     """
 
+    __slots__ = ('command',)
     command: Union[str, List[str], Tuple[str, ...]]
-    argv: Tuple[str, ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         if isinstance(self.command, str):
@@ -53,8 +53,13 @@ class Exec:
         if not words or not words[0] or not all(isinstance(word, str) and '\0' not in word for word in words):
             raise SpecError(f'Exec({self.command!r}): allowed: a shell command as a string, or a list of strings that '
                             'begins with the program; neither empty nor holding NUL')
-        argv = ('/bin/sh', '-c', *words) if isinstance(self.command, str) else words
-        object.__setattr__(self, 'argv', argv)
+        if not isinstance(self.command, str):
+            object.__setattr__(self, 'command', words)  # whatever becomes of the list
+
+    @property
+    def argv(self) -> Tuple[str, ...]:
+        """What is executed."""
+        return ('/bin/sh', '-c', self.command) if isinstance(self.command, str) else tuple(self.command)
 
     def __hash__(self) -> int:
         return hash(self.argv)

@@ -24,7 +24,8 @@ TIME_LIMIT = 10.0
 
 MODULE = '__twitcher__'
 """What a file finds as its __name__."""
-ARGUMENTS = tuple(inspect.signature(make_spec).parameters)
+_SIGNATURE = inspect.signature(make_spec)
+ARGUMENTS = tuple(_SIGNATURE.parameters)
 _POSITIONAL = 5
 
 # A file may catch the interruption (`except BaseException`), so it comes again until it is felt.
@@ -64,7 +65,7 @@ def load_config(path: str, source: bytes, time_limit: float = TIME_LIMIT) -> Lis
     if signals:
         raise StopError(f'{path}: interrupted')
     if fault:
-        raise ConfigError(' '.join(fault.split()))
+        raise ConfigError(' '.join(fault.splitlines()))
     return collector.specs
 
 
@@ -82,7 +83,7 @@ class _Collector:
             if name not in ARGUMENTS:
                 raise SpecError(f'{name}={kwargs[name]!r}: RegisterWatch has no such argument; allowed: {", ".join(ARGUMENTS)}')
         try:
-            inspect.signature(make_spec).bind(*args, **kwargs)
+            _SIGNATURE.bind(*args, **kwargs)
         except TypeError as error:
             raise SpecError(f'RegisterWatch: {error} ({len(args)} were given by position); allowed: {", ".join(ARGUMENTS)}, '
                             f'of which the first {_POSITIONAL} may be given by position') from None

@@ -15,6 +15,7 @@ from twitcher.output import Output
 from twitcher.runner import Runner
 from twitcher.slots import Slots
 from twitcher.state import State
+from twitcher.watch import Around
 from twitcher.watches import Watches
 
 log = logging.getLogger(__name__)
@@ -52,7 +53,8 @@ class _Daemon:
         state = State(self._settings.state_dir, self._settings.config_path, loop.call_later)
         runner = Runner(Output(self._settings.log_target), state)
         slots = Slots(self._settings.max_running)
-        watches = Watches(self._settings.config_path, keeper, state, runner.start, loop.call_later, slots)
+        watches = Watches(self._settings.config_path, keeper, state,
+                          Around(runner.start, loop.call_later, slots, state.set_waiting))
         configs = ConfigDir(self._settings.config_path, watches.apply)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._told_to_stop, number)

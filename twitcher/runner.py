@@ -43,7 +43,7 @@ class Runner:
         self._environment.setdefault('PATH', DEFAULT_PATH)
         self._environment.update(own_account().environment())
 
-    def start(self, watch: str, spec: WatchSpec, update: Update) -> Run:
+    def start(self, watch: str, spec: WatchSpec, description: str, update: Update) -> Run:
         """Run the spec's action for the update; `watch` is its name in the state. Raises SpawnError: nothing has been run."""
         uid, gid = (spec.account.uid, spec.account.gid) if spec.account else (-1, -1)
         try:
@@ -57,11 +57,11 @@ class Runner:
             os.close(stdin)
             raise SpawnError(f'no run: a pipe for its output cannot be made: {error.strerror}', is_transient(error)) from error
         began = self._loop.time()
-        number = self._state.run_begins(watch, spec.description, os.fstat(writer).st_ino, began, spec.timeout,
+        number = self._state.run_begins(watch, description, os.fstat(writer).st_ino, began, spec.timeout,
                                         has_slot=spec.run_mode is RunMode.PARALLEL)
-        self._output.attach(reader, spec.description)
+        self._output.attach(reader, description)
         try:
-            child = spawn(spec, self._variables(spec, update), stdin, writer)
+            child = spawn(spec, self._variables(spec, description, update), stdin, writer)
         except BaseException:
             self._state.run_failed(number)
             self._output.release(reader)
@@ -72,8 +72,8 @@ class Runner:
         self._output.name(reader, child.pid)  # at once: who kills us now leaves lines of a process that nobody can name
         self._state.run_started(number, child.pid)
         self._state.applied(watch, update.stamp)
-        log.info('%s: pid %d started (%s, version %d)', spec.description, child.pid, update.event.value, update.version)
-        run = self._supervise(watch, number, child, spec.description, began, spec.timeout)
+        log.info('%s: pid %d started (%s, version %d)', description, child.pid, update.event.value, update.version)
+        run = self._supervise(watch, number, child, description, began, spec.timeout)
         run.on_end(lambda: self._output.release(reader))
         return run
 
@@ -95,7 +95,7 @@ class Runner:
         run.on_end(lambda: self._state.run_ended(number, watch, run.exit.code if run.exit else None))
         return run
 
-    def _variables(self, spec: WatchSpec, update: Update) -> Dict[str, str]:
+    def _variables(self, spec: WatchSpec, description: str, update: Update) -> Dict[str, str]:
         account = spec.account.environment() if spec.account else {}
         return {
             **self._environment,
@@ -104,5 +104,5 @@ class Runner:
             'TWITCHER_EVENT': update.event.value,
             'TWITCHER_VERSION': str(update.version),
             'TWITCHER_MZXID': str(update.stamp.zxid),
-            'TWITCHER_DESCRIPTION': spec.description,
+            'TWITCHER_DESCRIPTION': description,
         }

@@ -37,6 +37,9 @@ class WatchType(Enum):
 class WatchSpec:
     """One watch of a config, every field checked. `description` is empty where the file gave none."""
 
+    __slots__ = ('znode', 'action', 'pipe_stdin', 'run_on_load', 'run_mode', 'account', 'notify_signal', 'timeout',
+                 'description', 'watch_type')
+
     znode: str
     action: Action
     pipe_stdin: bool

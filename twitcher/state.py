@@ -28,8 +28,8 @@ _SCHEMA = """
 """
 _RUNS = 'SELECT id, watch, description, pipe, began, timeout, has_slot, pid, start_time FROM run WHERE boot = ?'
 # A daemon that was killed right after a start may not have come to note that nothing waits any more.
-_OWES = ('SELECT 1 FROM watch WHERE name = ? AND waiting_zxid IS NOT NULL '
-         'AND (waiting_czxid, waiting_zxid, waiting_moment) IS NOT (czxid, zxid, moment)')
+_OWING = ('SELECT name FROM watch WHERE waiting_zxid IS NOT NULL '
+          'AND (waiting_czxid, waiting_zxid, waiting_moment) IS NOT (czxid, zxid, moment)')
 
 
 _APPLIED = """
@@ -71,8 +71,8 @@ class State:
         self._ids = count(time.time_ns())  # what could not be noted yet must not be taken for an older run
         readable = re.sub('[^A-Za-z0-9]+', '-', config_path).strip('-')[-40:]
         name = f'{readable}-{sha256(config_path.encode("utf-8", "surrogateescape")).hexdigest()[:8]}'
-        self._database = Database(directory, name, _SCHEMA, [_RUNS.replace('?', "''"), _OWES.replace('?', "''")], _VERSION,
-                                  later)
+        self._database = Database(directory, name, _SCHEMA, [_RUNS.replace('?', "''"), _OWING], _VERSION, later)
+        self._owing = {watch for watch, in self._database.rows(_OWING)}
 
     def close(self) -> None:
         """Leave it to the next daemon."""
@@ -114,15 +114,17 @@ class State:
         self._database.note(f'applied {watch}', _APPLIED, watch, *stamp, time.time())
 
     def owes_run(self, watch: str) -> bool:
-        """Whether an update of the watch was received, but its run not started."""
-        return bool(self._database.rows(_OWES, watch))
+        """Whether an update of the watch was received, but its run not started, by a daemon before this one."""
+        return watch in self._owing
 
     def set_waiting(self, watch: str, stamp: Optional[Stamp]) -> None:
         """Note the latest update that waits for its run; None: none does any more."""
+        self._owing.discard(watch)
         self._database.note(f'waiting {watch}', _WAITING, watch, *(stamp or (None, None, None)))
 
     def forget(self, watch: str) -> None:
         """The watch is gone for good."""
+        self._owing.discard(watch)
         for what in ('applied', 'ended', 'waiting'):
             self._database.cancel(f'{what} {watch}')
         self._database.note(f'gone {watch}', 'DELETE FROM watch WHERE name = ?', watch)

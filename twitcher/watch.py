@@ -7,9 +7,9 @@ is on the event loop's thread.
 from __future__ import annotations
 
 import logging
-from collections import deque
+from dataclasses import dataclass
 from functools import partial
-from typing import Callable, Deque, List, Optional, Protocol
+from typing import Callable, List, Optional, Protocol
 
 from twitcher.errors import SpawnError
 from twitcher.slots import Slots
@@ -34,29 +34,40 @@ class Running(Protocol):
         """Call back once, when the run is over."""
 
 
-Start = Callable[[WatchSpec, Update], Running]
-Later = Callable[[float, Callable[[], None]], object]
-Owe = Callable[[Optional[Stamp]], None]
+@dataclass(frozen=True)
+class Around:
+    """What all watches share. Those that know a watch by its name get that first.
+
+    `start(name, spec, description, update)` starts a run or raises SpawnError; `later(seconds, callback)` calls back; `slots`
+    bound the runs in PARALLEL mode. `owe(name, stamp)` is told the latest update that waits for its run, and None when none
+    does any more.
+    """
+
+    start: Callable[[str, WatchSpec, str, Update], Running]
+    later: Callable[[float, Callable[[], None]], object]
+    slots: Slots
+    owe: Callable[[str, Optional[Stamp]], None]
 
 
 class Watch:
     """A RegisterWatch in force.
 
-    `start(spec, update)` starts a run or raises SpawnError; `later(seconds, callback)` calls back; `slots` bound the runs
-    in PARALLEL mode. `owe(stamp)` is told the latest update that waits for its run, and None when none does any more. With
-    `owes_run` the first state is run for, whatever run_on_load says. `spec.description` must be filled in.
+    `name` tells it from all others, also in the daemons to come; `description` is what the log calls it. With `owes_run` the
+    first state is run for, whatever run_on_load says.
     """
 
-    def __init__(self, spec: WatchSpec, start: Start, later: Later, slots: Slots, owe: Owe, owes_run: bool = False) -> None:
+    __slots__ = ('name', 'spec', 'description', 'runs', '_around', '_waiting', '_seen', '_load_is_due', '_owed', '_refusals',
+                 '_is_pausing', '_is_closed')  # there may be tens of thousands
+
+    def __init__(self, name: str, spec: WatchSpec, description: str, around: Around, owes_run: bool = False) -> None:
+        self.name = name
         self.spec = spec
+        self.description = description
         self.runs: List[Running] = []
-        self._start = start
-        self._later = later
-        self._slots = slots
-        self._waiting: Deque[Update] = deque()
+        self._around = around
+        self._waiting: List[Update] = []
         self._seen: Optional[Stamp] = None
         self._load_is_due = spec.run_on_load
-        self._owe = owe
         self._owed: Optional[Stamp] = UNKNOWN if owes_run else None
         self._refusals = 0
         self._is_pausing = False
@@ -74,16 +85,16 @@ class Watch:
         self._owed = earlier._owed
         self.take_over(earlier.runs)
         if self.spec.run_mode is RunMode.PARALLEL:
-            self._waiting = deque(earlier._waiting)
+            self._waiting = earlier._waiting[:]
         elif not self._load_is_due:  # else the load run is about to see the latest contents
-            self._waiting = deque(earlier._waiting, 1)
+            self._waiting = earlier._waiting[-1:]
         for _ in range(len(self._waiting)):
             self._proceed()
 
     def close(self) -> None:
         """Start nothing any more. Runs in progress go on."""
         self._is_closed = True
-        self._slots.forget(self._start_one)
+        self._around.slots.forget(self._start_one)
 
     def state_is(self, state: ZnodeState) -> None:
         """The znode's state has been read; it may be the one that is known already."""
@@ -91,7 +102,7 @@ class Watch:
             return
         if state.stamp is None:
             if self._seen not in (None, _ABSENT):
-                log.info('%s: %s was deleted', self.spec.description, self.spec.znode)
+                log.info('%s: %s was deleted', self.description, self.spec.znode)
             self._seen = _ABSENT
             self._load_is_due = False
             self._note_debt()
@@ -122,14 +133,14 @@ class Watch:
         mode = self.spec.run_mode
         # The load of a file is no update: it is not forgotten, and runs with the newest contents when it can.
         if mode is RunMode.DISCARD and self.runs and not self._waiting and update.event is not Event.LOAD:
-            log.debug('%s: %s (version %d) is discarded: a run is in progress', self.spec.description, update.event.value,
+            log.debug('%s: %s (version %d) is discarded: a run is in progress', self.description, update.event.value,
                       update.version)
             return
         if mode is not RunMode.PARALLEL:
             self._waiting.clear()
         self._waiting.append(update)
         if mode is not RunMode.PARALLEL and self.runs:
-            log.debug('%s: %s (version %d) waits for the run in progress', self.spec.description, update.event.value,
+            log.debug('%s: %s (version %d) waits for the run in progress', self.description, update.event.value,
                       update.version)
             if self.spec.notify_signal and mode is RunMode.QUEUE:
                 for run in self.runs:
@@ -143,7 +154,7 @@ class Watch:
         if self._is_pausing:
             return
         if self.spec.run_mode is RunMode.PARALLEL:
-            self._slots.ask(self._start_one)
+            self._around.slots.ask(self._start_one)
         elif not self.runs:
             self._start_one()
 
@@ -151,32 +162,32 @@ class Watch:
         """Start the run that has waited longest, if one does; whether there is one more run now."""
         if self._is_closed or self._is_pausing or not self._waiting:
             return False
-        update = self._waiting.popleft()
+        update = self._waiting.pop(0)
         try:
-            run = self._start(self.spec, update)
+            run = self._around.start(self.name, self.spec, self.description, update)
         except SpawnError as error:
             self._refused(update, error)
             self._note_debt()
             return False
         if self._refusals:
-            log.info('%s: started after %d attempts in vain', self.spec.description, self._refusals)
+            log.info('%s: started after %d attempts in vain', self.description, self._refusals)
             self._refusals = 0
         self._note_debt()
         self.runs.append(run)
         run.on_end(partial(self._ended, run))
         if self.spec.run_mode is RunMode.PARALLEL:
-            run.on_end(self._slots.free)
+            run.on_end(self._around.slots.free)
         return True
 
     def _refused(self, update: Update, error: SpawnError) -> None:
         """A run could not be started. Where that may pass, try again in a while, and say so once."""
         if not error.transient or not self._refusals:
-            log.error('%s: %s%s', self.spec.description, error, '; trying again' if error.transient else '')
+            log.error('%s: %s%s', self.description, error, '; trying again' if error.transient else '')
         if error.transient:
-            self._waiting.appendleft(update)
+            self._waiting.insert(0, update)
             self._refusals += 1
             self._is_pausing = True
-            self._later(RETRY_SPAWN, self._try_again)
+            self._around.later(RETRY_SPAWN, self._try_again)
 
     def _try_again(self) -> None:
         self._is_pausing = False
@@ -188,7 +199,7 @@ class Watch:
         owed = self._waiting[-1].stamp if self._waiting else None
         if owed != self._owed:
             self._owed = owed
-            self._owe(owed)
+            self._around.owe(self.name, owed)
 
     def _ended(self, run: Running) -> None:
         self.runs.remove(run)
