@@ -15,7 +15,6 @@ from typing import List, NoReturn, Optional
 
 from twitcher import __version__
 from twitcher.daemon import Settings, run_daemon
-from twitcher.devel import ThrowAwayServer
 from twitcher.errors import TwitcherError, UsageError
 from twitcher.log import SYSLOG_SOCKET, LogTarget, open_log, report_to_stderr, set_levels, start_logging
 from twitcher.pidfile import PidFile
@@ -111,6 +110,7 @@ def _run(options: argparse.Namespace) -> int:
         if ready:
             ready()
         if not options.zkservers:
+            from twitcher.devel import ThrowAwayServer  # a megabyte, which no daemon in earnest needs
             server = ThrowAwayServer()
             server.start()
             options.zkservers = server.hosts

@@ -65,7 +65,7 @@ def load_config(path: str, source: bytes, time_limit: float = TIME_LIMIT) -> Lis
     if signals:
         raise StopError(f'{path}: interrupted')
     if fault:
-        raise ConfigError(' '.join(fault.splitlines()))
+        raise ConfigError(' '.join(filter(None, map(str.strip, fault.splitlines()))))
     return collector.specs
 
 

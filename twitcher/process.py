@@ -8,8 +8,6 @@ import signal
 import warnings
 from typing import Callable, List
 
-import daemon
-
 from twitcher.child import UMASK
 from twitcher.errors import TwitcherError
 from twitcher.log import report_to_stderr
@@ -48,6 +46,7 @@ def detach(keep: List[int]) -> Callable[[], None]:
     os.close(reader)
     # Said explicitly what python-daemon would guess or choose otherwise: a core limit of 0 and ignored terminal signals
     # would be inherited by actions.
+    import daemon  # not everybody needs it
     try:
         daemon.DaemonContext(detach_process=True, umask=UMASK, working_directory='/', prevent_core=False, signal_map={},
                              files_preserve=[*keep, writer]).open()
