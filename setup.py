@@ -15,9 +15,9 @@ setup(
     scripts=['bin/twitcher', 'bin/twitcherctl'],
     python_requires='>=3.9',
     install_requires=[
-        'kazoo>=2.8',
-        'pyinotify',
-        'python-daemon',
+        'kazoo>=2.8.0',
+        'pyinotify>=0.9.6',
+        'python-daemon>=2.3.2',
         'pyasyncore; python_version >= "3.12"',  # pyinotify imports asyncore, which left the standard library
     ],
     extras_require={
