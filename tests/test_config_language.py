@@ -275,10 +275,10 @@ def test_an_action_cannot_register_watches() -> None:
     ('raise GeneratorExit', 1, 'GeneratorExit'), ('class E(BaseException): pass\nraise E("\\na\\n\\nb")', 2, 'E: a b'),
     ('def f():\n    f()\nf()', 2, 'RecursionError'), ('import no_such_module', 1, 'ModuleNotFoundError'),
     ('def f():\n    return int("x")\n\nf()', 2, 'ValueError'), ('exec("(")', 1, 'SyntaxError'), ('return', 1, 'SyntaxError'),
-    (b'a = 1\nb = "\xff"', 2, 'utf-8'), ('(' * 5000, 1, 'SyntaxError'), ('Exec = None\nExec("x")', 2, 'TypeError'),
+    (b'a = 1\nb = "\xff"', 2, 'SyntaxError'), ('(' * 5000, 1, 'SyntaxError'), ('Exec = None\nExec("x")', 2, 'TypeError'),
     ("RegisterWatch('/good', Exec('x'))\nRegisterWatch('bad', Exec('x'))", 2, "znode='bad'"), ('\na b c\0', None, 'null'),
     ('\nx = 1\0', None, 'null'), (b'# coding: nonsense', None, 'nonsense'), ('a = 1'.encode('utf-16'), None, ''),
-    ('-' * 100_000 + '1', None, ''), ('1' + '+1' * 50_000, None, ''), ('f' + '()' * 50_000, None, ''),
+    ('-' * 100_000 + '1', None, ''), ('1' + '+1' * 50_000 + '+x', None, ''), ('f' + '()' * 50_000, None, ''),
     (b'\x7fELF\0\1\2', None, ''),
     ('x = ' + '[' * 3000, 1, ''), ('x = "' + 'a' * 100_000, 1, 'SyntaxError'), ('raise', 1, 'RuntimeError'),
 ])
@@ -338,6 +338,7 @@ MAKER = 'def make(x, n):\n    def action():\n        return x, n\n    return act
     "def outer():\n    def f(): return f\n    return f\nRegisterWatch('/a', outer())",
     "def outer():\n    if 0: late = 1\n    def f(): return late\n    return f\nRegisterWatch('/a', outer())",
     "def f():\n    class A:\n        def m(self): return [x for x in (1, 2)]\n    return A\nRegisterWatch('/a', f)",
+    "def f():\n    class A: n = 4\n    return A\nRegisterWatch('/a', f)",
     "import os\nRegisterWatch('/a', os.getpid)", "x = []\nx.append(x)\nRegisterWatch('/a', lambda x=x: x)",
     "import functools\ndef d(f):\n    @functools.wraps(f)\n    def g(): return f()\n    return g\n@d\n@d\ndef f(): pass\n"
     "RegisterWatch('/a', f)",
@@ -380,6 +381,12 @@ def test_an_action_that_refuses_to_be_compared_is_another(error: Type[BaseExcept
             raise AssertionError(f'{raised!r} would end the daemon') from raised
 
     assert not is_same()
+
+
+@pytest.mark.parametrize('value', ['3', '3000', "'x'", '(1, 2)', 'lambda self: 3'])
+def test_what_differs_inside_a_class_of_a_function_makes_it_another(value: str) -> None:
+    one, other = (load(f"def f():\n class A:\n  a = {text}\n return A\nRegisterWatch('/a', f)")[0] for text in (value, 2))
+    assert not one.is_same(other) and one.is_same(one)
 
 
 def test_moving_a_statement_out_of_a_try_makes_another_function() -> None:
