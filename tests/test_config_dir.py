@@ -429,7 +429,8 @@ def test_what_is_no_regular_file_is_an_error_and_is_not_opened(followed: Followe
     os.mkfifo(root / 'fifo.twc')
     writer = threading.Thread(target=lambda: os.close(os.open(root / 'fifo.twc', os.O_WRONLY)))  # waits for a reader
     writer.start()
-    wait_for('the writer', lambda: Path(f'/proc/self/task/{writer.native_id}/stat').read_text().split()[2] == 'S')
+    wait_for('the writer', lambda: Path(f'/proc/self/task/{writer.native_id}/stat').read_text().rpartition(')')[2].split()[0]
+             == 'S')
     (root / 'large.twc').write_bytes(b'#' * (LARGEST + 1))
     (root / 'directory.twc').mkdir()
     (root / 'directory.twc/a.twc').write_text('1')
