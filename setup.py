@@ -1,27 +1,70 @@
+"""How Twitcher is built and installed. What else a source distribution holds is said here, too, for want of a MANIFEST.in."""
+
 import pathlib
 import re
 
 from setuptools import setup
+from setuptools.command.sdist import sdist
 
 HERE = pathlib.Path(__file__).parent
+
+
+def files_below(*names):
+    """All files below these directories, and these files, as far as they exist."""
+    paths = (path for name in names for path in [HERE / name, *(HERE / name).rglob('*')])
+    return sorted(str(path.relative_to(HERE)) for path in paths if path.is_file() and '__pycache__' not in path.parts)
+
+
+def man_pages():
+    """What is in man/, each page for the directory of its section."""
+    return [(f'share/man/man{path[-1]}', [path]) for path in files_below('man') if re.search(r'\.[1-9]$', path)]
+
+
+class SourceDistribution(sdist):
+    """One that also holds what is needed to test Twitcher and to package it."""
+
+    def make_release_tree(self, base_dir, files):
+        more = files_below('bench', 'bin', 'debian', 'dev', 'etc', 'man', 'tests', 'CHANGES')
+        super().make_release_tree(base_dir, sorted({*files, *more}))
+
 
 setup(
     name='twitcher',
     version=re.search(r"__version__ = '(.+)'", (HERE / 'twitcher' / '__init__.py').read_text()).group(1),
     description='Runs scripts when a znode in ZooKeeper changes',
-    long_description=(HERE / 'README').read_text(),
+    long_description=(HERE / 'README').read_text(encoding='utf-8'),
+    long_description_content_type='text/markdown',
     license='Apache-2.0',
+    keywords='zookeeper watch daemon deployment configuration',
+    classifiers=[
+        'Development Status :: 5 - Production/Stable',
+        'Environment :: No Input/Output (Daemon)',
+        'Intended Audience :: System Administrators',
+        'Operating System :: POSIX :: Linux',
+        'Programming Language :: Python :: 3',
+        'Programming Language :: Python :: 3 :: Only',
+        *(f'Programming Language :: Python :: 3.{minor}' for minor in range(9, 15)),
+        'Topic :: System :: Clustering',
+        'Topic :: System :: Systems Administration',
+    ],
     packages=['twitcher'],
-    scripts=['bin/twitcher', 'bin/twitcherctl'],
+    entry_points={'console_scripts': ['twitcher = twitcher.cli:main', 'twitcherctl = twitcher.ctl:main']},
+    data_files=[
+        ('share/doc/twitcher', files_below('README', 'CHANGES')),
+        ('share/doc/twitcher/examples', files_below('etc/examples')),
+        *man_pages(),
+    ],
+    cmdclass={'sdist': SourceDistribution},
     python_requires='>=3.9',
     install_requires=[
-        'kazoo>=2.8',
-        'pyinotify',
-        'python-daemon',
+        'kazoo>=2.8.0',
+        'pyinotify>=0.9.6',
+        'python-daemon>=2.3.2',
         'pyasyncore; python_version >= "3.12"',  # pyinotify imports asyncore, which left the standard library
     ],
     extras_require={
         'run': [],
-        'test': ['hypothesis', 'mypy', 'pytest>=7', 'pytest-randomly', 'pytest-timeout', 'pytest-xdist', 'ruff'],
+        'test': ['build', 'hypothesis', 'mypy', 'pytest>=7', 'pytest-randomly', 'pytest-timeout', 'pytest-xdist', 'ruff',
+                 'setuptools>=70.1'],  # which makes wheels by itself, and which Python 3.12 does not bring
     },
 )

@@ -2,35 +2,51 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import shutil
+import tempfile
 from pathlib import Path
-from typing import Iterator
+from typing import Iterator, Optional
 
 import pytest
 
+from tests.following import Followed
 from tests.harness import Ensemble, Trace, Twitcher
 from twitcher.devel import ThrowAwayServer
+
+
+@contextlib.contextmanager
+def _serving(longest_session: Optional[int] = None) -> Iterator[ThrowAwayServer]:
+    """A server for the length of a with block; one whose sessions expire after so many milliseconds, or earlier."""
+    short = {'tickTime': '100', 'minSessionTimeout': '500', 'maxSessionTimeout': str(longest_session)}
+    server = ThrowAwayServer(short if longest_session else {})
+    try:
+        server.start()
+        yield server
+    finally:
+        server.remove()
 
 
 @pytest.fixture(scope='session')
 def shared_server() -> Iterator[ThrowAwayServer]:
     """A server for tests that leave it alone."""
-    server = ThrowAwayServer()
-    try:
-        server.start()
+    with _serving() as server:
         yield server
-    finally:
-        server.remove()
 
 
 @pytest.fixture
 def own_server() -> Iterator[ThrowAwayServer]:
-    """A server for a test that does things to it. Sessions expire there after half a second."""
-    server = ThrowAwayServer({'tickTime': '100', 'minSessionTimeout': '500', 'maxSessionTimeout': '30000'})
-    try:
-        server.start()
+    """A server for a test that does things to it. A session may be as short as half a second there."""
+    with _serving(30000) as server:
         yield server
-    finally:
-        server.remove()
+
+
+@pytest.fixture
+def short_server() -> Iterator[ThrowAwayServer]:
+    """A server for a test whose sessions are to expire: they do so after a second and a half, whatever a client asks for."""
+    with _serving(1500) as server:
+        yield server
 
 
 @pytest.fixture
@@ -53,3 +69,30 @@ def twitcher(tmp_path: Path, ensemble: Ensemble) -> Iterator[Twitcher]:
 def trace(tmp_path: Path) -> Trace:
     """A file for actions to write to."""
     return Trace(tmp_path / 'trace')
+
+
+@pytest.fixture
+def root() -> Iterator[Path]:
+    """A directory that other users may enter, three levels below /tmp."""
+    top = Path(tempfile.mkdtemp(prefix='twitcher-test-', dir='/tmp'))
+    top.chmod(0o755)
+    (top / 'srv/etc').mkdir(parents=True)
+    try:
+        yield top / 'srv/etc'
+    finally:
+        os.seteuid(0)
+        shutil.rmtree(top)
+
+
+@pytest.fixture
+def followed(root: Path) -> Iterator[Followed]:
+    """The directory `root`, followed as soon as it is started."""
+    follower = Followed(root)
+    yield follower
+    follower.close()
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Path:
+    """A file; as soon as it exists, slow actions end."""
+    return tmp_path / 'gate'

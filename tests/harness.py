@@ -49,6 +49,14 @@ def process_status(pid: int) -> Dict[str, str]:
     return {name: value.strip() for name, value in pairs}
 
 
+def signals_in(mask: str) -> List[int]:
+    """The signals of a mask, as /proc/PID/status has it, less two that the C library keeps for itself.
+
+    It lets every process that posix_spawn(3) starts ignore these, and nobody can undo that.
+    """
+    return [number for number in sorted(signal.valid_signals()) if int(mask, 16) >> (number - 1) & 1]
+
+
 def _command_line(pid: int) -> str:
     """The process's arguments; nothing when it is gone."""
     try:

@@ -51,8 +51,13 @@ def test_a_broken_guarantee_is_noticed(name: str, kinds: List[str], violation: s
     top = broken_copy(tmp_path / 'broken', BREAKS[name])
     busy = 'q-quick' if name == 'reloaded' else 'q-slow'  # a load that waits for a run may become one with a change
     plan = [Fault(kind, moment, moment + 0.1, ALL, 0) for kind in kinds for moment in (3.0, 4.5)]
-    outcome = run_chaos(1, 5, tmp_path, quorum, top, patience=2, plan=plan, names=[busy])
-    assert any(line.startswith(violation) for line in outcome.violations), outcome.violations
+    found: List[str] = []
+    for seed in (1, 2, 3, 4):  # a break shows if an update comes in the right moment, which a busy machine may shift
+        (tmp_path / str(seed)).mkdir()
+        found += run_chaos(seed, 5, tmp_path / str(seed), quorum, top, patience=2, plan=plan, names=[busy]).violations
+        if any(line.startswith(violation) for line in found):
+            return
+    raise AssertionError(f'none of {found} is {violation}')
 
 
 def test_a_break_that_no_longer_fits_the_code_fails_loudly(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Dict, List, Optional
 
 import pytest
 
-from tests.harness import Ensemble, Trace, Twitcher, process_status, wait_for
+from tests.harness import Ensemble, Trace, Twitcher, process_status, signals_in, wait_for
 from twitcher.stdin import open_stdin
 
 KINDS = ('command', 'list', 'function', 'function that calls Exec')
@@ -77,12 +77,12 @@ def test_an_action_finds_a_clean_process_also_when_the_daemon_was_started(
         # The shell may still have the file open in which it has told us that it runs, or be about to become its command.
         wait_for(f'{kind} to have no more open than it was given', partial(_is_settled, pid))
         assert _found(pid) == {
-            'descriptors': ['0', '1', '2'], 'cwd': '/', 'blocked': 0, 'ignored': 0, 'umask': '0022',
+            'descriptors': ['0', '1', '2'], 'cwd': '/', 'blocked': [], 'ignored': [], 'umask': '0022',
             'process group, session, terminal': [str(pid), str(pid), '0']}, kind
 
 
 def _is_settled(pid: int) -> bool:
-    return len(os.listdir(f'/proc/{pid}/fd')) == 3 and int(process_status(pid)['SigBlk'], 16) == 0
+    return len(os.listdir(f'/proc/{pid}/fd')) == 3 and not signals_in(process_status(pid)['SigBlk'])
 
 
 def _found(pid: int) -> Dict[str, object]:
@@ -90,7 +90,7 @@ def _found(pid: int) -> Dict[str, object]:
     status = process_status(pid)
     return {
         'descriptors': sorted(os.listdir(f'/proc/{pid}/fd'), key=int), 'cwd': os.readlink(f'/proc/{pid}/cwd'),
-        'blocked': int(status['SigBlk'], 16), 'ignored': int(status['SigIgn'], 16), 'umask': status['Umask'],
+        'blocked': signals_in(status['SigBlk']), 'ignored': signals_in(status['SigIgn']), 'umask': status['Umask'],
         'process group, session, terminal': Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()[2:5]}
 
 
@@ -105,7 +105,8 @@ def test_the_commands_that_an_action_starts_find_no_blocked_or_ignored_signal_ei
     ensemble.put('/k', '')
     twitcher.start(wrapper=DAEMONS['with all signals ignored and blocked'])
     for description in ('command', 'function'):
-        assert twitcher.wait_printed(description, 2) == ['SigBlk:' + 16 * '0', 'SigIgn:' + 16 * '0']
+        masks = [line.split(':') for line in twitcher.wait_printed(description, 2)]
+        assert [(name, signals_in(mask)) for name, mask in masks] == [('SigBlk', []), ('SigIgn', [])]
 
 
 def test_contents_are_in_no_environment_and_no_command_line(twitcher: Twitcher, ensemble: Ensemble, trace: Trace) -> None:
@@ -201,7 +202,7 @@ def test_an_action_that_closes_or_never_reads_its_stdin_holds_up_nobody(
     ''')
     ensemble.put('/deaf', bytes(1000000))
     twitcher.start()
-    twitcher.wait_ended('none')
+    twitcher.wait_log(r'pid \d+ started', count=5)
     ensemble.put('/deaf', bytes(1000000))
     for description in ('one byte', 'none'):
         assert twitcher.wait_ended(description, 2) == ['exited 0', 'exited 0']

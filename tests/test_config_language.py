@@ -1,58 +1,22 @@
-"""The configuration language, without a daemon: what a file's text becomes, and what it is told when it is wrong."""
+"""The configuration language, without a daemon: what RegisterWatch and Exec take, and what a file may do."""
 
 from __future__ import annotations
 
 import signal
 import subprocess
 import sys
-import textwrap
 from pathlib import Path
-from typing import Any, List, Type
+from typing import List
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.harness import TOP, Ensemble
+from tests.loading import AT_ONCE, PATH, load, load_one, refusal
 from twitcher.action import Exec
 from twitcher.config import load_config
-from twitcher.errors import ConfigError
-from twitcher.spec import RunMode, WatchSpec, WatchType, make_spec, znode_fault
-
-PATH = '/etc/twitcher/x.twc'
-AT_ONCE = settings(deadline=None, max_examples=200, suppress_health_check=list(HealthCheck))
-
-
-def load(text: str) -> List[WatchSpec]:
-    return load_config(PATH, textwrap.dedent(text).encode())
-
-
-def load_one(arguments: str) -> WatchSpec:
-    """The spec of a file with one RegisterWatch, which is given these arguments."""
-    spec, = load(f'RegisterWatch({arguments})')
-    return spec
-
-
-def refusal(source: Any) -> str:
-    """The message of the ConfigError that the file is answered with."""
-    with pytest.raises(ConfigError) as caught:
-        load_config(PATH, source if isinstance(source, bytes) else textwrap.dedent(source).encode(), 0.3)
-    return str(caught.value)
-
-
-def load_elsewhere(text: str, patience: float = 10) -> str:
-    """The message of a file with a time limit of 0.3 s; loaded in a process of its own, which is given up after a while."""
-    program = f'''if True:
-        from twitcher.config import load_config
-        from twitcher.errors import ConfigError
-        try:
-            load_config({PATH!r}, {textwrap.dedent(text).encode()!r}, 0.3)
-        except ConfigError as error:
-            print(error)
-    '''
-    return subprocess.run([sys.executable, '-c', program], cwd=TOP, check=True, stdout=subprocess.PIPE, timeout=patience,
-                          text=True).stdout.rstrip('\n')
-
+from twitcher.spec import RunMode, WatchSpec, WatchType, znode_fault
 
 # What RegisterWatch takes
 
@@ -264,143 +228,3 @@ def test_an_action_cannot_register_watches() -> None:
     spec, = load("RegisterWatch('/a', lambda: RegisterWatch('/b', Exec('x')))")
     with pytest.raises(Exception, match='while the file is being loaded'):
         spec.action()
-
-
-# Files that do not load
-
-@pytest.mark.parametrize(('source', 'line', 'reason'), [
-    ('\nif True\n', 2, 'SyntaxError'), ('if True:\nx', 2, 'IndentationError'), ('x = (\n', 1, 'SyntaxError'),
-    ('\n\n1 / 0', 3, 'ZeroDivisionError: division by zero'), ('\nraise SystemExit(0)', 2, 'SystemExit: 0'),
-    ('import sys\nsys.exit()', 2, 'SystemExit'), ('\nraise KeyboardInterrupt', 2, 'KeyboardInterrupt'),
-    ('raise GeneratorExit', 1, 'GeneratorExit'), ('class E(BaseException): pass\nraise E("\\na\\n\\nb")', 2, 'E: a b'),
-    ('def f():\n    f()\nf()', 2, 'RecursionError'), ('import no_such_module', 1, 'ModuleNotFoundError'),
-    ('def f():\n    return int("x")\n\nf()', 2, 'ValueError'), ('exec("(")', 1, 'SyntaxError'), ('return', 1, 'SyntaxError'),
-    (b'a = 1\nb = "\xff"', 2, 'utf-8'), ('(' * 5000, 1, 'SyntaxError'), ('Exec = None\nExec("x")', 2, 'TypeError'),
-    ("RegisterWatch('/good', Exec('x'))\nRegisterWatch('bad', Exec('x'))", 2, "znode='bad'"), ('\na b c\0', None, 'null'),
-    ('\nx = 1\0', None, 'null'), (b'# coding: nonsense', None, 'nonsense'), ('a = 1'.encode('utf-16'), None, ''),
-    ('-' * 100_000 + '1', None, ''), ('1' + '+1' * 50_000, None, ''), ('f' + '()' * 50_000, None, ''),
-    (b'\x7fELF\0\1\2', None, ''),
-    ('x = ' + '[' * 3000, 1, ''), ('x = "' + 'a' * 100_000, 1, 'SyntaxError'), ('raise', 1, 'RuntimeError'),
-])
-def test_a_file_that_does_not_load_is_one_line_with_file_line_and_reason(source: Any, line: Any, reason: str) -> None:
-    message = refusal(source)
-    assert message.startswith(f'{PATH}:{line}: ' if line else PATH)
-    assert len(message.splitlines()) == 1 and reason in message
-
-
-@pytest.mark.parametrize('how', ['raise SystemExit', 'raise KeyboardInterrupt', 'return 3', '1 / 0', 'while True: pass'])
-def test_an_exception_that_cannot_print_itself_is_a_mistake_of_its_file(how: str) -> None:
-    assert load_elsewhere(f"""
-        class Odd(Exception):
-            def __str__(self):
-                {how}
-        raise Odd
-    """).startswith(f'{PATH}:5: ')
-
-
-@pytest.mark.parametrize('source', [
-    'while True: pass',
-    'import time\ntime.sleep(1000)',
-    'while True:\n    try:\n        while True: pass\n    except Exception: pass',
-    'while True:\n    try:\n        while True: pass\n    except BaseException: pass',
-    'while True:\n    try: pass\n    except: pass\n    finally: pass',
-    'import time\nwhile True:\n    try: time.sleep(1)\n    except: pass',
-    'def f():\n    while True:\n        try: g()\n        except: pass\ndef g():\n    while True: pass\nf()',
-    'import time\nwhile True:\n  try:\n    while True:\n      try: time.sleep(1)\n      except: pass\n  except: pass',
-    'import contextlib\nwhile True:\n    with contextlib.suppress(BaseException):\n        while True: pass',
-    'import threading\nthreading.Event().wait()', 'exec("while True: pass")', 'import re\nre.match("(a+)+$", "a" * 99 + "b")',
-    '[number for number in iter(int, 1) if number]',
-])
-def test_a_file_that_never_returns_is_stopped_whatever_it_catches(source: str) -> None:
-    message = load_elsewhere(source)
-    assert message.startswith(f'{PATH}:') and '0.3 s' in message
-
-
-def test_what_was_in_force_before_a_file_that_never_returns_is_so_again() -> None:
-    handler, tracer = signal.getsignal(signal.SIGALRM), sys.gettrace()
-    assert '0.3 s' in refusal('while True: pass')
-    assert (signal.getsignal(signal.SIGALRM), sys.gettrace()) == (handler, tracer)
-    assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
-    assert load_one("'/a', Exec('x')").znode == '/a'
-
-
-# When two versions of a watch are the same
-
-MAKER = 'def make(x, n):\n    def action():\n        return x, n\n    return action\n'
-
-
-@pytest.mark.parametrize('source', [
-    "RegisterWatch('/a', Exec('x'), uid='nobody', timeout=3, notify_signal=15)", "RegisterWatch('/a', Exec(['x', 'y']))",
-    "RegisterWatch('/a', lambda: 1)",
-    "def f(x=[1, {2: 3}], *, k={'a'}):\n    'doc'\n    return x in {1, 2}\nRegisterWatch('/a', f)",
-    MAKER + "RegisterWatch('/a', make([1], 'n'))", MAKER + "RegisterWatch('/a', make(make(1, 2), make(lambda: 3, None)))",
-    "import functools\nRegisterWatch('/a', functools.partial(lambda x, y: x, 1, y=lambda: 2))",
-    "def outer():\n    def f(): return f\n    return f\nRegisterWatch('/a', outer())",
-    "def outer():\n    if 0: late = 1\n    def f(): return late\n    return f\nRegisterWatch('/a', outer())",
-    "def f():\n    class A:\n        def m(self): return [x for x in (1, 2)]\n    return A\nRegisterWatch('/a', f)",
-    "import os\nRegisterWatch('/a', os.getpid)", "x = []\nx.append(x)\nRegisterWatch('/a', lambda x=x: x)",
-    "import functools\ndef d(f):\n    @functools.wraps(f)\n    def g(): return f()\n    return g\n@d\n@d\ndef f(): pass\n"
-    "RegisterWatch('/a', f)",
-])
-def test_a_file_that_is_executed_again_registers_the_same(source: str) -> None:
-    before, after = load(source)[0], load('\n\n' + source)[0]
-    assert before.is_same(after) and after.is_same(before)
-
-
-@pytest.mark.parametrize(('before', 'after'), [
-    ("Exec('x')", "Exec('y')"), ("Exec('x')", "Exec(['x'])"), ("Exec('x')", "lambda: Exec('x')()"), ('lambda: 1', 'lambda: 2'),
-    ('lambda: 1', 'lambda: 1.0'), ('lambda: 1', 'lambda: True'), ('lambda: abs(1)', 'lambda: int(1)'),
-    ('lambda x=1: x', 'lambda x=2: x'), ('lambda x=1: x', 'lambda x=True: x'), ('lambda x=[1]: x', 'lambda x=[1, 2]: x'),
-    ('lambda *, k=1: k', 'lambda *, k=2: k'), ('lambda x=1: x', 'lambda y=1: y'), ('make(1, 2)', 'make(2, 1)'),
-    ('make(lambda: 1, 2)', 'make(lambda: 2, 2)'), ('partial(max, 1, 2)', 'partial(max, 2, 1)'),
-    ('partial(max, 1, default=1)', 'partial(max, 1, default=2)'), ('partial(max, 1, 2)', 'partial(min, 1, 2)'),
-    ("lambda: (lambda: 'a')", "lambda: (lambda: 'b')"), ("Exec('x'), False", "Exec('x'), True"), ('print', 'abs'),
-    ("Exec('x'), run_mode=QUEUE", "Exec('x'), run_mode=DISCARD"), ("Exec('x')", "Exec('x'), uid='nobody'"),
-    ("Exec('x'), timeout=1", "Exec('x'), timeout=2"), ("Exec('x')", "Exec('x'), description='d'"),
-    ("Exec('x')", "Exec('x'), watch_type=WATCH_CHILDREN"), ("Exec('x')", "Exec('x'), notify_signal=1"),
-])
-def test_what_differs_in_code_default_closure_or_argument_is_another(before: str, after: str) -> None:
-    one, other = (load(f"from functools import partial\n{MAKER}RegisterWatch('/a', {text})")[0] for text in (before, after))
-    assert not one.is_same(other) and not other.is_same(one)
-    assert one.is_same(one)
-
-
-@pytest.mark.parametrize('error', [ZeroDivisionError, SystemExit, KeyboardInterrupt])
-def test_an_action_that_refuses_to_be_compared_is_another(error: Type[BaseException]) -> None:
-    class Odd:
-        def __call__(self) -> None: ...
-
-        def __eq__(self, other: object) -> bool:
-            raise error
-
-    def is_same() -> bool:
-        try:
-            return make_spec('/a', Odd()).is_same(make_spec('/a', Odd()))
-        except error as raised:
-            raise AssertionError(f'{raised!r} would end the daemon') from raised
-
-    assert not is_same()
-
-
-def test_moving_a_statement_out_of_a_try_makes_another_function() -> None:
-    inside = load("def f():\n try:\n  a()\n  b()\n except E: pass\nRegisterWatch('/a', f)")[0]
-    behind = load("def f():\n try:\n  a()\n except E: pass\n else: b()\nRegisterWatch('/a', f)")[0]
-    assert not inside.is_same(behind)
-
-
-WORDS = st.sampled_from(['RegisterWatch', 'Exec', '(', ')', "'/a'", ',', '=', 'QUEUE', 'run_mode', '\n', '    ', 'def f():',
-                         'f', 'lambda:', 'for x in ', '[', ']', 'timeout', '1', '"', "'", 'raise ', 'None', ':', '\\', '#'])
-SOURCES = (st.binary() | st.text().map(lambda text: text.encode('utf-8', 'surrogatepass'))
-           | st.lists(WORDS).map(lambda words: ''.join(words).encode()))
-
-
-@AT_ONCE
-@pytest.mark.filterwarnings('ignore')
-@given(SOURCES)
-def test_any_bytes_are_a_list_of_watches_or_one_line_about_the_file(source: bytes) -> None:
-    try:
-        specs = load_config(PATH, source, 5)
-    except ConfigError as error:
-        assert str(error).startswith(PATH) and len(str(error).splitlines()) == 1
-    else:
-        assert all(isinstance(spec, WatchSpec) for spec in specs)

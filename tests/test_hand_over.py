@@ -180,7 +180,7 @@ def test_a_file_that_is_away_while_its_run_goes_on_comes_back_without_an_overlap
 def test_a_function_run_as_somebody_else_is_waited_for_too(twitcher: Twitcher, ensemble: Ensemble, trace: Trace) -> None:
     trace.path.touch()
     trace.path.chmod(0o666)
-    for parent in trace.path.parents[:-2]:  # but for /tmp and /
+    for parent in list(trace.path.parents)[:-2]:  # but for /tmp and /
         parent.chmod(0o755)
     twitcher.config('f.twc', f"""
         import os, time

@@ -105,28 +105,17 @@ class Gauge:
 
 
 @pytest.fixture
-def server() -> Iterator[ThrowAwayServer]:
-    """A server whose sessions expire after a second and a half."""
-    server = ThrowAwayServer({'tickTime': '100', 'minSessionTimeout': '500', 'maxSessionTimeout': '1500'})
-    try:
-        server.start()
-        yield server
-    finally:
-        server.remove()
-
-
-@pytest.fixture
-def proxy(server: ThrowAwayServer) -> Iterator[CountingProxy]:
+def proxy(short_server: ThrowAwayServer) -> Iterator[CountingProxy]:
     """Stands before the server."""
-    proxy = CountingProxy(server.port)
+    proxy = CountingProxy(short_server.port)
     yield proxy
     proxy.close()
 
 
 @pytest.fixture
-def part(server: ThrowAwayServer) -> ComingAndGoing:
+def part(short_server: ThrowAwayServer) -> ComingAndGoing:
     """A part of the server with COUNT znodes."""
-    part = ComingAndGoing(server.hosts)
+    part = ComingAndGoing(short_server.hosts)
     with connected(part.hosts) as client:
         for first in range(0, COUNT, 1000):
             transaction = client.transaction()
@@ -163,20 +152,20 @@ def expire(server: ThrowAwayServer, proxy: Proxy) -> None:
 
 
 def test_an_expired_session_costs_ten_thousand_watches_few_threads_little_memory_and_no_update(
-        server: ThrowAwayServer, proxy: CountingProxy, part: ComingAndGoing, trace: Trace, daemon: Twitcher) -> None:
-    wait_for('all watches', lambda: watches(server) == COUNT)
+        short_server: ThrowAwayServer, proxy: CountingProxy, part: ComingAndGoing, trace: Trace, daemon: Twitcher) -> None:
+    wait_for('all watches', lambda: watches(short_server) == COUNT)
     daemon.fence(part)
     before = int(process_status(daemon.pid)['VmRSS'].split()[0])
     gauge = Gauge(daemon.pid)
     try:
-        expire(server, proxy)
+        expire(short_server, proxy)
         part.put('/n05000', 'meanwhile')
         with connected(part.hosts) as client:
             proxy.heal()
             wait_for('some to be read again', lambda: proxy.asked > COUNT // 10)
             client.set('/n00001', b'in the midst')  # the first and the last that are read again
             client.set('/n09998', b'in the midst')
-        wait_for('all watches', lambda: watches(server) == COUNT + 1)
+        wait_for('all watches', lambda: watches(short_server) == COUNT + 1)
         daemon.fence(part)
         part.put('/n09999', 'afterwards')
         trace.wait(4)
@@ -192,16 +181,16 @@ def test_an_expired_session_costs_ten_thousand_watches_few_threads_little_memory
     assert gauge.memory - before < MOST_GROWTH
 
 
-def test_expired_sessions_do_not_add_up(server: ThrowAwayServer, proxy: CountingProxy, part: ComingAndGoing, trace: Trace,
-                                        daemon: Twitcher) -> None:
+def test_expired_sessions_do_not_add_up(
+        short_server: ThrowAwayServer, proxy: CountingProxy, part: ComingAndGoing, trace: Trace, daemon: Twitcher) -> None:
     memory = []
     for _ in range(4):
-        wait_for('all watches', lambda: watches(server) == COUNT)
+        wait_for('all watches', lambda: watches(short_server) == COUNT)
         memory.append(int(process_status(daemon.pid)['VmRSS'].split()[0]))
-        expire(server, proxy)
+        expire(short_server, proxy)
         proxy.heal()
         daemon.wait_log('ZooKeeper: connected', count=1 + len(memory))
-    wait_for('all watches', lambda: watches(server) == COUNT)
+    wait_for('all watches', lambda: watches(short_server) == COUNT)
     assert max(memory[1:]) - memory[0] < MOST_GROWTH
     assert memory[-1] - memory[1] < MOST_GROWTH // 4
     assert trace.lines() == []

@@ -21,17 +21,6 @@ LOADED = ['a 0 load', 'idle 0 load', 'par 0 load']
 
 
 @pytest.fixture
-def short_server() -> Iterator[ThrowAwayServer]:
-    """A server whose sessions expire after a second, whatever a client asks for."""
-    server = ThrowAwayServer({'tickTime': '100', 'minSessionTimeout': '500', 'maxSessionTimeout': '1000'})
-    try:
-        server.start()
-        yield server
-    finally:
-        server.remove()
-
-
-@pytest.fixture
 def daemons(tmp_path: Path) -> Iterator[Callable[[str], Twitcher]]:
     """Makes daemons for a host list; they are not started yet."""
     made: List[Twitcher] = []

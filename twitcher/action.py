@@ -5,6 +5,7 @@ Nothing here starts a process; `child` does.
 
 from __future__ import annotations
 
+import dis
 import functools
 import os
 import sys
@@ -97,16 +98,21 @@ def _identity(value: Any, met: Dict[int, int]) -> Any:
         return ('function', _identity(value.__code__, met), _identity(value.__defaults__, met),
                 [(name, _identity(item, met)) for name, item in keywords], [_identity(cell, met) for cell in cells])
     if isinstance(value, types.CodeType):
-        # From Python 3.13 on a class knows the line that it begins in.
-        line = value.co_firstlineno if '__firstlineno__' in value.co_names else None
-        constants = tuple(constant for constant in value.co_consts if constant != line or isinstance(constant, bool))
-        return ('code', value.co_name, value.co_code, value.co_names, value.co_varnames, value.co_freevars,
-                value.co_argcount, value.co_kwonlyargcount, value.co_flags, getattr(value, 'co_exceptiontable', b''),
-                _identity(constants, met))
+        return ('code', value.co_name, value.co_names, value.co_varnames, value.co_freevars, value.co_argcount,
+                value.co_kwonlyargcount, value.co_flags, getattr(value, 'co_exceptiontable', b''), _body(value, met))
     if isinstance(value, (tuple, list)):
         return (type(value), [_identity(item, met) for item in value])
     # 1, 1.0 and True are equal to each other, but not the same constant.
     return (type(value), value)
+
+
+def _body(code: types.CodeType, met: Dict[int, int]) -> Any:
+    """The instructions and the constants. From Python 3.13 on a class is told the line that it begins in: without that."""
+    if '__firstlineno__' not in code.co_names:
+        return (code.co_code, _identity(code.co_consts, met))
+    instructions = list(dis.get_instructions(code))
+    return [(each.opcode, _identity(each.argval, met) if each.opcode in dis.hasconst else each.arg)
+            for each, following in zip(instructions, instructions[1:]) if following.argval != '__firstlineno__']
 
 
 def _is_filled(cell: types.CellType) -> bool:

@@ -71,7 +71,8 @@ def _checked(options: argparse.Namespace) -> argparse.Namespace:
     """The options, with absolute paths. Raises UsageError."""
     if options.zkservers is not None or not options.devel:
         options.zkservers = checked_hosts(DEFAULT_HOSTS if options.zkservers is None else options.zkservers)
-    options.twitcherctl = os.path.join(os.path.dirname(sys.argv[0]), 'twitcherctl')
+    program = sys.executable if sys.argv[0].endswith('.py') else sys.argv[0]  # python -m twitcher
+    options.twitcherctl = os.path.join(os.path.dirname(program), 'twitcherctl')
     for name in ('config_path', 'pidfile', 'logfile', 'state_dir', 'syslog_socket', 'twitcherctl'):
         path = getattr(options, name)
         if path == '':

@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import warnings
 from typing import Callable, Dict, Protocol, Set, Tuple
 
-import pyinotify
-
 from twitcher.configtree import Follower, Place, place_of, resolution
+
+warnings.filterwarnings('ignore', 'The asyncore module is deprecated', DeprecationWarning)
+import pyinotify  # noqa: E402  # it imports asyncore, and that is no news for an operator
 
 log = logging.getLogger(__name__)
 

@@ -1,0 +1,5 @@
+"""`python -m twitcher`: the daemon."""
+
+from twitcher.cli import main
+
+main()
