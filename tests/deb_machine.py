@@ -1,4 +1,4 @@
-"""A fresh Debian in a directory: what runs in it, what it logs, which files it has."""
+"""A fresh Debian in a directory: what runs in it, what it logs, which files it has; and that Debian booted, with systemd."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import socket
 import subprocess
 import threading
 from pathlib import Path
-from typing import Dict, List, Set
+from typing import Callable, Dict, List, Set
 
 from tests.harness import wait_for
 
@@ -28,6 +28,7 @@ class Machine:
         self.root = root
         self.release = release
         self._cache = cache
+        self._enter = ['chroot', str(root)]
 
     def install(self) -> None:
         """Make it, from the mirror that this machine's apt uses, and with its way to get there."""
@@ -58,8 +59,7 @@ class Machine:
     def run(self, command: str, code: int = 0) -> str:
         """Run a shell command in it, and show it; what it prints. The command must end with the exit code."""
         self._say(f'$ {command}')
-        done = subprocess.run(['chroot', str(self.root), 'sh', '-c', command], env=ENVIRONMENT, stdin=subprocess.DEVNULL,
-                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors='replace', check=False)
+        done = self._call(command)
         lines = done.stdout.splitlines()
         for line in [*lines[:3], '...', *lines[-6:]] if len(lines) > 10 else lines:
             self._say(f'  {line}')
@@ -67,14 +67,47 @@ class Machine:
         assert done.returncode == code, f'{command!r} exited {done.returncode}, not {code}: {done.stdout[-3000:]}'
         return done.stdout
 
+    def ask(self, command: str) -> str:
+        """What a shell command prints, however it ends."""
+        return self._call(command).stdout.strip()
+
+    def boot(self, cgroup: str) -> subprocess.Popen[bytes]:
+        """Start its systemd as the first process of a system of its own, with a control group of that name. The process that is
+        returned takes all of it with it when it is killed. From now on commands run there."""
+        (self.root / 'etc/systemd/system/getty.target').symlink_to('/dev/null')  # the terminals are not ours
+        cgroups = self.root.parent / 'cgroups'
+        cgroups.mkdir()
+        # systemd finds all file systems mounted, and leaves alone what is read-only: the settings of this machine's kernel.
+        process = subprocess.Popen(['sh', '-euc', """
+            mount -t cgroup2 cgroup2 "$2"
+            mkdir -p "$2/$3"
+            echo $$ > "$2/$3/cgroup.procs"
+            exec unshare --mount --pid --cgroup --uts --ipc --fork --kill-child sh -euc '
+                mount --bind "$1/dev" "$1/dev"
+                mount -t proc proc "$1/proc"
+                mount --bind -o ro "$1/proc/sys" "$1/proc/sys"
+                mount -o remount,bind,ro "$1/proc/sys"
+                mount -t sysfs -o ro sysfs "$1/sys"
+                mount -t cgroup2 cgroup2 "$1/sys/fs/cgroup"
+                mount -t tmpfs tmpfs "$1/run"
+                exec env container=other chroot "$1" /lib/systemd/systemd --show-status=no' sh "$1"
+            """, 'sh', str(self.root), str(cgroups), cgroup], env=ENVIRONMENT, stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL)
+        self._say('booting')
+        children = Path(f'/proc/{process.pid}/task/{process.pid}/children')
+        (init,) = wait_for('systemd', lambda: set(self.processes('systemd')) & set(map(int, children.read_text().split())))
+        self._enter = ['nsenter', f'--target={init}', '--all', '--root', '--wd']
+        wait_for('the end of the boot', lambda: self.ask('systemctl is-system-running') in ('running', 'degraded'))
+        self._say(f'booted: {self.ask("systemctl --version").splitlines()[0]}')
+        return process
+
     def check(self, fact: str, is_so: object) -> None:
         """Say what has been looked at, and fail if it is not so."""
         self._say(f'{"yes" if is_so else "NO"}: {fact}')
         assert is_so, fact
 
-    def wait(self, fact: str, probe: object) -> None:
+    def wait(self, fact: str, probe: Callable[[], object]) -> None:
         """Wait until the probe is true."""
-        assert callable(probe)
         wait_for(fact, probe)
         self.check(fact, True)
 
@@ -104,6 +137,10 @@ class Machine:
     def path(self, path: str) -> Path:
         """One of its files, as it is seen from outside."""
         return self.root / path.lstrip('/')
+
+    def _call(self, command: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([*self._enter, 'sh', '-c', command], env=ENVIRONMENT, stdin=subprocess.DEVNULL,
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors='replace', check=False)
 
     def _mount(self) -> None:
         archives = self._cache / self.release

@@ -1,5 +1,6 @@
 """The Debian package as a user meets it, in a fresh Debian of each release: built, checked by lintian, installed with apt,
-configured, started, reloaded, restarted, upgraded, stopped, removed and purged. Run by `./dev test-deb`.
+configured, started, reloaded, restarted, upgraded, stopped, removed and purged; once with the init script, and once under
+systemd. Run by `./dev test-deb`.
 
 Everything happens in a PID and a mount namespace of its own, so that whatever was started or mounted ends with it, however
 it ends. Nothing is left but what was downloaded, in .build/cache, for the next time.
@@ -7,6 +8,7 @@ it ends. Nothing is left but what was downloaded, in .build/cache, for the next 
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import subprocess
@@ -18,9 +20,14 @@ from typing import List, NoReturn, Optional
 
 from tests.deb_machine import Machine
 from tests.deb_story import be_used, build
+from tests.deb_systemd import be_managed
 from tests.harness import TOP
+from twitcher.devel import ThrowAwayServer
 
 RELEASES = ('bookworm', 'trixie')
+
+# Control groups are of no namespace, and stay.
+_REMOVE_CGROUPS = 'mount -t cgroup2 cgroup2 "$1"; if [ -d "$1/$2" ]; then find "$1/$2" -depth -type d -exec rmdir {} +; fi'
 
 
 def main() -> None:
@@ -42,6 +49,8 @@ def main() -> None:
     finally:
         process.kill()
         process.wait()
+        subprocess.run(['unshare', '--mount', 'sh', '-ec', _REMOVE_CGROUPS, 'sh', directory, os.path.basename(directory)],
+                       check=True)
         shutil.rmtree(directory)
     sys.exit(code)
 
@@ -65,8 +74,15 @@ def _test_all(directory: Path, releases: List[str]) -> int:
 
 def _test(directory: Path, release: str) -> None:
     directory.mkdir()
-    fresh = Machine(directory / 'clean', release, TOP / '.build' / 'cache')
+    fresh = Machine(directory / 'fresh', release, TOP / '.build' / 'cache')
     fresh.install()
+    booted = fresh.copy(directory / 'booted')
     package = build(fresh.copy(directory / 'build'))
-    be_used(fresh, package)
+    server = ThrowAwayServer()
+    try:
+        server.start()
+        be_used(fresh, package, server.hosts)
+        be_managed(booted, package, server.hosts, f'{directory.parent.name}/{release}')
+    finally:
+        server.remove()
     print(f'== {release}: all as it should be', flush=True)

@@ -1,4 +1,4 @@
-"""What is done with the package, and what has to come of it."""
+"""What is done with the package on a machine with init scripts, and what has to come of it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import List, Set
 
 from tests.deb_machine import Machine, Syslog
 from tests.harness import TOP, is_alive
-from twitcher.devel import ThrowAwayServer
 
 DAEMON_INFO = 3 * 8 + 6  # facility and severity: syslog(3)
 APT = 'apt-get install -q -y --no-install-recommends'
@@ -35,7 +34,7 @@ def build(machine: Machine) -> Path:
     return package
 
 
-def be_used(machine: Machine, package: Path) -> None:
+def be_used(machine: Machine, package: Path, hosts: str) -> None:
     """The life of the package on a machine, from its installation to its purge."""
     shutil.copy(package, machine.path('/tmp/twitcher.deb'))
     machine.run('apt-get satisfy -q -y --no-install-recommends "$(dpkg-deb --field /tmp/twitcher.deb Pre-Depends), '
@@ -45,22 +44,22 @@ def be_used(machine: Machine, package: Path) -> None:
     machine.path('/usr/sbin/policy-rc.d').chmod(0o755)
     before = machine.files()
     syslog = Syslog(machine)
-    server = ThrowAwayServer()
-    try:
-        server.start()
-        _install(machine)
-        _start(machine, syslog, server.hosts)
-        _run_actions(machine, syslog, server.hosts)
-        _restart(machine, syslog, server.hosts, 'restart', 'service twitcher restart')
-        _restart(machine, syslog, server.hosts, 'try-restart', 'service twitcher try-restart')
-        _restart(machine, syslog, server.hosts, 'upgrade', f'{APT} --reinstall /tmp/twitcher.deb')
-        _check_environment(machine, syslog, server.hosts)
-        _die(machine)
-        _stop(machine)
-        _remove(machine, syslog)
-        _purge(machine, before)
-    finally:
-        server.remove()
+    _install(machine)
+    _start(machine, syslog, hosts)
+    _run_actions(machine, syslog, hosts)
+    _restart(machine, syslog, hosts, 'restart', 'service twitcher restart')
+    _restart(machine, syslog, hosts, 'try-restart', 'service twitcher try-restart')
+    _restart(machine, syslog, hosts, 'upgrade', f'{APT} --reinstall /tmp/twitcher.deb')
+    _check_environment(machine, syslog, hosts)
+    _die(machine)
+    _stop(machine)
+    _remove(machine, syslog)
+    _purge(machine, before)
+
+
+def set_hosts(machine: Machine, hosts: str) -> None:
+    """Configure it."""
+    machine.run(f'sed -i "s|^ZKSERVERS=.*|ZKSERVERS=\\"{hosts}\\"|" /etc/default/twitcher')
 
 
 def _daemon(machine: Machine) -> List[int]:
@@ -81,12 +80,9 @@ def _install(machine: Machine) -> None:
 
 
 def _start(machine: Machine, syslog: Syslog, hosts: str) -> None:
-    def set_hosts(value: str) -> None:
-        machine.run(f'sed -i "s|^ZKSERVERS=.*|ZKSERVERS=\\"{value}\\"|" /etc/default/twitcher')
-
-    set_hosts('no port:x')
+    set_hosts(machine, 'no port:x')
     machine.run('service twitcher start', 6)
-    set_hosts(hosts)
+    set_hosts(machine, hosts)
     machine.run('echo \'EXTRA="from the defaults"\' >> /etc/default/twitcher')
     machine.run('setpriv --reuid=nobody --clear-groups service twitcher start', 4)
     machine.run('service twitcher start')
