@@ -51,7 +51,7 @@ class Keeping:
     def __init__(self, hosts: str, retry_delay: float = 0.2, reread_interval: float = 2.0) -> None:
         self.deaths: List[str] = []
         self.loop = asyncio.new_event_loop()
-        self.keeper = Keeper(hosts, self.deaths.append, retry_delay, reread_interval)
+        self.keeper = Keeper(hosts, self.deaths.append, lambda _: None, retry_delay, reread_interval)
         self._thread = threading.Thread(target=self.loop.run_forever)
         self._thread.start()
         self.call(self.keeper.start)

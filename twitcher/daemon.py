@@ -5,14 +5,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 from dataclasses import dataclass
 
-from twitcher.configdir import ConfigDir
+from twitcher.configdir import Changes, ConfigDir
 from twitcher.keeper import Keeper
 from twitcher.log import LogTarget
 from twitcher.output import Output
 from twitcher.runner import Runner
+from twitcher.service import ServiceManager
 from twitcher.slots import Slots
 from twitcher.state import State
 from twitcher.watch import Around
@@ -44,18 +46,20 @@ class _Daemon:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._exit_code = 0
+        self._connected = False
 
     async def run(self) -> int:
         """The daemon's life. Runs in progress outlive it."""
         loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
-        keeper = Keeper(self._settings.hosts, self._keeper_died)
+        self._manager = ServiceManager(os.environ, loop.call_later)
+        self._keeper = keeper = Keeper(self._settings.hosts, self._keeper_died, self._keeper_connected)
         state = State(self._settings.state_dir, self._settings.config_path, loop.call_later)
         runner = Runner(Output(self._settings.log_target), state)
         slots = Slots(self._settings.max_running)
-        watches = Watches(self._settings.config_path, keeper, state,
-                          Around(runner.start, loop.call_later, slots, state.set_waiting))
-        configs = ConfigDir(self._settings.config_path, watches.apply)
+        self._watches = watches = Watches(self._settings.config_path, keeper, state,
+                                          Around(runner.start, loop.call_later, slots, state.set_waiting))
+        configs = ConfigDir(self._settings.config_path, self._apply)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._told_to_stop, number)
         loop.add_signal_handler(signal.SIGHUP, self._reread, configs)
@@ -69,7 +73,10 @@ class _Daemon:
                     run.on_end(slots.free)
         keeper.start()
         configs.start()
+        self._tell_status()
+        self._manager.ready()
         await self._stop.wait()
+        self._manager.stopping()
         configs.stop()
         watches.close()
         state.close()  # first: who starts now must find it
@@ -83,7 +90,21 @@ class _Daemon:
 
     def _reread(self, configs: ConfigDir) -> None:
         log.info('SIGHUP: rereading %s', self._settings.config_path)
+        self._manager.reloading()
         configs.reread()
+        self._manager.ready()
+
+    def _apply(self, changes: Changes) -> None:
+        self._watches.apply(changes)
+        self._tell_status()
+
+    def _keeper_connected(self, connected: bool) -> None:
+        self._connected = connected
+        self._tell_status()
+
+    def _tell_status(self) -> None:
+        self._manager.status(f'{"connected" if self._connected else "trying to connect"} to {self._settings.hosts}; '
+                             f'watches in force: {self._keeper.subscriptions}')
 
     def _keeper_died(self, reason: str) -> None:
         log.critical('the ZooKeeper client has ended and cannot go on (%s): exiting, to be started anew', reason)

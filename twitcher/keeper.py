@@ -66,12 +66,14 @@ class _Node:
 
 
 class Keeper:
-    """A client of one ensemble. `on_death(reason)` is called when kazoo has given up for good, which it never should."""
+    """A client of one ensemble. `on_death(reason)` is called when kazoo has given up for good, which it never should, and
+    `on_connection(is_connected)` when a connection comes or goes."""
 
-    def __init__(self, hosts: str, on_death: Callable[[str], None], retry_delay: float = RETRY_DELAY,
-                 reread_interval: float = REREAD_INTERVAL) -> None:
+    def __init__(self, hosts: str, on_death: Callable[[str], None], on_connection: Callable[[bool], None],
+                 retry_delay: float = RETRY_DELAY, reread_interval: float = REREAD_INTERVAL) -> None:
         self._hosts = hosts
         self._on_death = on_death
+        self._on_connection = on_connection
         self._retry_delay = retry_delay
         self._reread_interval = reread_interval
         self._nodes: Dict[WatchType, Dict[str, _Node]] = {side: {} for side in WatchType}
@@ -115,6 +117,11 @@ class Keeper:
         node.listeners.remove(listener)
         if not node.listeners:
             del self._nodes[watch_type][path]
+
+    @property
+    def subscriptions(self) -> int:
+        """How many listeners there are."""
+        return sum(len(node.listeners) for node in self._all_nodes())
 
     # On kazoo's threads
 
@@ -185,6 +192,7 @@ class Keeper:
         if self._closing:
             return
         self._ready = False
+        self._on_connection(state == KazooState.CONNECTED)
         if state != KazooState.CONNECTED:
             lost = 'the session has expired' if state == KazooState.LOST else 'the connection is lost'
             log.warning('ZooKeeper: %s', lost)
