@@ -10,9 +10,8 @@ from bench.contender import Contender, Job
 
 TOP = Path(__file__).resolve().parent.parent.parent
 
-_HEADER = '''\
+_FUNCTION = '''\
 import os, struct, time
-COMMAND = {command!r}
 def stamp():
     now = time.monotonic_ns()
     fifo = os.open(COMMAND[1], os.O_WRONLY)
@@ -21,13 +20,15 @@ def stamp():
 
 
 class Twitcher(Contender):
-    """One daemon. `action` and `extra` go into RegisterWatch as they are; in them COMMAND is the job's command."""
+    """One daemon. `action` and `extra` go into RegisterWatch, and `before` stands before it, as they are; in them COMMAND is
+    the job's command."""
 
-    def __init__(self, kind: str = 'Exec list', action: str = 'Exec(COMMAND)', extra: str = '') -> None:
+    def __init__(self, kind: str = 'Exec list', action: str = 'Exec(COMMAND)', extra: str = '', before: str = '') -> None:
         super().__init__()
         self.name = f'Twitcher, {kind}'
         self._action = action
         self._extra = extra
+        self._before = before
 
     def prepare(self, job: Job) -> List[str]:
         """As Contender says."""
@@ -41,7 +42,7 @@ class Twitcher(Contender):
     def write_config(self, path: Path, znodes: Sequence[str], command: Sequence[str], run_on_load: bool) -> None:
         """Put a .twc file in its place, at once."""
         new = path.with_name('.new')
-        new.write_text(f'{_HEADER.format(command=list(command))}'
+        new.write_text(f'COMMAND = {list(command)!r}\n{self._before}'
                        f'for znode in {list(znodes)!r}:\n'
                        f'    RegisterWatch(znode, {self._action}, run_on_load={run_on_load}{self._extra})\n')
         new.rename(path)
@@ -59,7 +60,7 @@ def with_uid(kind: str = 'uid=') -> Twitcher:
 
 def function() -> Twitcher:
     """A Python function, which stamps with its first instruction."""
-    return Twitcher('function', 'stamp')
+    return Twitcher('function', 'stamp', before=_FUNCTION)
 
 
 class _AsRoot(Twitcher):
