@@ -118,7 +118,8 @@ class World:
 
     def __init__(self) -> None:
         self._exit = contextlib.ExitStack()
-        self.directory = Path(tempfile.mkdtemp(prefix='twitcher-bench.'))
+        # Not in /tmp: Twitcher notices what happens beside the path of its configuration, and much does there.
+        self.directory = Path(tempfile.mkdtemp(prefix='twitcher-bench.', dir='/var/tmp'))
         self._exit.callback(shutil.rmtree, self.directory, ignore_errors=True)
         self._counter = 0
         self._stores: Dict[str, Store] = {}
