@@ -50,12 +50,12 @@ def run(world: World, rounds: int = ROUNDS, shapes: Sequence[Tuple[int, int]] = 
     table = Table(f'memory and load, idle, {rounds} rounds',
                   ['contender', 'watches', 'files', 'RSS MB', 'target', 'private MB', 'of FLOOR', 'threads', 'set after s',
                    'of FLOOR', 'target'])
-    for (watches, name, files), runs in samples.items():
+    for (watches, name, in_files), runs in samples.items():
         floor = samples[watches, Floor.name, '']
         resident, private, seconds = _middle(runs, _resident), _middle(runs, _private), _middle(runs, _seconds)
         ratio = seconds / _middle(floor, _seconds)
         is_ours = name == 'Twitcher'
-        table.rows.append([name, f'{watches:,}', files, resident,
+        table.rows.append([name, f'{watches:,}', in_files, resident,
                            target(_RESIDENT[watches], resident) if is_ours and watches in _RESIDENT else None,
                            private, private / _middle(floor, _private), _middle(runs, lambda run: run.memory.threads), seconds,
                            ratio, target(_TIME[watches], ratio) if is_ours and watches in _TIME else None])

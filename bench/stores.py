@@ -40,7 +40,10 @@ class ZooKeeper:
 
     def __init__(self) -> None:
         self._server = ThrowAwayServer()
+        # It is made for trying things out, with less memory than so many znodes, watches and megabytes of contents take.
+        os.environ['_JAVA_OPTIONS'] = '-Xmx512m'
         self._server.start()
+        del os.environ['_JAVA_OPTIONS']
         self.hosts = self._server.hosts
         self.client = KazooClient(self.hosts, timeout=60)
         self.client.start(60)

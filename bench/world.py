@@ -136,8 +136,8 @@ class World:
     def _build(self) -> None:
         """The C programs; and an interpreter as an installed daemon has it, whose start finds no development tools."""
         for source, libraries in (('stamp', ['-static']), ('contenders/floor', ['-lzookeeper_mt'])):
-            subprocess.run(['gcc', '-O2', '-DTHREADED', '-o', str(self.directory / Path(source).name), str(HERE / f'{source}.c'),
-                            *libraries], check=True)
+            program = self.directory / Path(source).name
+            subprocess.run(['gcc', '-O2', '-DTHREADED', '-o', str(program), str(HERE / f'{source}.c'), *libraries], check=True)
         venv = self.directory / 'venv'
         subprocess.run([sys.executable, '-m', 'venv', '--without-pip', str(venv)], check=True)
         packages = next(venv.glob('lib/python*/site-packages'))

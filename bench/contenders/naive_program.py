@@ -13,15 +13,16 @@ client = KazooClient(hosts)
 client.start()
 
 
-def watch(znode):
+def watch(znode: str) -> None:
     is_due = run_on_load == '1'
 
-    @client.DataWatch(znode)
-    def changed(contents, stat):
+    def changed(contents: bytes, stat: object) -> None:
         nonlocal is_due
         if stat and is_due:
             subprocess.run(command, input=contents)
         is_due = True
+
+    client.DataWatch(znode, changed)
 
 
 with open(znodes) as lines:

@@ -37,8 +37,8 @@ class Twitcher(Contender):
         for number in range(job.files):
             self.write_config(configs / f'{number}.twc', job.znodes[number::job.files], job.command, job.run_on_load)
         # As many descriptors as a service manager or a login gives.
-        return ['prlimit', '--nofile=1024:', job.python, str(TOP / 'bin' / 'twitcher'), '--zkservers', job.hosts, '--config_path', str(configs),
-                '--state_dir', str(job.directory / 'state'), '--syslog_socket', str(job.syslog)]
+        return ['prlimit', '--nofile=1024:', job.python, str(TOP / 'bin' / 'twitcher'), '--zkservers', job.hosts,
+                '--config_path', str(configs), '--state_dir', str(job.directory / 'state'), '--syslog_socket', str(job.syslog)]
 
     def write_config(self, path: Path, znodes: Sequence[str], command: Sequence[str], run_on_load: bool) -> None:
         """Put a .twc file in its place, at once."""
