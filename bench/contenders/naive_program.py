@@ -1,0 +1,31 @@
+"""naive_program.py HOSTS ZNODES RUN_ON_LOAD COMMAND...: what one writes in an afternoon with kazoo and subprocess.
+
+ZNODES is a file with a path a line; RUN_ON_LOAD is 0 or 1.
+"""
+import signal
+import subprocess
+import sys
+
+from kazoo.client import KazooClient
+
+hosts, znodes, run_on_load, *command = sys.argv[1:]
+client = KazooClient(hosts)
+client.start()
+
+
+def watch(znode: str) -> None:
+    is_due = run_on_load == '1'
+
+    def changed(contents: bytes, stat: object) -> None:
+        nonlocal is_due
+        if stat and is_due:
+            subprocess.run(command, input=contents)
+        is_due = True
+
+    client.DataWatch(znode, changed)
+
+
+with open(znodes) as lines:
+    for line in lines:
+        watch(line.strip())
+signal.pause()
