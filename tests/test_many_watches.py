@@ -20,6 +20,8 @@ from twitcher.devel import ThrowAwayServer
 from twitcher.keeper import IN_FLIGHT
 
 COUNT = 10_000
+BATCH = 200
+"""Znodes that are made in one transaction, which must not take as long as a session."""
 MOST_THREADS = 10
 MOST_GROWTH = 20 * 1024
 """KiB."""
@@ -117,11 +119,11 @@ def part(short_server: ThrowAwayServer) -> ComingAndGoing:
     """A part of the server with COUNT znodes."""
     part = ComingAndGoing(short_server.hosts)
     with connected(part.hosts) as client:
-        for first in range(0, COUNT, 1000):
+        for first in range(0, COUNT, BATCH):
             transaction = client.transaction()
-            for number in range(first, first + 1000):
+            for number in range(first, first + BATCH):
                 transaction.create(f'/n{number:05}', b'old')
-            assert set(transaction.commit()) == {f'/n{number:05}' for number in range(first, first + 1000)}
+            assert set(transaction.commit()) == {f'/n{number:05}' for number in range(first, first + BATCH)}
     return part
 
 
