@@ -52,6 +52,7 @@ setup(
     data_files=[
         ('share/doc/twitcher', files_below('README', 'CHANGES')),
         ('share/doc/twitcher/examples', files_below('etc/examples')),
+        ('share/bash-completion/completions', files_below('etc/bash-completion')),
         *man_pages(),
     ],
     cmdclass={'sdist': SourceDistribution},
