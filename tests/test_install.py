@@ -99,8 +99,7 @@ def test_pages_examples_and_documents_are_installed(built: Built) -> None:
     pages = [f'man/man{path.suffix[1:]}/{path.name}' for path in TOP.glob('man/*')]
     examples = [f'doc/twitcher/examples/{path.name}' for path in TOP.glob('etc/examples/*')]
     assert len(pages) >= 3 and len(examples) >= 3
-    assert installed == sorted([*pages, *examples, 'doc/twitcher/README', 'doc/twitcher/CHANGES',
-                                'bash-completion/completions/twitcher'])
+    assert installed == sorted([*pages, *examples, 'doc/twitcher/README', 'bash-completion/completions/twitcher'])
 
 
 def test_the_package_says_what_it_is_and_needs(built: Built) -> None:
