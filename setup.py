@@ -50,8 +50,9 @@ setup(
     packages=['twitcher'],
     entry_points={'console_scripts': ['twitcher = twitcher.cli:main', 'twitcherctl = twitcher.ctl:main']},
     data_files=[
-        ('share/doc/twitcher', files_below('README', 'CHANGES')),
+        ('share/doc/twitcher', files_below('README')),
         ('share/doc/twitcher/examples', files_below('etc/examples')),
+        ('share/bash-completion/completions', files_below('etc/bash-completion')),
         *man_pages(),
     ],
     cmdclass={'sdist': SourceDistribution},

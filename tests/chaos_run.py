@@ -16,7 +16,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Dict, List, NoReturn, Optional, Sequence, Tuple
+from typing import Dict, Iterator, List, NoReturn, Optional, Sequence, Tuple
 
 from tests.chaos_check import History, check, check_final, check_output, read_history
 from tests.chaos_faults import Fault, draw
@@ -148,24 +148,48 @@ def _is_running(pid: int, started: float) -> bool:
 
 
 def main() -> NoReturn:
-    """The command."""
+    """The command. It exits 1 at the first violation, and leaves the history of that seed."""
     parser = argparse.ArgumentParser(prog='tests/chaos', description='Run a daemon among faults, and check its guarantees.')
-    parser.add_argument('--seed', type=int, default=int(time.time()), help='what the faults are drawn from (default: the time)')
-    parser.add_argument('--seconds', type=float, default=60, help='how long (default: %(default)s)')
-    parser.add_argument('--keep', type=Path, metavar='DIR', help='keep the history here, whatever the verdict')
+    parser.add_argument('--seed', type=int, help='what the faults are drawn from; without it one seed follows the other, until '
+                                                 'a violation or Ctrl-C')
+    parser.add_argument('--seconds', type=float, default=60, help='how long, for each seed (default: %(default)s)')
+    parser.add_argument('--keep', type=Path, metavar='DIR', help='keep the history of --seed here, whatever the verdict')
     parser.add_argument('--break', dest='broken', choices=sorted(BREAKS), help='break the daemon, to see it noticed')
     options = parser.parse_args()
+    if options.keep and options.seed is None:
+        parser.error('--keep goes with --seed')
     logging.getLogger('kazoo').addHandler(logging.NullHandler())  # the writer's troubles are no news here
     logging.getLogger('kazoo').propagate = False
+    try:
+        for seed in _seeds() if options.seed is None else [options.seed]:
+            if not _passes(seed, options):
+                sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    sys.exit(0)
+
+
+def _seeds() -> Iterator[int]:
+    while True:
+        yield random.randrange(10 ** 6)
+
+
+def _passes(seed: int, options: argparse.Namespace) -> bool:
+    """Run one seed and tell the verdict."""
     directory = options.keep or Path(tempfile.mkdtemp(prefix='twitcher-chaos.'))
     directory.mkdir(parents=True, exist_ok=True)
-    outcome = _run_alone(options.seed, options.seconds, directory, options.broken)
-    print('\n'.join(outcome.lines()))
-    if outcome.violations:
-        print(f'the history is in {directory}')
-    elif not options.keep:
-        shutil.rmtree(directory)
-    sys.exit(bool(outcome.violations))
+    is_worth_keeping = bool(options.keep)
+    try:
+        outcome = _run_alone(seed, options.seconds, directory, options.broken)
+        print('\n'.join(outcome.lines()), flush=True)
+        if outcome.violations:
+            is_worth_keeping = True
+            how = f' --break {options.broken!r}' if options.broken else ''
+            print(f'the history is in {directory}\nonce more: ./dev chaos --seed {seed} --seconds {options.seconds:g}{how}')
+        return not outcome.violations
+    finally:
+        if not is_worth_keeping:
+            shutil.rmtree(directory)
 
 
 def _run_alone(seed: int, seconds: float, directory: Path, broken: Optional[str]) -> Outcome:

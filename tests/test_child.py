@@ -74,15 +74,18 @@ def test_an_action_finds_a_clean_process_also_when_the_daemon_was_started(
     start = twitcher.detach if way == 'in the background' else twitcher.start
     start(wrapper=DAEMONS[way])
     for kind, pid in running_kinds(twitcher, trace).items():
-        # The shell may still have the file open in which it has told us that it runs, or be about to become its command.
-        wait_for(f'{kind} to have no more open than it was given', partial(_is_settled, pid))
-        assert _found(pid) == {
+        clean: Dict[str, object] = {
             'descriptors': ['0', '1', '2'], 'cwd': '/', 'blocked': [], 'ignored': [], 'umask': '0022',
-            'process group, session, terminal': [str(pid), str(pid), '0']}, kind
+            'process group, session, terminal': [str(pid), str(pid), '0']}
+        # The shell may still have the file open in which it has told us that it runs, or be about to become its command.
+        try:
+            wait_for(f'a clean {kind}', partial(_is, clean, pid))
+        except AssertionError:
+            assert _found(pid) == clean, kind
 
 
-def _is_settled(pid: int) -> bool:
-    return len(os.listdir(f'/proc/{pid}/fd')) == 3 and not signals_in(process_status(pid)['SigBlk'])
+def _is(expected: Dict[str, object], pid: int) -> bool:
+    return _found(pid) == expected
 
 
 def _found(pid: int) -> Dict[str, object]:

@@ -51,7 +51,8 @@ def test_an_exception_that_cannot_print_itself_is_a_mistake_of_its_file(how: str
     'import time\ntime.sleep(1000)',
     'while True:\n    try:\n        while True: pass\n    except Exception: pass',
     'while True:\n    try:\n        while True: pass\n    except BaseException: pass',
-    'while True:\n    try: pass\n    except: pass\n    finally: pass',
+    # Python 3.10 looks at signals in no loop that has nothing but a try statement and calls nothing.
+    *(['while True:\n    try: pass\n    except: pass\n    finally: pass'] if sys.version_info[:2] != (3, 10) else []),
     'import time\nwhile True:\n    try: time.sleep(1)\n    except: pass',
     'def f():\n    while True:\n        try: g()\n        except: pass\ndef g():\n    while True: pass\nf()',
     'import time\nwhile True:\n  try:\n    while True:\n      try: time.sleep(1)\n      except: pass\n  except: pass',

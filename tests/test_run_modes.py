@@ -3,32 +3,46 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import pytest
 
 from tests.harness import Ensemble, Trace, Twitcher
 
 
+def slow(trace: Trace) -> str:
+    """An action that says begin and the contents, and end when there is a file of the trace's name with .go."""
+    return f"Exec('echo begin `cat` >> {trace}; until [ -e {trace}.go ]; do sleep 0.02; done; echo end >> {trace}')"
+
+
+def let_go(trace: Trace) -> None:
+    """Have those actions end, now and in future."""
+    Path(f'{trace}.go').touch()
+
+
 def test_queue_runs_once_more_with_the_last_of_five_updates(twitcher: Twitcher, ensemble: Ensemble, trace: Trace) -> None:
-    twitcher.config('q.twc', f"RegisterWatch('/q', Exec('echo begin `cat` >> {trace}; sleep 1; echo end >> {trace}'))")
+    twitcher.config('q.twc', f"RegisterWatch('/q', {slow(trace)})")
     ensemble.put('/q', 0)
     twitcher.start()
     trace.wait_for_line('begin 0')
     for number in range(1, 6):
         ensemble.put('/q', number)
+    twitcher.fence(ensemble)
+    let_go(trace)
     assert trace.wait(4) == ['begin 0', 'end', 'begin 5', 'end']
     twitcher.fence(ensemble)
     assert len(twitcher.started('q.twc')) == 2
 
 
 def test_discard_forgets_updates_that_come_during_a_run(twitcher: Twitcher, ensemble: Ensemble, trace: Trace) -> None:
-    twitcher.config('d.twc', f"RegisterWatch('/d', Exec('echo begin `cat` >> {trace}; sleep 1; echo end >> {trace}'), "
-                             "run_mode=DISCARD)")
+    twitcher.config('d.twc', f"RegisterWatch('/d', {slow(trace)}, run_mode=DISCARD)")
     ensemble.put('/d', 0)
     twitcher.start()
     trace.wait_for_line('begin 0')
     for number in range(1, 6):
         ensemble.put('/d', number)
+    twitcher.fence(ensemble)
+    let_go(trace)
     assert trace.wait(2) == ['begin 0', 'end']
     twitcher.wait_log('d.twc: pid .* exited')
     twitcher.fence(ensemble)
@@ -38,12 +52,12 @@ def test_discard_forgets_updates_that_come_during_a_run(twitcher: Twitcher, ense
 
 
 def test_parallel_runs_once_for_each_update_side_by_side(twitcher: Twitcher, ensemble: Ensemble, trace: Trace) -> None:
-    twitcher.config('p.twc', f"RegisterWatch('/p', Exec('echo begin `cat` >> {trace}; sleep 2; echo end >> {trace}'), "
-                             "run_mode=PARALLEL)")
+    twitcher.config('p.twc', f"RegisterWatch('/p', {slow(trace)}, run_mode=PARALLEL)")
     twitcher.start()
     for number in range(5):
         ensemble.put('/p', number)
         trace.wait_for_line(f'begin {number}')
+    let_go(trace)
     assert trace.wait(10)[:5] == [f'begin {number}' for number in range(5)]
     assert trace.lines()[5:] == ['end'] * 5
 

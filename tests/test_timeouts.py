@@ -159,8 +159,8 @@ def test_the_next_run_starts_as_soon_as_the_last_of_the_group_is_gone(
 def test_what_a_run_leaves_in_the_background_is_left_alone(twitcher: Twitcher, ensemble: Ensemble, trace: Trace) -> None:
     twitcher.config('t.twc', f'''
         RegisterWatch('/t', Exec('sleep 1000 & echo $! >> {trace}'), description='no timeout')
-        RegisterWatch('/t', Exec('sleep 1000 & echo $! >> {trace}'), timeout=0.5, description='in time')
-        RegisterWatch('/t', Exec(['sleep', '1000']), timeout=0.8, description='later')
+        RegisterWatch('/t', Exec('sleep 1000 & echo $! >> {trace}'), timeout=3, description='in time')
+        RegisterWatch('/t', Exec(['sleep', '1000']), timeout=3.5, description='later')
     ''')
     ensemble.put('/t', '')
     twitcher.start()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -18,6 +20,8 @@ PACKAGE = 'zookeeper'
 """Debian's and Ubuntu's package, which brings the jar and needs a Java."""
 START_LIMIT = 60.0
 """Seconds for a server to come up: half a second on an idle machine."""
+
+_LEAST_PORT, _PORTS = 10_000, 22_768
 
 # Measured: with these a server is ready in less than half a second and takes 60 MB.
 _JAVA = ('-Xmx64m', '-XX:+UseSerialGC', '-XX:TieredStopAtLevel=1', '-Dzookeeper.admin.enableServer=false',
@@ -90,10 +94,16 @@ def _find_java() -> str:
 
 
 def free_port() -> int:
-    """A TCP port on 127.0.0.1 that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(('127.0.0.1', 0))
-        return int(probe.getsockname()[1])
+    """A TCP port on 127.0.0.1 that nobody listens on.
+
+    It is none of those that outgoing connections are given (ip(7), ip_local_port_range): one of them could take it before the
+    server does, even one of somebody who tries whether the server is there.
+    """
+    while True:
+        port = _LEAST_PORT + secrets.randbelow(_PORTS)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(('127.0.0.1', port))
+            return port
 
 
 def is_serving(port: int) -> bool:
