@@ -77,12 +77,13 @@ class Machine:
         (self.root / 'etc/systemd/system/getty.target').symlink_to('/dev/null')  # the terminals are not ours
         cgroups = self.root.parent / 'cgroups'
         cgroups.mkdir()
-        # systemd finds all file systems mounted, and leaves alone what is read-only: the settings of this machine's kernel.
+        # systemd finds all file systems mounted, / as well, and leaves alone what is read-only: this kernel's settings.
         process = subprocess.Popen(['sh', '-euc', """
             mount -t cgroup2 cgroup2 "$2"
             mkdir -p "$2/$3"
             echo $$ > "$2/$3/cgroup.procs"
             exec unshare --mount --pid --cgroup --uts --ipc --fork --kill-child sh -euc '
+                mount --rbind "$1" "$1"
                 mount --bind "$1/dev" "$1/dev"
                 mount -t proc proc "$1/proc"
                 mount --bind -o ro "$1/proc/sys" "$1/proc/sys"
@@ -97,7 +98,10 @@ class Machine:
         children = Path(f'/proc/{process.pid}/task/{process.pid}/children')
         (init,) = wait_for('systemd', lambda: set(self.processes('systemd')) & set(map(int, children.read_text().split())))
         self._enter = ['nsenter', f'--target={init}', '--all', '--root', '--wd']
-        wait_for('the end of the boot', lambda: self.ask('systemctl is-system-running') in ('running', 'degraded'))
+        try:
+            wait_for('the end of the boot', lambda: self.ask('systemctl is-system-running') in ('running', 'degraded'))
+        except AssertionError as error:
+            raise AssertionError(f'{error}: {self.ask("systemctl is-system-running; systemctl list-jobs")}') from None
         self._say(f'booted: {self.ask("systemctl --version").splitlines()[0]}')
         return process
 

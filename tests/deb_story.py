@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 from pathlib import Path
@@ -12,6 +13,9 @@ from tests.deb_machine import Machine, Syslog
 from tests.harness import TOP, is_alive
 
 DAEMON_INFO = 3 * 8 + 6  # facility and severity: syslog(3)
+# What the README says.
+BUILD, INSTALL, CONFIGURE, START = re.findall(
+    r'^```console\n\$ (\./dev deb)\n\$ (.+)\n\$ (.+)\n\$ (.+)\n```$', (TOP / 'README').read_text(), re.MULTILINE)[0]
 APT = 'apt-get install -q -y --no-install-recommends'
 CONFIG = """\
 RegisterWatch('/deb/short', Exec('echo said $(cat) $EXTRA ${DEBIAN_FRONTEND-nothing}'), description='short')
@@ -25,9 +29,9 @@ def build(machine: Machine) -> Path:
     checkout = machine.path('/root/twitcher')
     shutil.copytree(TOP, checkout, ignore=shutil.ignore_patterns('.*', '__pycache__', '*.egg-info'), symlinks=True)
     before = {path for path in checkout.rglob('*')}
-    machine.run('cd /root/twitcher && ./dev deb')
+    machine.run(f'cd /root/twitcher && {BUILD}')
     machine.check('the checkout is as it was', {path for path in checkout.rglob('*') if '.build' not in path.parts} == before)
-    (package,) = (checkout / '.build').glob('*.deb')
+    package = Path(checkout, INSTALL.split()[-1])
     machine.run(f'{APT} lintian')
     machine.run('cd /root && dpkg-source --build twitcher')
     machine.run(f'lintian --allow-root --fail-on error,warning /root/*.dsc /root/twitcher/.build/{package.name}')
@@ -59,11 +63,11 @@ def be_used(machine: Machine, package: Path, hosts: str) -> None:
 
 def set_hosts(machine: Machine, hosts: str) -> None:
     """Configure it."""
-    machine.run(f'sed -i "s|^ZKSERVERS=.*|ZKSERVERS=\\"{hosts}\\"|" /etc/default/twitcher')
+    machine.run(CONFIGURE.replace('localhost:2181', hosts))
 
 
 def _daemon(machine: Machine) -> List[int]:
-    return machine.processes('twitcher')
+    return [pid for pid in machine.processes('twitcher') if is_alive(pid)]
 
 
 def _install(machine: Machine) -> None:
@@ -85,19 +89,19 @@ def _start(machine: Machine, syslog: Syslog, hosts: str) -> None:
     set_hosts(machine, hosts)
     machine.run('echo \'EXTRA="from the defaults"\' >> /etc/default/twitcher')
     machine.run('setpriv --reuid=nobody --clear-groups service twitcher start', 4)
-    machine.run('service twitcher start')
+    machine.run(START)
     syslog.wait('ZooKeeper: connected')
     machine.run('service twitcher status')
-    pids = _daemon(machine)
+    pid = machine.path('/run/twitcher.pid').read_text()
     machine.run('service twitcher start')
-    machine.check('it is the same daemon', len(pids) == 1 and _daemon(machine) == pids)
+    machine.check('it is the same daemon', machine.path('/run/twitcher.pid').read_text() == pid)
 
 
 def _run_actions(machine: Machine, syslog: Syslog, hosts: str) -> None:
     machine.path('/etc/twitcher/test.twc').write_text(CONFIG)
     syslog.wait(r'test\.twc: loaded, 2 watches')
     machine.run(f'twitcherctl poke --zkservers {hosts} /deb/short hello')
-    pid = _daemon(machine)[0]
+    pid = machine.path('/run/twitcher.pid').read_text().strip()
     syslog.wait(rf'^<{DAEMON_INFO}>twitcher\[{pid}\]: short\[\d+\]: said hello from the defaults nothing$')
     seen = len(syslog.records)
     machine.run('service twitcher reload')
@@ -112,10 +116,11 @@ def _restart(machine: Machine, syslog: Syslog, hosts: str, name: str, command: s
     seen = len(syslog.records)
     machine.run(f'twitcherctl poke --zkservers {hosts} /deb/long {name}')
     action = int(syslog.wait(r': long\[(?P<pid>\d+)\]: begun', seen)['pid'])
-    old = _daemon(machine)
+    old = [int(machine.path('/run/twitcher.pid').read_text())]
     machine.run(command)
+    # For a moment, what it forks has its name.
+    machine.wait('there is one daemon, a new one', lambda: len(_daemon(machine)) == 1 and _daemon(machine) != old)
     new = _daemon(machine)
-    machine.check('there is one daemon, a new one', len(old) == len(new) == 1 and old != new)
     machine.check('the action is running', is_alive(action))
     syslog.wait(rf'^<{DAEMON_INFO}>twitcher\[{new[0]}\]: .*pid {action} of an earlier daemon is still running', seen)
     machine.path(f'/tmp/{name}').touch()
@@ -131,7 +136,7 @@ def _check_environment(machine: Machine, syslog: Syslog, hosts: str) -> None:
 
 
 def _die(machine: Machine) -> None:
-    (pid,) = _daemon(machine)
+    pid = int(machine.path('/run/twitcher.pid').read_text())
     os.kill(pid, signal.SIGKILL)
     machine.wait('the daemon was killed', lambda: not _daemon(machine))
     machine.run('service twitcher status', 1)

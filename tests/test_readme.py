@@ -13,7 +13,9 @@ from typing import Dict, Iterator, List
 
 import pytest
 
+from tests.deb_story import BUILD, CONFIGURE, INSTALL, START
 from tests.harness import TOP, Ensemble, Trace, Twitcher, wait_for
+from twitcher import __version__
 from twitcher.config import load_config
 
 README = (TOP / 'README').read_text()
@@ -50,9 +52,16 @@ def dev_run(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_the_blocks_are_those_that_are_tested_here() -> None:
-    assert [lines[0].split()[0] for lines in CONSOLE] == ['./dev', '.venv/bin/twitcherctl', 'twitcher', 'twitcherctl', './dev']
+    assert [lines[0].split()[0] for lines in CONSOLE] == ['./dev', '.venv/bin/twitcherctl', './dev', 'twitcher', 'twitcherctl',
+                                                       './dev']
     assert len(HOOK) == 1
     assert {language for _, language, _ in BLOCKS} == {'console', 'sh', 'python'}
+
+
+def test_the_package_is_installed_as_dev_test_deb_does_it() -> None:
+    assert CONSOLE[2] == [BUILD, INSTALL, CONFIGURE, START]
+    assert re.fullmatch(rf'apt-get install \./\.build/twitcher_{re.escape(__version__)}_all\.deb', INSTALL)
+    assert re.search('^ZKSERVERS=', (TOP / 'etc' / 'default' / 'twitcher').read_text(), re.MULTILINE)
 
 
 @pytest.mark.parametrize('text', PYTHON)
@@ -141,7 +150,7 @@ def test_starting_rereading_and_stopping(twitcher: Twitcher, ensemble: Ensemble,
             command = command.replace(name, value)
         subprocess.run(command, shell=True, env=commands, check=True, timeout=60)
 
-    start, reread, stop = CONSOLE[2]
+    start, reread, stop = CONSOLE[3]
     do(f'{start} --logfile {twitcher.log_path} --state_dir {tmp_path}/state')
     twitcher.wait_log('ZooKeeper: connected')
     do(reread)
@@ -156,6 +165,6 @@ def test_the_pokes_of_twitcherctl(ensemble: Ensemble, commands: Dict[str, str]) 
         return subprocess.run(command.replace('localhost:2181', ensemble.hosts), shell=True, env=commands, check=True,
                               timeout=60, capture_output=True, text=True).stdout
 
-    printed: List[str] = [do(command) for command in CONSOLE[3]]
+    printed: List[str] = [do(command) for command in CONSOLE[4]]
     assert printed == ['0\n', '1\n', '2\n']
     assert ensemble.client.get('/app/settings')[0] == b'limit=30\n'
