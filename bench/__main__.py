@@ -41,14 +41,16 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # and end what was started
     for name in options.name or BENCHMARKS:
         how: Dict[str, Any] = {'rounds': options.rounds} if options.rounds and name in _WITH_ROUNDS else {}
-        before, begin = os.getloadavg()[0], time.monotonic()
+        begin, busy = time.monotonic(), _busy()
         world = World()
         try:
             where = machine(world)
             table = BENCHMARKS[name](world, **how)
         finally:
             world.close()
-        text = f'{table.text()}\n{where}; load average before it {before:.1f}; it took {time.monotonic() - begin:.0f} s\n'
+        seconds = time.monotonic() - begin
+        others = max(0.0, _busy() - busy) / seconds / (os.cpu_count() or 1)
+        text = f'{table.text()}\n{where}; it took {seconds:.0f} s, and others took {others:.0%} of the CPUs meanwhile\n'
         print(text, flush=True)
         write(options.results, name, text)
 
@@ -60,6 +62,13 @@ def machine(world: World) -> str:
     return (f'{time.strftime("%Y-%m-%d")}; twitcher {__version__} ({_commit()}), Python {platform.python_version()}, kazoo '
             f'{version("kazoo")}, ZooKeeper {world.zookeeper.facts()["zk_version"].partition("-")[0]}, Linux '
             f'{platform.release()}; {os.cpu_count()} x {model[1] if model else platform.machine()}, {memory_mb:,.0f} MB')
+
+
+def _busy() -> float:
+    """CPU seconds that the machine has spent on others than this process and the children it has seen end."""
+    user, nice, system = (int(ticks) for ticks in Path('/proc/stat').read_text().split()[1:4])
+    mine = os.times()
+    return (user + nice + system) / os.sysconf('SC_CLK_TCK') - sum(mine[:4])
 
 
 def _commit() -> str:
