@@ -10,6 +10,8 @@ import logging
 import os
 import re
 import select
+import socket
+import ssl
 import threading
 from typing import Any, Callable, List, Optional, Sequence, Tuple
 
@@ -118,6 +120,53 @@ class _Pipe:
             self._descriptor = -1
 
 
+class _ReadAhead:
+    """A socket that reads all there is at once. kazoo asks for four bytes and then for the rest, and waits before each.
+
+    It has `pending`, as one of TLS has, which kazoo looks at before it waits.
+    """
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._socket = connection
+        self._read = b''
+        self._at = 0
+        self._end: Optional[Exception] = None
+        for name in ('fileno', 'send', 'close', 'setblocking', 'getpeername'):
+            setattr(self, name, getattr(connection, name))
+
+    def pending(self) -> int:
+        """How much `recv` gives, or raises, without waiting."""
+        return len(self._read) - self._at or bool(self._end)
+
+    def fill(self) -> None:
+        """Read ahead, should there be something."""
+        try:
+            self._read, self._at = self._socket.recv(65536), 0
+            self._end = None if self._read else ConnectionResetError('the server has closed the connection')
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self._end = error
+
+    def recv(self, size: int) -> bytes:
+        """As a socket does it, but that the end is an error."""
+        if not self.pending():
+            self.fill()
+        if self._at == len(self._read):
+            raise self._end or BlockingIOError()
+        chunk = self._read[self._at:self._at + size]
+        self._at += len(chunk)
+        return chunk
+
+
+def _is_readable(reader: Any, is_ready: bool) -> bool:
+    if not isinstance(reader, _ReadAhead):
+        return is_ready
+    if is_ready and not reader.pending():
+        reader.fill()
+    return reader.pending() > 0
+
+
 class _AtOnce:
     """In the place of a queue of callbacks: whoever puts one in calls it. Ours only hand over, and each queue of kazoo's costs
     a thread, and every callback a change of threads."""
@@ -147,17 +196,24 @@ class _Handler(SequentialThreadingHandler):
         """As kazoo asks."""
         self._running = False
 
+    def create_connection(self, *args: Any, **kwargs: Any) -> Any:
+        """As kazoo asks."""
+        connection = super().create_connection(*args, **kwargs)
+        return connection if isinstance(connection, ssl.SSLSocket) else _ReadAhead(connection)
+
     def select(self, readers: Sequence[Any], writers: Sequence[Any], _: Sequence[Any], timeout: Optional[float] = None
                ) -> Tuple[List[Any], List[Any], List[Any]]:
-        """As select.select, which takes no descriptor above 1023. kazoo's own makes an epoll object for each call, and there
-        are six calls in the time of an update."""
+        """As select.select, which takes no descriptor above 1023. kazoo's own makes an epoll object for each call, and calls
+        it six times in the time of an update; this one is called twice."""
+        waiting = any(isinstance(reader, _ReadAhead) and reader.pending() for reader in readers)
         poll = select.poll()
         for reader in readers:
             poll.register(reader, select.POLLIN)
         for writer in writers:
             poll.register(writer, select.POLLOUT)
-        ready = {descriptor for descriptor, _ in poll.poll(None if timeout is None else max(0.0, timeout) * 1000)}
-        return ([reader for reader in readers if reader.fileno() in ready],
+        milliseconds = 0 if waiting else None if timeout is None else max(0.0, timeout) * 1000
+        ready = {descriptor for descriptor, _ in poll.poll(milliseconds)}
+        return ([reader for reader in readers if _is_readable(reader, reader.fileno() in ready)],
                 [writer for writer in writers if writer.fileno() in ready], [])
 
     def create_socket_pair(self) -> Tuple[_Pipe, _Pipe]:
