@@ -168,3 +168,9 @@ def test_the_pokes_of_twitcherctl(ensemble: Ensemble, commands: Dict[str, str]) 
     printed: List[str] = [do(command) for command in CONSOLE[4]]
     assert printed == ['0\n', '1\n', '2\n']
     assert ensemble.client.get('/app/settings')[0] == b'limit=30\n'
+
+
+def test_every_test_that_is_named_exists() -> None:
+    named = set(re.findall(r'tests/[a-z_./]*[a-z]', README))
+    assert len(named) > 8
+    assert [path for path in sorted(named) if not (TOP / path).exists()] == []
