@@ -12,7 +12,7 @@ import os
 import warnings
 from typing import Callable, Dict, Protocol, Set, Tuple
 
-from twitcher.configtree import Follower, Place, place_of, resolution
+from twitcher.configtree import SUFFIX, Follower, Place, place_of, resolution
 
 warnings.filterwarnings('ignore', 'The asyncore module is deprecated', DeprecationWarning)
 import pyinotify  # noqa: E402  # it imports asyncore, and that is no news for an operator
@@ -107,8 +107,9 @@ class Inotify:
             self._on_the_way.add(step)
             self._around.add(home)
             try:
-                # The last is the file itself, whose writing is of interest.
-                self._watch(home, place_of(home), _WITHIN if step is steps[-1] else _AROUND)
+                # The last may be a file of ours itself, whose writing is of interest.
+                is_file = step is steps[-1] and path.endswith(SUFFIX)
+                self._watch(home, place_of(home), _WITHIN if is_file else _AROUND)
             except OSError:
                 return  # gone in this moment, of which there is an event
 
@@ -147,10 +148,18 @@ class Inotify:
             log.debug('inotify lost events; reading everything')
         if event.mask & (pyinotify.IN_DELETE_SELF | pyinotify.IN_MOVE_SELF | pyinotify.IN_IGNORED):
             self._watched.pop(path, None)
-        elif path and os.path.dirname(path) not in self._entered and path not in self._on_the_way:
-            return  # a neighbour of something on the way
+        elif path and path not in self._on_the_way and not self._is_of_interest(path, event.mask):
+            return
         self._note(path, bool(event.mask & pyinotify.IN_MODIFY),
                    not event.mask & (pyinotify.IN_MODIFY | pyinotify.IN_ATTRIB | pyinotify.IN_CREATE))
+
+
+    def _is_of_interest(self, path: str, mask: int) -> bool:
+        """Not a neighbour of something on the way, nor what editors leave for a moment, nor the writing of other files."""
+        directory, name = os.path.split(path)
+        is_other_file = not (name.endswith(SUFFIX) or mask & pyinotify.IN_ISDIR)
+        is_writing = mask & (pyinotify.IN_MODIFY | pyinotify.IN_CLOSE_WRITE | pyinotify.IN_ATTRIB)
+        return directory in self._entered and not name.startswith('.') and not (is_other_file and is_writing)
 
 
 class _Notifier(pyinotify.AsyncioNotifier):
