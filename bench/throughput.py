@@ -7,6 +7,7 @@ starts late.
 
 from __future__ import annotations
 
+import random
 import time
 from dataclasses import dataclass
 from typing import Any, Dict, List, Optional, Sequence, Tuple
@@ -24,6 +25,8 @@ WAVES = 20
 WIDTH = 100
 RATES = (250, 500, 1_000, 2_000, 4_000)
 SECONDS = 1.0
+_PAUSE = 0.2
+"""Seconds between two turns, in which a contender can finish what it does after its commands have started."""
 LATE = 0.1
 """Seconds from an update to the start of its command that are taken for falling behind: thirty times the usual."""
 
@@ -44,7 +47,7 @@ def run(world: World, waves: int = WAVES, width: int = WIDTH, rates: Sequence[in
     contenders: Dict[str, Contender] = {
         'FLOOR': Floor(), 'NAIVE': Naive(),
         'Twitcher, PARALLEL': Twitcher(extra=', run_mode=PARALLEL'), 'Twitcher, QUEUE': Twitcher()}
-    costs = {name: _runs(world, contender, waves, width) for name, contender in contenders.items()}
+    costs = _costs(world, contenders, waves, width)
     floor = costs['FLOOR'].runs / costs['FLOOR'].seconds
     table = Table(f'throughput: {waves} waves of {width} runs of /bin/true; one znode, {seconds:g} s at each rate',
                   ['contender', 'runs/s', 'of FLOOR', 'CPU s per 1,000 runs: daemon', 'twitcher-output', 'children',
@@ -58,27 +61,64 @@ def run(world: World, waves: int = WAVES, width: int = WIDTH, rates: Sequence[in
     return table
 
 
-def _runs(world: World, contender: Contender, waves: int, width: int) -> _Cost:
-    stamps = world.stamps()
-    znodes = names(f'/{world.new_name()}', width)
-    world.zookeeper.create(znodes)
-    try:
-        before = world.zookeeper.watches()
-        contender.start(world.job(world.zookeeper, znodes, stamps, then=['/bin/true']))
-        world.wait_watches(before + width)
-        _wave(world, znodes, stamps)  # what happens at the first run only does not count
-        proc.wait_until_idle(contender.pid)
-        own, output = proc.times(contender.pid), _output(contender.pid)
+class _Runner:
+    """A contender, its znodes, and what its waves have cost."""
+
+    def __init__(self, world: World, contender: Contender, width: int) -> None:
+        self.seconds = 0.0
+        self.runs = 0
+        self._world = world
+        self._contender = contender
+        self._stamps = world.stamps()
+        self._znodes = names(f'/{world.new_name()}', width)
+        world.zookeeper.create(self._znodes)
+
+    def start(self) -> None:
+        """Until all watches are set, and each has run once: what happens then only does not count."""
+        before = self._world.zookeeper.watches()
+        self._contender.start(self._world.job(self._world.zookeeper, self._znodes, self._stamps, then=['/bin/true']))
+        self._world.wait_watches(before + len(self._znodes))
+        _wave(self._world, self._znodes, self._stamps)
+        self._before = self._times()
+
+    def wave(self) -> None:
+        """Set all, and wait for their commands."""
         begin = time.monotonic()
+        _wave(self._world, self._znodes, self._stamps)
+        self.seconds += time.monotonic() - begin
+        self.runs += len(self._znodes)
+
+    def cost(self) -> _Cost:
+        """Of all waves."""
+        now, before = self._times(), self._before
+        return _Cost(self.runs, self.seconds, *(new - old for new, old in zip(now, before)))
+
+    def _times(self) -> Tuple[float, float, float]:
+        pid = self._contender.pid
+        proc.wait_until_idle(pid)
+        times = proc.times(pid)
+        return times.own, _output(pid), times.children
+
+    def close(self) -> None:
+        """End the contender."""
+        self._contender.stop()
+        self._stamps.close()
+
+
+def _costs(world: World, contenders: Dict[str, Contender], waves: int, width: int) -> Dict[str, _Cost]:
+    """All are up at once and take turns."""
+    runners = {name: _Runner(world, contender, width) for name, contender in contenders.items()}
+    try:
+        for runner in runners.values():
+            runner.start()
         for _ in range(waves):
-            _wave(world, znodes, stamps)
-        seconds = time.monotonic() - begin
-        proc.wait_until_idle(contender.pid)
-        now = proc.times(contender.pid)
-        return _Cost(waves * width, seconds, now.own - own.own, _output(contender.pid) - output, now.children - own.children)
+            for name in random.sample(list(runners), len(runners)):
+                runners[name].wave()
+                time.sleep(_PAUSE)
+        return {name: runner.cost() for name, runner in runners.items()}
     finally:
-        contender.stop()
-        stamps.close()
+        for runner in runners.values():
+            runner.close()
 
 
 def _wave(world: World, znodes: Sequence[str], stamps: Stamps) -> None:
