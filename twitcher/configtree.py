@@ -118,7 +118,7 @@ def read(path: str) -> Optional[Text]:
             size = os.fstat(descriptor).st_size
             if size > LARGEST:
                 return ConfigError(f'{path}: it has {size} bytes; allowed: {LARGEST}')
-            return file.read(LARGEST)
+            return file.read(size + 1)  # with LARGEST each text would keep a megabyte of addresses
     except FileNotFoundError:
         return None
     except OSError as error:
