@@ -142,7 +142,8 @@ def test_help_shows_what_the_page_does(program: str) -> None:
     shown: Set[str] = set()
     for command in ([], ['poke']) if program == 'twitcherctl' else ([],):
         text = call(program, *command, '--help', environment={'COLUMNS': '200'}).stdout.decode()
-        shown.update(re.findall(r'(?<![\w-])--?[a-z][a-z_]*', text.partition('options:')[2]))
+        listed = re.split('^(?:options|optional arguments):$', text, flags=re.MULTILINE)[1]  # as Python 3.9 calls them
+        shown.update(re.findall(r'(?<![\w-])--?[a-z][a-z_]*', listed))
     assert shown == told_here
 
 

@@ -171,6 +171,8 @@ def test_what_a_run_leaves_in_the_background_is_left_alone(twitcher: Twitcher, e
     assert not twitcher.log_lines('(no timeout|in time): .*SIG')
     ensemble.put('/t', 'a change')
     trace.wait(4)  # nor does it hold up the next run
+    for description in ('no timeout', 'in time'):
+        twitcher.wait_started(description, 2)  # whose groups are ended by what the log says
 
 
 def test_the_end_of_a_run_is_logged_with_description_pid_how_and_duration(twitcher: Twitcher, ensemble: Ensemble) -> None:
