@@ -47,6 +47,8 @@ def main() -> None:
     try:
         code = process.wait()
     finally:
+        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+            signal.signal(number, signal.SIG_IGN)
         process.kill()
         process.wait()
         subprocess.run(['unshare', '--mount', 'sh', '-ec', _REMOVE_CGROUPS, 'sh', directory, os.path.basename(directory)],

@@ -107,12 +107,15 @@ def _restart(machine: Machine, hosts: str, name: str, command: str) -> None:
 def _die(machine: Machine) -> None:
     """Killed, or hanging for ever in a file that cannot be interrupted: it is started anew."""
     machine.path(DROP_IN).parent.mkdir()
-    machine.path(DROP_IN).write_text('[Service]\nWatchdogSec=2\nRestartSec=0\n')
+    machine.path(DROP_IN).write_text('[Service]\nWatchdogSec=4\nRestartSec=1\n')
     machine.run('systemctl daemon-reload && systemctl restart twitcher')
     for fault in ('kill -KILL $(systemctl show --value --property=MainPID twitcher)', f'echo "{HANGS_ONCE}" > {HANGS}'):
         old = _show(machine, 'MainPID')
         machine.run(fault)
-        machine.wait('it has been started anew', partial(_is_anew, machine, old))
+        try:
+            machine.wait('it has been started anew', partial(_is_anew, machine, old))
+        except AssertionError as error:
+            raise AssertionError(f'{error}: {machine.ask("systemctl status --no-pager --lines=30 twitcher")}') from None
     machine.check('the unit says so', _show(machine, 'NRestarts') == '2')
     machine.path(HANGS).unlink()
     machine.path(DROP_IN).unlink()
