@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Iterator, Optional
+from typing import Callable, Iterator, List, Optional
 
 import pytest
 
@@ -96,3 +97,9 @@ def followed(root: Path) -> Iterator[Followed]:
 def gate(tmp_path: Path) -> Path:
     """A file; as soon as it exists, slow actions end."""
     return tmp_path / 'gate'
+
+
+@pytest.fixture
+def warnings(caplog: pytest.LogCaptureFixture) -> Callable[[], List[str]]:
+    """What has been warned of so far, or worse."""
+    return lambda: [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]

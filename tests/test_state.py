@@ -3,96 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import sqlite3
-import subprocess
 from pathlib import Path
-from typing import Callable, Iterator, List, Optional
+from typing import Callable, List, Optional
 
 import pytest
 
+from tests.noting import CONFIGS, WATCH, Clock, begin, opened, pipes, use
 from twitcher.state import State
 from twitcher.znode import Stamp
-
-CONFIGS = '/etc/twitcher'
-WATCH = '/etc/twitcher/a.twc data /a 1'
-
-
-class Clock:
-    """A clock turned by hand."""
-
-    def __init__(self) -> None:
-        self.alarms: List[Callable[[], None]] = []
-
-    def later(self, seconds: float, callback: Callable[[], None]) -> None:
-        """As the loop's call_later."""
-        self.alarms.append(callback)
-
-    def ring(self) -> None:
-        """Let enough time pass for all that wait for it."""
-        alarms, self.alarms = self.alarms, []
-        for alarm in alarms:
-            alarm()
-
-
-def use(state: State, watch: str = WATCH) -> None:
-    """Everything that a daemon does with a state, but for `close`."""
-    state.unfinished()
-    first, second = (state.run_begins(watch, 'a.twc', pipe, 1.0, None) for pipe in (1, 2))
-    state.run_started(first, os.getpid())
-    state.applied(watch, Stamp(1, 2, 3))
-    state.set_waiting(watch, Stamp(1, 2, 4))
-    state.owes_run(watch)
-    state.run_ended(first, watch, 0)
-    state.run_failed(second)
-    state.forget(watch)
-
-
-def begin(state: State, pipe: int) -> int:
-    """A run that is noted and goes on, told by its pipe."""
-    run = state.run_begins(WATCH, 'a.twc', pipe, 1.0, None)
-    state.run_started(run, os.getpid())
-    return run
-
-
-def pipes(state: State) -> List[int]:
-    """The runs that are noted."""
-    return sorted(record.pipe for record in state.unfinished())
-
-
-@contextlib.contextmanager
-def opened(directory: Path, configs: str = CONFIGS, clock: Optional[Clock] = None) -> Iterator[State]:
-    """A state for the length of a with block."""
-    clock = clock or Clock()
-    state = State(str(directory), configs, clock.later)
-    try:
-        yield state
-    finally:
-        state.close()
-
-
-@pytest.fixture
-def warnings(caplog: pytest.LogCaptureFixture) -> Callable[[], List[str]]:
-    """What has been warned of so far, or worse."""
-    return lambda: [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
-
-
-@pytest.fixture
-def small(tmp_path: Path) -> Iterator[Path]:
-    """A directory on a file system of its own, of 256 KiB."""
-    directory = tmp_path / 'small'
-    directory.mkdir()
-    subprocess.run(['mount', '-t', 'tmpfs', '-o', 'size=256k', 'none', directory], check=True)
-    yield directory
-    subprocess.run(['umount', '--lazy', directory], check=True)
-
-
-def fill(directory: Path) -> None:
-    """Leave no room in the file system."""
-    with (directory / 'filler').open('wb', buffering=0) as file, contextlib.suppress(OSError):
-        while True:
-            file.write(bytes(1024))
 
 
 def database(directory: Path) -> Path:
@@ -257,55 +177,6 @@ def test_damage_while_it_is_open_raises_nothing(tmp_path: Path, warnings: Callab
     assert before <= 1 and len(warnings()) <= before + 1
 
 
-@pytest.mark.parametrize('is_new', [False, True])
-def test_what_a_full_disk_has_kept_from_being_noted_is_noted_when_there_is_room(
-        small: Path, warnings: Callable[[], List[str]], is_new: bool) -> None:
-    if not is_new:
-        with opened(small) as state:
-            begin(state, 1)
-            state.set_waiting(WATCH, Stamp(1, 2, 3))
-    fill(small)
-    clock = Clock()
-    with opened(small, clock=clock) as state:
-        assert (pipes(state), state.owes_run(WATCH)) == (([], False) if is_new else ([1], True))
-        for number in range(50):
-            use(state, f'/etc/twitcher/{number}.twc data /a 1')
-        begin(state, 2)
-        state.set_waiting(WATCH, Stamp(1, 2, 4))
-        clock.ring()
-        assert len(warnings()) == 1
-        (small / 'filler').unlink()
-        clock.ring()
-        assert clock.alarms == []
-    with opened(small) as state:
-        assert pipes(state) == ([2] if is_new else [1, 2])
-        assert state.owes_run(WATCH)
-    assert len(warnings()) == 1
-
-
-def test_a_disk_that_fills_up_costs_one_warning_each_time_and_loses_no_note(
-        small: Path, warnings: Callable[[], List[str]]) -> None:
-    clock = Clock()
-    with opened(small, clock=clock) as state:
-        before = begin(state, 1)
-        for times in (1, 2):
-            fill(small)
-            for _ in range(50):
-                use(state)
-            assert len(warnings()) == times
-            during = begin(state, 2)
-            ended = begin(state, 3)
-            state.run_ended(ended, WATCH, 0)
-            (small / 'filler').unlink()
-            clock.ring()
-            assert pipes(state) == [1, 2]
-            state.run_ended(during, WATCH, 0)
-        state.run_ended(before, WATCH, 0)
-        last = begin(state, 4)
-    with opened(small) as state:
-        assert [record.id for record in state.unfinished()] == [last]
-
-
 def test_a_state_that_never_works_keeps_nothing_of_what_is_over(tmp_path: Path) -> None:
     directory = tmp_path / 'file'
     directory.write_text('no directory')
@@ -332,24 +203,6 @@ def test_an_update_that_waited_is_owed_unless_it_was_run_for(tmp_path: Path, wai
         assert state.owes_run(WATCH) == is_owed
         state.set_waiting(WATCH, None)
         assert not state.owes_run(WATCH)
-
-
-@pytest.mark.parametrize('is_open', [False, True])
-def test_a_disk_that_is_read_only_costs_one_warning(small: Path, warnings: Callable[[], List[str]], is_open: bool) -> None:
-    with opened(small) as state:
-        begin(state, 1)
-    with contextlib.ExitStack() as stack:
-        if is_open:
-            state = stack.enter_context(opened(small))
-        # As seen through this path only: the kernel refuses it for a file system on which files are open for writing.
-        subprocess.run(['mount', '--bind', small, small], check=True)
-        stack.callback(lambda: subprocess.run(['umount', '--lazy', small], check=True))
-        subprocess.run(['mount', '-o', 'remount,bind,ro', small], check=True)
-        if not is_open:
-            state = stack.enter_context(opened(small))
-        use(state)
-        use(state)
-    assert len(warnings()) == (0 if is_open else 1)  # what is open stays writable
 
 
 @pytest.mark.parametrize('watch', ['/etc/\udcff.twc data /a 1', '/etc/ü.twc data /ü 1', '/etc/a\nb.twc data /a 1'])

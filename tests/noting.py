@@ -1,0 +1,67 @@
+"""A state, and what a daemon does with it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+from typing import Callable, Iterator, List, Optional
+
+from twitcher.state import State
+from twitcher.znode import Stamp
+
+CONFIGS = '/etc/twitcher'
+WATCH = '/etc/twitcher/a.twc data /a 1'
+
+
+class Clock:
+    """A clock turned by hand."""
+
+    def __init__(self) -> None:
+        self.alarms: List[Callable[[], None]] = []
+
+    def later(self, seconds: float, callback: Callable[[], None]) -> None:
+        """As the loop's call_later."""
+        self.alarms.append(callback)
+
+    def ring(self) -> None:
+        """Let enough time pass for all that wait for it."""
+        alarms, self.alarms = self.alarms, []
+        for alarm in alarms:
+            alarm()
+
+
+def use(state: State, watch: str = WATCH) -> None:
+    """Everything that a daemon does with a state, but for `close`."""
+    state.unfinished()
+    first, second = (state.run_begins(watch, 'a.twc', pipe, 1.0, None) for pipe in (1, 2))
+    state.run_started(first, os.getpid())
+    state.applied(watch, Stamp(1, 2, 3))
+    state.set_waiting(watch, Stamp(1, 2, 4))
+    state.owes_run(watch)
+    state.run_ended(first, watch, 0)
+    state.run_failed(second)
+    state.forget(watch)
+
+
+def begin(state: State, pipe: int) -> int:
+    """A run that is noted and goes on, told by its pipe."""
+    run = state.run_begins(WATCH, 'a.twc', pipe, 1.0, None)
+    state.run_started(run, os.getpid())
+    return run
+
+
+def pipes(state: State) -> List[int]:
+    """The runs that are noted."""
+    return sorted(record.pipe for record in state.unfinished())
+
+
+@contextlib.contextmanager
+def opened(directory: Path, configs: str = CONFIGS, clock: Optional[Clock] = None) -> Iterator[State]:
+    """A state for the length of a with block."""
+    clock = clock or Clock()
+    state = State(str(directory), configs, clock.later)
+    try:
+        yield state
+    finally:
+        state.close()
