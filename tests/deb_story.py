@@ -138,7 +138,8 @@ def _check_environment(machine: Machine, syslog: Syslog, hosts: str) -> None:
 def _die(machine: Machine) -> None:
     pid = int(machine.path('/run/twitcher.pid').read_text())
     os.kill(pid, signal.SIGKILL)
-    machine.wait('the daemon was killed', lambda: not _daemon(machine))
+    # To the script, one that nobody has reaped yet is running.
+    machine.wait('the daemon was killed', lambda: pid not in machine.processes('twitcher'))
     machine.run('service twitcher status', 1)
     machine.run('service twitcher reload', 7)
     machine.run('service twitcher start')
