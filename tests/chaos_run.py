@@ -119,7 +119,6 @@ def _inflict(world: World, plan: List[Fault], seconds: float) -> None:
 def _come_to_rest(world: World, writer: Writer, patience: float, idle: bool) -> None:
     """Heal all and wait until nothing is left to happen, or patience has run out; note what is to be checked then."""
     world.heal()
-    writer.restore()
     contents = writer.contents()
     limit = time.monotonic() + patience
     place, since = world.place(), time.monotonic()

@@ -69,7 +69,16 @@ class Writer:
         self._world.journal.note('written', watch=name, contents=contents, zxid=zxid)
 
     def contents(self) -> Dict[str, str]:
-        """What is in the znodes, as their watches' runs name it."""
+        """What is in the znodes, as their watches' runs name it; those that are missing are made anew."""
+        while True:
+            try:
+                return self._read()
+            except NoNodeError:  # a delete whose answer was lost, or that was carried out late
+                for name in WATCHES:
+                    if not self._exists(name):
+                        self.write(name)
+
+    def _read(self) -> Dict[str, str]:
         found = {}
         with connected(self._world.quorum.hosts + self._world.chroot) as client:
             client.sync('/')
@@ -79,6 +88,11 @@ class Writer:
                 else:
                     found[name] = client.get(f'/{name}')[0].decode().strip() or '-'
         return found
+
+    def _exists(self, name: str) -> bool:
+        with connected(self._world.quorum.hosts + self._world.chroot) as client:
+            client.sync('/')
+            return client.exists(f'/{name}') is not None
 
     def _write_at_random(self) -> None:
         while not self._is_told_to_stop.wait(self._random.choice([0.02, 0.1, 0.3, 0.6])):
@@ -113,12 +127,6 @@ class Writer:
         self.updates += 1
         if len(self._children) > 3:
             self._request(self._client.delete_async, f'/children/{self._children.pop(0)}')
-
-    def restore(self) -> None:
-        """Make the znodes anew that are missing."""
-        for name in WATCHES:
-            if not isinstance(self._request(self._client.get_async, f'/{name}'), tuple):
-                self.write(name)
 
     def _request(self, request: Any, *arguments: Any) -> Any:
         """The answer, or the error instead of it."""

@@ -59,7 +59,7 @@ class _Node:
     def __init__(self, path: str, watch_type: WatchType) -> None:
         self.path = path
         self.watch_type = watch_type
-        self.listeners: List[Listener] = []
+        self.listeners: Tuple[Listener, ...] = ()
         self.waiting = self.reading = self.stale = False
         self.failure = ''
         self.retry: Optional[asyncio.TimerHandle] = None
@@ -83,6 +83,7 @@ class Keeper:
         self._ready = False
         # Counts connections: what was asked on one connection is of no interest on the next, where all is asked again.
         self._epoch = 0
+        self._on_watch = self._watch_fired  # one object, which kazoo keeps for each znode
         self._closing = False
         self._taking_over = False
         self._handed_over: Deque[Tuple[Callable[..., None], Tuple[Any, ...]]] = deque()
@@ -108,13 +109,13 @@ class Keeper:
         node = nodes.get(path)
         if not node:
             node = nodes[path] = _Node(path, watch_type)
-        node.listeners.append(listener)
+        node.listeners += (listener,)
         self._want(node)
 
     def unsubscribe(self, path: str, watch_type: WatchType, listener: Listener) -> None:
         """Never call the listener again."""
         node = self._nodes[watch_type][path]
-        node.listeners.remove(listener)
+        node.listeners = tuple(other for other in node.listeners if other != listener)
         if not node.listeners:
             del self._nodes[watch_type][path]
 
@@ -165,12 +166,12 @@ class Keeper:
 
     def _read(self, node: _Node) -> Any:
         if node.watch_type is WatchType.DATA:
-            return self._client.get_async(node.path, watch=self._watch_fired)
-        return self._client.get_children_async(node.path, watch=self._watch_fired, include_data=True)
+            return self._client.get_async(node.path, watch=self._on_watch)
+        return self._client.get_children_async(node.path, watch=self._on_watch, include_data=True)
 
     def _ask(self, node: _Node, question: str) -> None:
         exists = question == 'exists'
-        answer = self._client.exists_async(node.path, watch=self._watch_fired) if exists else self._read(node)
+        answer = self._client.exists_async(node.path, watch=self._on_watch) if exists else self._read(node)
         answer.rawlink(partial(self._hand_over, self._answered, self._epoch, node, question))
 
     # On the loop
@@ -300,7 +301,7 @@ class Keeper:
             self._want(node)
 
     def _tell(self, node: _Node, state: ZnodeState) -> None:
-        for listener in tuple(node.listeners):
+        for listener in node.listeners:
             try:
                 listener(state)
             except Exception:
