@@ -16,6 +16,7 @@ import resource
 import selectors
 import signal
 import socket
+import time
 from dataclasses import dataclass
 from functools import partial
 from typing import Dict, Iterator, Tuple
@@ -27,6 +28,8 @@ log = logging.getLogger(__name__)
 
 LONGEST_LINE = 2000
 """Bytes of a piece: with what is written before it, it fits the 2048 that every syslog server should take (RFC 5424, 6.1)."""
+FAREWELL = 1.0
+"""Seconds that it stays after its last line: journald asks whose a record is after its sender may have ended."""
 _CHUNK = 65536
 
 
@@ -120,3 +123,4 @@ def main() -> None:
     logging.getLogger().setLevel(logging.INFO)
     OutputProcess(daemon).run()
     logging.shutdown()
+    time.sleep(FAREWELL)
