@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import fcntl
 import os
 import sqlite3
 from pathlib import Path
@@ -92,7 +94,17 @@ def make_corrupt_log(path: Path) -> None:
     Path(f'{path}-wal').write_bytes(b'no log' * 10_000)
 
 
-REPAIRABLE = [make_garbage, make_malformed, make_short, make_empty, make_foreign, make_corrupt_log]
+def make_bad_index(path: Path) -> None:
+    """Where only writing would notice it."""
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        ((page,),) = connection.execute("SELECT rootpage FROM sqlite_master WHERE name LIKE 'sqlite_autoindex%'")
+        ((size,),) = connection.execute('PRAGMA page_size')
+    with path.open('r+b') as file:
+        file.seek((page - 1) * size)
+        file.write(b'\xff' * size)
+
+
+REPAIRABLE = [make_garbage, make_bad_index, make_malformed, make_short, make_empty, make_foreign, make_corrupt_log]
 
 
 @pytest.mark.parametrize('damage', REPAIRABLE)
@@ -175,6 +187,22 @@ def test_damage_while_it_is_open_raises_nothing(tmp_path: Path, warnings: Callab
     with opened(tmp_path) as state:
         assert 2 in pipes(state)
     assert before <= 1 and len(warnings()) <= before + 1
+
+
+def test_a_lock_that_cannot_be_had_costs_one_warning_and_no_descriptors(
+        tmp_path: Path, warnings: Callable[[], List[str]], monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(descriptor: int, operation: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, 'flock', refuse)
+    clock = Clock()
+    with opened(tmp_path, clock=clock) as state:
+        before = len(os.listdir('/proc/self/fd'))
+        for _ in range(20):
+            use(state)
+            clock.ring()
+        assert len(os.listdir('/proc/self/fd')) == before
+    assert len(warnings()) == 1
 
 
 def test_a_state_that_never_works_keeps_nothing_of_what_is_over(tmp_path: Path) -> None:

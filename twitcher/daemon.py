@@ -79,7 +79,6 @@ class _Daemon:
         self._manager.stopping()
         configs.stop()
         watches.close()
-        runner.close()
         state.close()  # first: who starts now must find it
         keeper.stop().join(FAREWELL)
         log.info('ended')

@@ -73,7 +73,10 @@ class Database:
     def _write(self) -> None:
         while self._unwritten:
             key = next(iter(self._unwritten))
-            self._execute(*self._unwritten[key])
+            try:
+                self._execute(*self._unwritten[key])
+            except (ValueError, OverflowError) as error:
+                log.error('state: %r cannot be noted: %s', key, error)
             del self._unwritten[key]
 
     def _execute(self, statement: str, values: Sequence[Any]) -> List[Tuple[Any, ...]]:
@@ -83,7 +86,7 @@ class Database:
 
     def _try(self, action: Callable[[], None]) -> bool:
         """Whether it was done, with an open file. Where that fails, say so once, and try to write again in a while."""
-        if self._is_closed:
+        if self._is_closed or self._is_pausing and not self._file:
             return False
         try:
             if not self._file:
@@ -139,8 +142,10 @@ class Database:
             lock = os.open(f'{path}.lock', os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+            except OSError as error:
                 os.close(lock)
+                if not isinstance(error, BlockingIOError):
+                    raise
                 if time.monotonic() < limit:
                     time.sleep(_LEAVE / 20)
                     continue
@@ -170,11 +175,17 @@ class Database:
         return file
 
     def _check(self, file: sqlite3.Connection) -> None:
+        """Raise DatabaseError, the mother of all others, if the file is damaged or holds something else."""
+        ((verdict,),) = file.execute('PRAGMA quick_check(1)')
+        if verdict != 'ok':
+            raise sqlite3.DatabaseError(verdict)
         try:
             for query in self._queries:
                 file.execute(query).fetchall()
         except sqlite3.OperationalError as error:
-            raise sqlite3.DatabaseError(str(error)) from error
+            if 'no such' in str(error):
+                raise sqlite3.DatabaseError(str(error)) from error
+            raise
 
 
 def _encoded(value: Any) -> Any:

@@ -199,13 +199,13 @@ class Keeper:
             log.warning('ZooKeeper: %s', lost)
             return
         log.info('ZooKeeper: connected to %s, session 0x%x', self._hosts, (self._client.client_id or (0,))[0])
-        self._epoch += 1
         self._in_flight = 0
         self._backlog.clear()
         # A follower that lags could answer a new session with what an old one has seen overwritten. After a sync it has
         # caught up with its leader, and whatever differs from what we know is a change, even where zxids are smaller.
-        epoch = self._epoch
+        epoch = self._epoch + 1
         self._client.sync_async('/').rawlink(lambda result: self._hand_over(self._synced, epoch, result))
+        self._epoch = epoch  # not before: what kazoo's thread asks in this moment must be asked after the sync to be believed
 
     def _synced(self, epoch: int, answer: Any) -> None:
         if epoch != self._epoch or isinstance(answer.exception, _CONNECTION_ERRORS):

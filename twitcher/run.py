@@ -18,8 +18,6 @@ log = logging.getLogger(__name__)
 
 GRACE = 5.0
 """Seconds between SIGTERM and SIGKILL."""
-INTRODUCTION = 0.005
-"""Seconds from the start of a run until it is noted and logged: its command is being loaded then, and needs the processors."""
 POLL = 0.1
 """Seconds between two looks at what no descriptor tells: the last of a process group."""
 
@@ -28,12 +26,10 @@ class Run:
     """A process with a deadline.
 
     `began` and `timeout` are in seconds, of the loop's clock and from then on; None for no end. The clock is the same for
-    all processes of a boot, so that a run may have begun under another daemon. `announce` is called once, after INTRODUCTION
-    or before anything else is told of the run.
+    all processes of a boot, so that a run may have begun under another daemon.
     """
 
-    def __init__(self, child: Child, description: str, began: float, timeout: Optional[float],
-                 announce: Optional[Callable[[], None]] = None) -> None:
+    def __init__(self, child: Child, description: str, began: float, timeout: Optional[float]) -> None:
         self.pid = child.pid
         self.exit: Optional[Exit] = None
         self._child = child
@@ -41,9 +37,6 @@ class Run:
         self._timeout = timeout
         self._loop = asyncio.get_running_loop()
         self._began = began
-        self._announce = announce
-        if announce:
-            self._loop.call_later(INTRODUCTION, self.introduce)
         self._callbacks: List[Callable[[], None]] = []
         self._alarm = self._loop.call_at(began + timeout, self._time_is_up) if timeout else None
         self._is_overdue = False
@@ -58,16 +51,9 @@ class Run:
         """Call back once, when the run is over."""
         self._callbacks.append(callback)
 
-    def introduce(self) -> None:
-        """Announce it now, if it has not been announced."""
-        if self._announce:
-            announce, self._announce = self._announce, None
-            announce()
-
     def notify(self, signum: int) -> None:
         """Send the signal to the process itself; nothing if it has just ended."""
         if not self.exit:
-            self.introduce()
             log.info('%s: %s to pid %d: an update is waiting', self._description, signal_name(signum), self.pid)
             self._signal(signum)
 
@@ -91,7 +77,6 @@ class Run:
             if self._pidfd is None:
                 self._loop.call_later(POLL, self._look)
             return
-        self.introduce()
         if self._pidfd is not None:
             self._loop.remove_reader(self._pidfd)
             os.close(self._pidfd)
@@ -117,7 +102,6 @@ class Run:
             callback()
 
     def _time_is_up(self) -> None:
-        self.introduce()
         log.warning('%s: pid %d is still running after %g s (timeout): SIGTERM to its process group', self._description,
                     self.pid, self._timeout)
         self._is_overdue = True

@@ -9,8 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from functools import partial
-from typing import Callable, Dict, Optional
+from typing import Dict, Optional
 
 from twitcher.account import own_account
 from twitcher.adopted import Adopted
@@ -40,7 +39,6 @@ class Runner:
         self._output = output
         self._state = state
         self._loop = asyncio.get_running_loop()
-        self._unannounced: Dict[int, Run] = {}
         self._environment = {name: value for name, value in os.environ.items() if name not in _PRIVATE}
         self._environment.setdefault('PATH', DEFAULT_PATH)
         self._environment.update(own_account().environment())
@@ -72,22 +70,12 @@ class Runner:
             os.close(stdin)
             os.close(writer)
         self._output.name(reader, child.pid)  # at once: who kills us now leaves lines of a process that nobody can name
-        run = self._supervise(watch, number, child, description, began, spec.timeout,
-                              partial(self._announce, watch, number, child.pid, description, update))
-        self._unannounced[number] = run
+        self._state.run_started(number, child.pid)
+        self._state.applied(watch, update.stamp)
+        log.info('%s: pid %d started (%s, version %d)', description, child.pid, update.event.value, update.version)
+        run = self._supervise(watch, number, child, description, began, spec.timeout)
         run.on_end(lambda: self._output.release(reader))
         return run
-
-    def close(self) -> None:
-        """Note what is still to be noted, for the next daemon."""
-        for run in list(self._unannounced.values()):
-            run.introduce()
-
-    def _announce(self, watch: str, number: int, pid: int, description: str, update: Update) -> None:
-        del self._unannounced[number]
-        self._state.run_started(number, pid)
-        self._state.applied(watch, update.stamp)
-        log.info('%s: pid %d started (%s, version %d)', description, pid, update.event.value, update.version)
 
     def adopt(self, record: RunRecord) -> Optional[Run]:
         """Go on with a run that an earlier daemon has started, if it is still alive."""
@@ -98,12 +86,14 @@ class Runner:
             log.info('%s: %s of an earlier daemon has ended while none was there', record.description,
                      f'pid {pid}' if pid else 'a run')
             return None
+        if not record.pid:
+            self._state.run_started(record.id, child.pid)
         log.info('%s: pid %d of an earlier daemon is still running', record.description, child.pid)
         return self._supervise(record.watch, record.id, child, record.description, record.began, record.timeout)
 
     def _supervise(self, watch: str, number: int, child: Child, description: str, began: float,
-                   timeout: Optional[float], announce: Optional[Callable[[], None]] = None) -> Run:
-        run = Run(child, description, began, timeout, announce)
+                   timeout: Optional[float]) -> Run:
+        run = Run(child, description, began, timeout)
         run.on_end(lambda: self._state.run_ended(number, watch, run.exit.code if run.exit else None))
         return run
 
