@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import subprocess
 from pathlib import Path
 from typing import Callable, Iterator, List, Optional
 
@@ -65,3 +66,20 @@ def opened(directory: Path, configs: str = CONFIGS, clock: Optional[Clock] = Non
         yield state
     finally:
         state.close()
+
+
+@contextlib.contextmanager
+def small_disk(directory: Path) -> Iterator[None]:
+    """A file system of 256 KiB on the directory, for the length of a with block."""
+    subprocess.run(['mount', '-t', 'tmpfs', '-o', 'size=256k', 'none', directory], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(['umount', '--lazy', directory], check=True)
+
+
+def fill(directory: Path) -> None:
+    """Leave no room in the file system."""
+    with (directory / 'filler').open('wb', buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(bytes(1024))

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import random
 import shutil
 import signal
-import subprocess
 import time
 from pathlib import Path
 from typing import Iterator
@@ -15,6 +13,7 @@ from typing import Iterator
 import pytest
 
 from tests.harness import Ensemble, Trace, Twitcher, is_alive, wait_for
+from tests.noting import fill, small_disk
 from twitcher.devel import ThrowAwayServer
 
 ROUNDS = 8
@@ -26,9 +25,8 @@ def small_state(twitcher: Twitcher) -> Iterator[Path]:
     """The daemon's state directory, on a file system of its own, of 256 KiB."""
     directory = twitcher.directory / 'state'
     directory.mkdir()
-    subprocess.run(['mount', '-t', 'tmpfs', '-o', 'size=256k', 'none', directory], check=True)
-    yield directory
-    subprocess.run(['umount', '--lazy', directory], check=True)
+    with small_disk(directory):
+        yield directory
 
 
 def assert_calm(twitcher: Twitcher, warnings: int) -> None:
@@ -213,9 +211,7 @@ def test_a_full_disk_costs_a_warning_and_no_run(twitcher: Twitcher, ensemble: En
     ensemble.put('/d', 'first')
     twitcher.start()
     trace.wait_for_line('first')
-    with (small_state / 'filler').open('wb', buffering=0) as file, contextlib.suppress(OSError):
-        while True:
-            file.write(bytes(1024))
+    fill(small_state)
     for number in range(20):
         ensemble.put('/d', number)
         trace.wait_for_line(str(number))

@@ -9,7 +9,7 @@ from typing import Callable, Iterator, List
 
 import pytest
 
-from tests.noting import WATCH, Clock, begin, opened, pipes, use
+from tests.noting import WATCH, Clock, begin, fill, opened, pipes, small_disk, use
 from twitcher.znode import Stamp
 
 
@@ -18,16 +18,8 @@ def small(tmp_path: Path) -> Iterator[Path]:
     """A directory on a file system of its own, of 256 KiB."""
     directory = tmp_path / 'small'
     directory.mkdir()
-    subprocess.run(['mount', '-t', 'tmpfs', '-o', 'size=256k', 'none', directory], check=True)
-    yield directory
-    subprocess.run(['umount', '--lazy', directory], check=True)
-
-
-def fill(directory: Path) -> None:
-    """Leave no room in the file system."""
-    with (directory / 'filler').open('wb', buffering=0) as file, contextlib.suppress(OSError):
-        while True:
-            file.write(bytes(1024))
+    with small_disk(directory):
+        yield directory
 
 
 @pytest.mark.parametrize('is_new', [False, True])

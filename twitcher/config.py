@@ -77,6 +77,7 @@ class _Collector:
         self.is_open = True
 
     def register(self, *args: Any, **kwargs: Any) -> None:
+        """Take down one watch. Raises SpecError."""
         if not self.is_open:
             raise SpecError('RegisterWatch was called by an action; allowed: only while the file is being loaded')
         for name in kwargs:
@@ -99,6 +100,7 @@ def _limited(path: str, seconds: float) -> Iterator[List[int]]:
     line instead, which is one of the handler's own.
     """
     def interrupt(signum: int, frame: Optional[FrameType]) -> None:
+        """The handler of the alarm and of the signals."""
         inside = False
         while frame:
             inside = inside or frame.f_code.co_filename == path
@@ -112,6 +114,7 @@ def _limited(path: str, seconds: float) -> Iterator[List[int]]:
             raise _TakesTooLong
 
     def raise_on_line(frame: FrameType, event: str, argument: Any) -> Any:
+        """The trace function, for the time after the first interruption."""
         if event == 'line' and frame.f_code.co_filename == path:
             # Raising ends the tracing. Should this be caught as well, the next alarm is to find the handler still at it.
             signal.setitimer(signal.ITIMER_REAL, _AT_ONCE, _AGAIN)

@@ -166,6 +166,7 @@ class _Notifier(pyinotify.AsyncioNotifier):
     """pyinotify's notifier, less its habit to give up on a file name that is not UTF-8."""
 
     def handle_read(self, *args: object, **kwargs: object) -> None:
+        """Pass on the events that there are, if any."""
         if not self.check_events(timeout=0):  # `drain` has been here first
             return
         try:

@@ -102,6 +102,7 @@ class _OneLine(logging.Formatter):
     default_msec_format = '%s.%03d'
 
     def formatMessage(self, record: logging.LogRecord) -> str:
+        """As logging.Formatter says."""
         record.message = escaped(record.message[:LONGEST_RECORD])
         return super().formatMessage(record)
 

@@ -36,6 +36,7 @@ def poke(hosts: str, znode: str, contents: Optional[bytes], create: bool, wait: 
     limit = time.monotonic() + wait
 
     def left() -> float:
+        """The seconds that remain; a few thousandths at the least."""
         return max(limit - time.monotonic(), 0.001)
 
     servers, slash, chroot = hosts.partition('/')

@@ -54,6 +54,7 @@ def detach(keep: List[int]) -> Callable[[], None]:
         raise TwitcherError(f'cannot detach: {error}') from error
 
     def ready() -> None:
+        """Let the process that called exit 0."""
         os.write(writer, b'.')
         os.close(writer)
 

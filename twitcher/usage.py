@@ -29,6 +29,7 @@ class Parser(argparse.ArgumentParser):
 def number(kind: Callable[[str], float], least: float, most: float, what: str) -> Callable[[str], float]:
     """A type for an option's number; `what` describes it in an error."""
     def parse(text: str) -> float:
+        """The number that the text says. Raises ArgumentTypeError."""
         try:
             value = kind(text)
         except ValueError:

@@ -225,6 +225,7 @@ class _Handler(SequentialThreadingHandler):
     def spawn(self, func: Callable[..., Any], *args: Any, **kwargs: Any) -> threading.Thread:
         """Start a thread, as kazoo asks."""
         def until_it_ends() -> None:
+            """Call the function, and report why it does not go on."""
             reason = 'it has returned'
             try:
                 func(*args, **kwargs)
@@ -254,6 +255,7 @@ class _Calm(logging.Filter):
         self._told: List[Tuple[str, str]] = []
 
     def filter(self, record: logging.LogRecord) -> bool:
+        """Whether to log the record, which may be changed."""
         if record.levelno < logging.WARNING:
             if 'connection established' in str(record.msg):
                 self._told.clear()
