@@ -25,8 +25,7 @@ from twitcher.devel import ThrowAwayServer
 
 WATCHES = 50
 MORE_RSS = 1.10
-"""How much more memory than after the warm-up is no growth; and NOISE, in KiB, which malloc(3) may hold back in any case."""
-NOISE = 1024
+"""How much more memory than after the warm-up is no growth."""
 _EXPIRY_EVERY = 5
 _SIGHUP_EVERY = 10
 _MOST_SHOWN = 30
@@ -70,12 +69,12 @@ class Holdings:
     state_size: int
 
     def growth_since(self, before: Holdings) -> List[str]:
-        """What has grown: by any number, or for memory and the state by more than a tenth and some noise."""
+        """What has grown: by any number, or for memory and the state by more than a tenth."""
         grown = []
         for name, now in asdict(self).items():
             then = asdict(before)[name]
             is_memory = name.endswith(('_rss', '_size'))
-            if now > (then * MORE_RSS + NOISE if is_memory else then):
+            if now > (then * MORE_RSS if is_memory else then):
                 grown.append(f'{name}: {then} -> {now}')
         return grown
 

@@ -128,21 +128,21 @@ class _ReadAhead:
 
     def __init__(self, connection: socket.socket) -> None:
         self._socket = connection
-        self._read = b''
-        self._at = 0
+        self._buffer = bytearray(65536)  # one for ever: what recv() allocates and cuts leaves malloc(3) in fragments
+        self._at = self._until = 0
         self._end: Optional[Exception] = None
         for name in ('fileno', 'send', 'close', 'setblocking', 'getpeername'):
             setattr(self, name, getattr(connection, name))
 
     def pending(self) -> int:
         """How much `recv` gives, or raises, without waiting."""
-        return len(self._read) - self._at or bool(self._end)
+        return self._until - self._at or bool(self._end)
 
     def fill(self) -> None:
         """Read ahead, should there be something."""
         try:
-            self._read, self._at = self._socket.recv(65536), 0
-            self._end = None if self._read else ConnectionResetError('the server has closed the connection')
+            self._until, self._at = self._socket.recv_into(self._buffer), 0
+            self._end = None if self._until else ConnectionResetError('the server has closed the connection')
         except BlockingIOError:
             return
         except OSError as error:
@@ -152,11 +152,10 @@ class _ReadAhead:
         """As a socket does it, but that the end is an error."""
         if not self.pending():
             self.fill()
-        if self._at == len(self._read):
+        if self._at == self._until:
             raise self._end or BlockingIOError()
-        chunk = self._read[self._at:self._at + size]
-        self._at += len(chunk)
-        return chunk
+        begin, self._at = self._at, min(self._at + size, self._until)
+        return bytes(self._buffer[begin:self._at])
 
 
 def _is_readable(reader: Any, is_ready: bool) -> bool:
