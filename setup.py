@@ -48,7 +48,7 @@ setup(
         'Topic :: System :: Systems Administration',
     ],
     packages=['twitcher'],
-    entry_points={'console_scripts': ['twitcher = twitcher.cli:main', 'twitcherctl = twitcher.ctl:main']},
+    entry_points={'console_scripts': ['twitcher = twitcher.__main__:main', 'twitcherctl = twitcher.ctl:main']},
     data_files=[
         ('share/doc/twitcher', files_below('README')),
         ('share/doc/twitcher/examples', files_below('etc/examples')),

@@ -1,5 +1,14 @@
-"""`python -m twitcher`: the daemon."""
+"""`twitcher`, and `python -m twitcher`: the daemon, started as fast as can be."""
 
-from twitcher.cli import main
+import gc
 
-main()
+from twitcher.late import imports_postponed
+
+gc.disable()  # what is imported stays: to look for garbage in it, now or later, is time lost
+with imports_postponed():
+    from twitcher.cli import main
+gc.freeze()
+gc.enable()
+
+if __name__ == '__main__':
+    main()

@@ -24,8 +24,7 @@ TIME_LIMIT = 10.0
 
 MODULE = '__twitcher__'
 """What a file finds as its __name__."""
-_SIGNATURE = inspect.signature(make_spec)
-ARGUMENTS = tuple(_SIGNATURE.parameters)
+ARGUMENTS = make_spec.__code__.co_varnames[:make_spec.__code__.co_argcount + make_spec.__code__.co_kwonlyargcount]
 _POSITIONAL = 5
 
 # A file may catch the interruption (`except BaseException`), so it comes again until it is felt.
@@ -84,11 +83,14 @@ class _Collector:
             if name not in ARGUMENTS:
                 raise SpecError(f'{name}={kwargs[name]!r}: RegisterWatch has no such argument; allowed: {", ".join(ARGUMENTS)}')
         try:
-            _SIGNATURE.bind(*args, **kwargs)
-        except TypeError as error:
-            raise SpecError(f'RegisterWatch: {error} ({len(args)} were given by position); allowed: {", ".join(ARGUMENTS)}, '
-                            f'of which the first {_POSITIONAL} may be given by position') from None
-        self.specs.append(make_spec(*args, **kwargs))
+            self.specs.append(make_spec(*args, **kwargs))
+        except TypeError:
+            try:
+                inspect.signature(make_spec).bind(*args, **kwargs)
+            except TypeError as error:
+                raise SpecError(f'RegisterWatch: {error} ({len(args)} were given by position); allowed: '
+                                f'{", ".join(ARGUMENTS)}, of which the first {_POSITIONAL} may be given by position') from None
+            raise
 
 
 @contextmanager

@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 import time
 from dataclasses import dataclass
-from hashlib import sha256
 from itertools import count
 from typing import List, Optional
+from zlib import crc32
 
 from twitcher.database import Database, Later
 from twitcher.procfs import boot_id, start_time
@@ -70,7 +70,7 @@ class State:
         self._boot = boot_id()
         self._ids = count(time.time_ns())  # what could not be noted yet must not be taken for an older run
         readable = re.sub('[^A-Za-z0-9]+', '-', config_path).strip('-')[-40:]
-        name = f'{readable}-{sha256(config_path.encode("utf-8", "surrogateescape")).hexdigest()[:8]}'
+        name = f'{readable}-{crc32(config_path.encode("utf-8", "surrogateescape")):08x}'
         self._database = Database(directory, name, _SCHEMA, [_RUNS.replace('?', "''"), _OWING], _VERSION, later)
         self._owing = {watch for watch, in self._database.rows(_OWING)}
 

@@ -11,10 +11,10 @@ import os
 import re
 import select
 import socket
-import ssl
 import threading
 from typing import Any, Callable, List, Optional, Sequence, Tuple
 
+import kazoo.protocol.connection
 from kazoo.client import KazooClient
 from kazoo.exceptions import (
     BadVersionError,
@@ -40,6 +40,17 @@ __all__ = [
 ]
 
 log = logging.getLogger(__name__)
+
+
+class _NoTls:
+    """In the place of the ssl module, whose error kazoo looks for when a connection is lost: without TLS there is none, and
+    to import OpenSSL for that costs four megabytes, and fails when descriptors are out."""
+
+    class SSLError(OSError):
+        """Never raised."""
+
+
+kazoo.protocol.connection.ssl = _NoTls
 
 DEFAULT_PORT = 2181
 SESSION_TIMEOUT = 10.0
@@ -198,7 +209,7 @@ class _Handler(SequentialThreadingHandler):
     def create_connection(self, *args: Any, **kwargs: Any) -> Any:
         """As kazoo asks."""
         connection = super().create_connection(*args, **kwargs)
-        return connection if isinstance(connection, ssl.SSLSocket) else _ReadAhead(connection)
+        return connection if hasattr(connection, 'pending') else _ReadAhead(connection)
 
     def select(self, readers: Sequence[Any], writers: Sequence[Any], _: Sequence[Any], timeout: Optional[float] = None
                ) -> Tuple[List[Any], List[Any], List[Any]]:
