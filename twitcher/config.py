@@ -26,6 +26,7 @@ MODULE = '__twitcher__'
 """What a file finds as its __name__."""
 ARGUMENTS = make_spec.__code__.co_varnames[:make_spec.__code__.co_argcount + make_spec.__code__.co_kwonlyargcount]
 _POSITIONAL = 5
+_SIGNALS = tuple(map(int, signal.valid_signals()))
 
 # A file may catch the interruption (`except BaseException`), so it comes again until it is felt.
 _AGAIN = 0.05
@@ -139,7 +140,7 @@ def _limited(path: str, seconds: float) -> Iterator[List[int]]:
 def _unchanged() -> Iterator[None]:
     """Put back what a file may have changed and the daemon depends on; end a copy of the daemon that it has made."""
     pid, recursion_limit = os.getpid(), sys.getrecursionlimit()
-    handlers = {number: signal.getsignal(number) for number in signal.valid_signals()}
+    handlers = {number: signal.getsignal(number) for number in _SIGNALS}
     try:
         yield
     finally:

@@ -7,7 +7,6 @@ and never lets a new run overlap with one that an earlier version has started. A
 from __future__ import annotations
 
 import logging
-import os
 from collections import defaultdict
 from functools import partial
 from itertools import count
@@ -131,7 +130,7 @@ class Watches:
 
     def _descriptions(self, path: str, specs: List[WatchSpec]) -> List[str]:
         """What the log calls the watches: what the file says, or else its name, numbered when it has several."""
-        name = os.path.relpath(path, self._root).encode('utf-8', 'backslashreplace').decode()
+        name = path[len(self._root):].lstrip('/').encode('utf-8', 'backslashreplace').decode()
         return [spec.description or (name if len(specs) == 1 else f'{name}#{number}') for number, spec in enumerate(specs, 1)]
 
 
