@@ -101,6 +101,16 @@ def test_a_call_that_does_not_fit_is_told_what_does(arguments: str, told: List[s
     assert 'make_spec' not in message
 
 
+def test_a_value_that_cannot_even_be_checked_is_a_mistake_of_the_file() -> None:
+    message = refusal("""
+        class Text(str):
+            def isprintable(self):
+                raise TypeError('not today')
+        RegisterWatch('/a', Exec('x'), description=Text('text'))
+    """)
+    assert message.startswith(f'{PATH}:4: ') and 'not today' in message
+
+
 def test_a_message_stays_one_line_whatever_the_value_looks_like() -> None:
     message = refusal("""
         class Table:

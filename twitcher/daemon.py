@@ -53,18 +53,17 @@ class _Daemon:
         loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
         self._manager = ServiceManager(os.environ, loop.call_later)
-        configs = ConfigDir(self._settings.config_path, self._apply)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._told_to_stop, number)
-        loop.add_signal_handler(signal.SIGHUP, self._reread, configs)
-        log.info('started; configs in %s, ZooKeeper at %s', self._settings.config_path, self._settings.hosts)
         self._keeper = keeper = Keeper(self._settings.hosts, self._keeper_died, self._keeper_connected)
-        keeper.start()  # it connects while the rest is made ready
         state = State(self._settings.state_dir, self._settings.config_path, loop.call_later)
         runner = Runner(Output(self._settings.log_target), state)
         slots = Slots(self._settings.max_running)
         self._watches = watches = Watches(self._settings.config_path, keeper, state,
                                           Around(runner.start, loop.call_later, slots, state.set_waiting))
+        configs = ConfigDir(self._settings.config_path, self._apply)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._told_to_stop, number)
+        loop.add_signal_handler(signal.SIGHUP, self._reread, configs)
+        log.info('started; configs in %s, ZooKeeper at %s', self._settings.config_path, self._settings.hosts)
         for record in state.unfinished():
             run = runner.adopt(record)
             if run:
@@ -72,6 +71,7 @@ class _Daemon:
                 if record.has_slot:
                     slots.take()
                     run.on_end(slots.free)
+        keeper.start()
         configs.start()
         self._tell_status()
         self._manager.ready()

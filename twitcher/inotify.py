@@ -7,7 +7,6 @@ directory above the root, a symlink on the way, a symlink's target. The only mod
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import logging
 import os
 import warnings
@@ -23,7 +22,8 @@ log = logging.getLogger(__name__)
 
 # It would have ldconfig(8) or a compiler find libc: a process, and some milliseconds of our start. We have libc in us, and
 # that is what it takes when none is found.
-pyinotify.ctypes = SimpleNamespace(**{**vars(ctypes), 'util': SimpleNamespace(find_library=lambda name: None)})
+if pyinotify.ctypes:
+    pyinotify.ctypes = SimpleNamespace(**{**vars(pyinotify.ctypes), 'util': SimpleNamespace(find_library=lambda name: None)})
 
 _AROUND = (pyinotify.IN_CREATE | pyinotify.IN_MOVED_FROM | pyinotify.IN_MOVED_TO | pyinotify.IN_DELETE
            | pyinotify.IN_DELETE_SELF | pyinotify.IN_MOVE_SELF | pyinotify.IN_ONLYDIR)

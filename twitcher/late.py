@@ -1,7 +1,7 @@
 """Modules that our libraries import and that are hardly ever used: each is imported when something of it is used.
 
-kazoo, asyncio, pyinotify and dataclasses import half of the standard library, OpenSSL with it, and a daemon without TLS needs
-little of that: a quarter of its memory, and of the time that it takes to start (bench: memory, start). What a .twc file
+kazoo, asyncio and pyinotify import a good part of the standard library, OpenSSL with it, and a daemon that does not speak TLS
+needs little of that: a sixth of its memory, and of the time that it takes to start (bench: memory, start). What a .twc file
 imports is imported at once, as ever. importlib.util.LazyLoader does not do, as it gives in at the second import of a module.
 """
 
@@ -15,8 +15,8 @@ from types import ModuleType
 from typing import Any, Iterator, Optional, Sequence
 
 NAMES = frozenset((
-    'asyncio.sslproto', 'ctypes.util', 'glob', 'hashlib', 'inspect', 'ipaddress', 'pickle', 'platform', 'shutil', 'ssl',
-    'tempfile', 'uuid'))
+    'asyncio.sslproto', 'ctypes.util', 'glob', 'hashlib', 'ipaddress', 'pickle', 'platform', 'shutil', 'ssl', 'tempfile',
+    'uuid'))
 """What is not imported at once. Nothing of this is used while the modules that import it are executed, nor to report or
 survive a fault: the machine may be out of descriptors then, and an import would be the next fault."""
 
@@ -32,7 +32,7 @@ def imports_postponed() -> Iterator[None]:
     try:
         yield
     finally:
-        sys.meta_path.remove(finder)
+        finder.postponable.clear()
         for name in NAMES:
             if isinstance(sys.modules.get(name), _StandIn):
                 del sys.modules[name]
@@ -50,19 +50,21 @@ class _StandIn(ModuleType):
 
 
 class _Finder:
-    """Finds the modules of NAMES, each once: then it has been used, and is to be imported."""
+    """Finds the modules of NAMES: at first each once as a stand-in, and from then on where they were when it was made,
+    whatever a .twc file puts into sys.path."""
 
     def __init__(self) -> None:
-        self._names = set(NAMES)
+        self.postponable = set(NAMES)
+        self._path = sys.path[:]
 
     def find_spec(self, fullname: str, path: Optional[Sequence[str]], target: Optional[ModuleType] = None
                   ) -> Optional[ModuleSpec]:
         """As importlib.abc.MetaPathFinder says."""
-        if fullname not in self._names:
+        if fullname not in NAMES:
             return None
-        self._names.remove(fullname)
-        spec = PathFinder.find_spec(fullname, path, target)
-        if spec:
+        spec = PathFinder.find_spec(fullname, self._path if path is None else path, target)
+        if spec and fullname in self.postponable:
+            self.postponable.remove(fullname)
             spec.loader = self  # type: ignore[assignment]  # importlib.abc takes as long to import as all this saves
         return spec
 

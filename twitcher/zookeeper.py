@@ -11,7 +11,9 @@ import os
 import re
 import select
 import socket
+import sys
 import threading
+from importlib import import_module
 from typing import Any, Callable, List, Optional, Sequence, Tuple
 
 import kazoo.protocol.connection
@@ -42,15 +44,20 @@ __all__ = [
 log = logging.getLogger(__name__)
 
 
-class _NoTls:
-    """In the place of the ssl module, whose error kazoo looks for when a connection is lost: without TLS there is none, and
-    to import OpenSSL for that costs four megabytes, and fails when descriptors are out."""
+class _Tls:
+    """In the place of the ssl module, whose error kazoo looks for when a connection is lost: while OpenSSL has not been
+    imported there is none, and to import it for that costs four megabytes, and fails when descriptors are out."""
 
-    class SSLError(OSError):
-        """Never raised."""
+    class _Never(OSError):
+        """What is never raised."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name == 'SSLError' and 'ssl' not in sys.modules:
+            return self._Never
+        return getattr(import_module('ssl'), name)
 
 
-kazoo.protocol.connection.ssl = _NoTls
+kazoo.protocol.connection.ssl = _Tls()
 
 DEFAULT_PORT = 2181
 SESSION_TIMEOUT = 10.0
@@ -139,7 +146,7 @@ class _ReadAhead:
 
     def __init__(self, connection: socket.socket) -> None:
         self._socket = connection
-        self._buffer = bytearray(65536)  # one for ever: what recv() allocates and cuts leaves malloc(3) in fragments
+        self._buffer = bytearray(65536)  # one for all: what recv() allocates and cuts leaves malloc(3) in fragments
         self._at = self._until = 0
         self._end: Optional[Exception] = None
         for name in ('fileno', 'send', 'close', 'setblocking', 'getpeername'):
