@@ -70,10 +70,7 @@ class Output:
     def _start(self) -> None:
         package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
         # What it imports is the daemon's own: not what happens to lie in / or in PYTHONPATH.
-        program = (f'import sys; sys.path.insert(0, {package!r})\n'
-                   'from twitcher.late import imports_postponed\n'
-                   'with imports_postponed(): from twitcher.outputd import main\n'
-                   'main()')
+        program = f'import sys; sys.path.insert(0, {package!r}); from twitcher.outputd import main; main()'
         try:
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             with theirs:
