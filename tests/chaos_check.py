@@ -30,8 +30,8 @@ _LOGGED = re.compile(r'twitcher\[\d+\](?: [A-Z]+)?: (\S+)\[(\S+?)\]: line (\S+) 
 class Run:
     """What a run has told of itself. `begin` and `end` are places in the order of all that runs have told.
 
-    `started` is the start time of its process; `alive` the pid of the watch's run before it, if that was there still;
-    `printed` the numbered lines that it has certainly printed; `end` is None for a run that was killed.
+    `started` is the start time of its process, rounded down to a tick; `alive` the pid of the watch's run before it, if that
+    was there still; `printed` the numbered lines that it has certainly printed; `end` is None for a run that was killed.
     """
 
     watch: str
@@ -198,7 +198,8 @@ def _occasions(history: History, watch: Fact, run: Run) -> int:
     starts = history.facts('start')
     instance = _instance(history, run)
     since = starts[instance]['at'] if instance >= 0 else 0.0
-    edits = [fact for fact in history.facts('edit') if watch['name'] in fact['watches'] and since <= fact['at'] <= run.started]
+    edits = [fact for fact in history.facts('edit')
+             if watch['name'] in fact['watches'] and since <= fact['at'] < run.started + 1 / TICKS]
     is_loaded_at_start: bool = watch['run_on_load'] and instance >= 0
     return is_loaded_at_start + len(edits)
 

@@ -140,6 +140,8 @@ def test_a_load_that_was_none() -> None:
     assert verdict([*journal, fact('edit', 3, watches=['other'])], runs) == ['G3']
     assert verdict([*journal, fact('edit', 5, watches=['w'])], runs) == ['G3'], 'the edit came later'
     assert verdict([*journal, fact('edit', 3, watches=['w'])], runs) == []
+    assert verdict([*journal, fact('edit', 4.009, watches=['w'])], runs) == [], 'the run may have started in the same tick'
+    assert verdict([*journal, fact('edit', 4.011, watches=['w'])], runs) == ['G3']
     assert verdict([*journal, fact('start', 3)], runs) == []
     assert verdict([watch(run_on_load=False), *journal], runs[:1]) == ['G3']
 
