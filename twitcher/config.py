@@ -26,7 +26,7 @@ MODULE = '__twitcher__'
 """What a file finds as its __name__."""
 ARGUMENTS = make_spec.__code__.co_varnames[:make_spec.__code__.co_argcount + make_spec.__code__.co_kwonlyargcount]
 _POSITIONAL = 5
-_SIGNALS = tuple(map(int, signal.valid_signals()))
+_SIGNALS = tuple(signal.valid_signals())
 
 # A file may catch the interruption (`except BaseException`), so it comes again until it is felt.
 _AGAIN = 0.05

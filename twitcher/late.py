@@ -1,7 +1,7 @@
 """Modules that our libraries import and that are hardly ever used: each is imported when something of it is used.
 
 kazoo, asyncio and pyinotify import a good part of the standard library, OpenSSL with it, and a daemon that does not speak TLS
-needs little of that: a sixth of its memory, and of the time that it takes to start (bench: memory, start). What a .twc file
+needs little of that: a fifth of its memory, and of the time that it takes to start (bench: memory, start). What a .twc file
 imports is imported at once, as ever. importlib.util.LazyLoader does not do, as it gives in at the second import of a module.
 """
 
