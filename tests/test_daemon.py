@@ -59,7 +59,8 @@ def test_actions_of_a_detached_daemon_find_a_clean_process(twitcher: Twitcher, e
     ensemble.put('/look', '')
     # As nohup(1) and a shell's & leave it, with a core limit that it must keep and a umask that it must not.
     limit = '7' if resource.getrlimit(resource.RLIMIT_CORE)[1] else '0'  # sudo(8) may have forbidden cores for good
-    twitcher.detach(wrapper=['sh', '-c', f'trap "" HUP INT QUIT TSTP TTOU; ulimit -S -c {limit} && umask 077 && exec "$@"', 'sh'])
+    script = f'trap "" HUP INT QUIT TSTP TTOU; ulimit -S -c {limit} && umask 077 && exec "$@"'
+    twitcher.detach(wrapper=['sh', '-c', script, 'sh'])
     lines = trace.wait_for_line('end')
     core, umask, directory = lines[-4:-1]
     assert (core, int(umask, 8), directory) == (limit, 0o022, '/')
