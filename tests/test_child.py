@@ -129,9 +129,9 @@ def test_an_action_has_the_resource_limits_that_the_daemon_was_started_with(
     twitcher.config('k.twc', every_kind(trace))
     ensemble.put('/k', '')
     start = twitcher.detach if detached else twitcher.start
-    start(wrapper=['sh', '-c', 'ulimit -S -c 4; ulimit -S -n 900; exec "$@"', 'sh'])
+    start(wrapper=['sh', '-c', 'ulimit -S -s 4096 && ulimit -S -n 900 && exec "$@"', 'sh'])
     own = {line[:26].rstrip(): line[26:].split()[:2] for line in Path('/proc/self/limits').read_text().splitlines()}
-    own['Max core file size'][0] = '2048'  # 4 blocks of 512 bytes
+    own['Max stack size'][0] = str(4096 * 1024)
     own['Max open files'][0] = '900'
     for kind, pid in running_kinds(twitcher, trace).items():
         lines = Path(f'/proc/{pid}/limits').read_text().splitlines()

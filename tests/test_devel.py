@@ -137,8 +137,8 @@ def test_the_server_dies_with_a_daemon_that_is_killed(devel: Devel) -> None:
     wait_for('the end of the server', lambda: not is_alive(server))
 
 
-def test_with_zkservers_no_server_is_started(devel: Devel, shared_server: ThrowAwayServer) -> None:
-    devel.start('--zkservers', shared_server.hosts)
+def test_with_zkservers_no_server_is_started(devel: Devel, shared_server: ThrowAwayServer, tmp_path: Path) -> None:
+    devel.start('--zkservers', shared_server.hosts, '--state_dir', str(tmp_path / 'state'))
     devel.wait_line(f'ZooKeeper: connected to {re.escape(shared_server.hosts)}')
     assert devel.servers() == [] and list(devel.temporary.iterdir()) == []
     assert not [line for line in devel.stdout.lines() if 'throw-away' in line]

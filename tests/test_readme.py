@@ -52,14 +52,14 @@ def dev_run(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_the_blocks_are_those_that_are_tested_here() -> None:
-    assert [lines[0].split()[0] for lines in CONSOLE] == ['./dev', '.venv/bin/twitcherctl', './dev', 'twitcher', 'twitcherctl',
-                                                       './dev']
+    assert [lines[0].split()[0] for lines in CONSOLE] == ['./dev', '.venv/bin/twitcherctl', 'install', './dev', 'twitcher',
+                                                       'twitcherctl', './dev']
     assert len(HOOK) == 1
     assert {language for _, language, _ in BLOCKS} == {'console', 'sh', 'python'}
 
 
 def test_the_package_is_installed_as_dev_test_deb_does_it() -> None:
-    assert CONSOLE[2] == [BUILD, INSTALL, CONFIGURE, START]
+    assert CONSOLE[3] == [BUILD, INSTALL, CONFIGURE, START]
     assert re.fullmatch(rf'apt-get install \./\.build/twitcher_{re.escape(__version__)}_all\.deb', INSTALL)
     assert re.search('^ZKSERVERS=', (TOP / 'etc' / 'default' / 'twitcher').read_text(), re.MULTILINE)
 
@@ -91,15 +91,16 @@ def test_the_story_of_one_repository_and_its_clones(twitcher: Twitcher, ensemble
         return subprocess.run(['git', *words], cwd=tmp_path, env=commands, check=True, timeout=60, capture_output=True,
                               text=True).stdout.strip()
 
-    git('init', '-q', '--bare', '--initial-branch=main', 'server')
+    git('init', '-q', '--bare', 'server')
     git('clone', '-q', 'server', 'desk')
     hook = tmp_path / 'server' / 'hooks' / 'post-receive'
-    hook.write_text(HOOK[0].replace('localhost:2181', ensemble.hosts))
-    hook.chmod(0o755)
+    (install,) = CONSOLE[2]
+    subprocess.run(install.replace('/srv/git/project.git', str(tmp_path / 'server')), shell=True, check=True, cwd=TOP)
+    hook.write_text(hook.read_text().replace('--wait 2', f'--wait 2 --zkservers {ensemble.hosts}'))
 
     def push(message: str) -> str:
         git('-C', 'desk', 'commit', '-q', '--allow-empty', '-m', message)
-        git('-C', 'desk', 'push', '-q', 'origin', 'HEAD:main')
+        assert git('-C', 'desk', 'push', '-q', 'origin', 'HEAD') == ''
         return git('-C', 'desk', 'rev-parse', 'HEAD')
 
     def is_at(head: str) -> bool:
@@ -115,6 +116,23 @@ def test_the_story_of_one_repository_and_its_clones(twitcher: Twitcher, ensemble
         twitcher.wait_log('git.twc: pid .* exited 0', count=number + 2)
     twitcher.fence(ensemble)
     assert len(twitcher.started('git.twc')) == 4
+
+
+def test_the_hook_is_the_one_of_the_examples() -> None:
+    def commands_of(text: str) -> List[str]:
+        return [line for line in text.splitlines() if not line.startswith('# ')]
+
+    hook = (TOP / 'etc' / 'examples' / 'git' / 'post-receive').read_text()
+    assert commands_of(HOOK[0].replace('--zkservers localhost:2181 ', '')) == commands_of(hook)
+
+
+def test_a_push_does_not_wait_long_for_machines_that_cannot_be_told(tmp_path: Path, commands: Dict[str, str]) -> None:
+    hook = tmp_path / 'hook'
+    text = (TOP / 'etc' / 'examples' / 'git' / 'post-receive').read_text()
+    hook.write_text(text.replace('poke', 'poke --zkservers 127.0.0.1:1'))
+    done = subprocess.run(['sh', str(hook)], input='0 1 refs/heads/any\n', text=True, env=commands, capture_output=True)
+    assert (done.returncode, done.stdout) == (0, '')
+    assert re.fullmatch('twitcherctl: .* did not answer within 2 s.*\n', done.stderr)
 
 
 def test_the_functions_of_the_second_example_do_what_they_say(twitcher: Twitcher, ensemble: Ensemble) -> None:
@@ -150,7 +168,7 @@ def test_starting_rereading_and_stopping(twitcher: Twitcher, ensemble: Ensemble,
             command = command.replace(name, value)
         subprocess.run(command, shell=True, env=commands, check=True, timeout=60)
 
-    start, reread, stop = CONSOLE[3]
+    start, reread, stop = CONSOLE[4]
     do(f'{start} --logfile {twitcher.log_path} --state_dir {tmp_path}/state')
     twitcher.wait_log('ZooKeeper: connected')
     do(reread)
@@ -165,7 +183,7 @@ def test_the_pokes_of_twitcherctl(ensemble: Ensemble, commands: Dict[str, str]) 
         return subprocess.run(command.replace('localhost:2181', ensemble.hosts), shell=True, env=commands, check=True,
                               timeout=60, capture_output=True, text=True).stdout
 
-    printed: List[str] = [do(command) for command in CONSOLE[4]]
+    printed: List[str] = [do(command) for command in CONSOLE[5]]
     assert printed == ['0\n', '1\n', '2\n']
     assert ensemble.client.get('/app/settings')[0] == b'limit=30\n'
 

@@ -120,6 +120,14 @@ def test_a_restart_that_is_not_configured_leaves_the_daemon_running(script: Scri
     assert (script('restart'), script('try-restart'), script.pid, is_alive(pid)) == (6, 6, pid, True)
 
 
+def test_a_restart_with_a_mistake_in_the_options_leaves_the_daemon_running(script: Script) -> None:
+    assert script('start') == 0
+    pid = script.pid
+    for options in ('--verbos', '--max_running none', '--logfile /no/such/directory/log'):
+        script.configure(options=options)
+        assert (script('restart'), script('try-restart'), script.pid, is_alive(pid)) == (6, 6, pid, True)
+
+
 def test_actions_find_what_the_defaults_set_and_nothing_of_the_callers_environment(script: Script, ensemble: Ensemble) -> None:
     script.configure(more='EXTRA="two words"\nLANG=xx\n')
     look = 'echo $EXTRA, $LANG, ${OUTER-none}, ${TWITCHER_INIT-none}, ${VIRTUAL_ENV-none}'

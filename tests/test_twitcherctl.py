@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -14,6 +15,7 @@ import pytest
 from kazoo.security import make_acl
 
 from tests.harness import Ensemble, call, command, wait_for
+from twitcher import ctl
 from twitcher.devel import ThrowAwayServer, free_port
 
 Poke = Callable[..., 'subprocess.CompletedProcess[bytes]']
@@ -38,8 +40,9 @@ def black_hole() -> Iterator[str]:
 
 
 def assert_version(result: subprocess.CompletedProcess[bytes], version: int) -> None:
-    """Check that it printed the version alone on one line."""
-    assert (result.returncode, result.stdout, result.stderr) == (0, b'%d\n' % version, b'')
+    """Check that it printed the version alone on one line, and of a new znode, on stderr, that it was created."""
+    assert (result.returncode, result.stdout) == (0, b'%d\n' % version)
+    assert re.fullmatch(b'' if version else b'twitcherctl: /\\S* did not exist: created\n', result.stderr)
 
 
 def assert_error(result: subprocess.CompletedProcess[bytes], *parts: str) -> None:
@@ -166,6 +169,7 @@ def test_a_server_that_refuses_is_an_error_after_the_wait(wait: float) -> None:
     result = call('twitcherctl', 'poke', '/head', 'x', '--zkservers', hosts, '--wait', f'{wait:g}')
     assert wait <= time.monotonic() - before < wait + 6
     assert_error(result, hosts, f'did not answer within {wait:g} s')
+    assert f'; {hosts} cannot be connected to: Connection refused' in result.stderr.decode()
     assert 'jute' not in result.stderr.decode()  # nothing was sent: it cannot have been too much
 
 
@@ -174,6 +178,41 @@ def test_a_server_that_never_answers_is_an_error_after_the_wait(black_hole: str)
     result = call('twitcherctl', 'poke', '/head', 'x', '--zkservers', black_hole, '--wait', '1')
     assert 1 <= time.monotonic() - before < 7
     assert_error(result, black_hole, 'did not answer within 1 s')
+    assert 'cannot' not in result.stderr.decode()
+
+
+def test_a_server_whose_name_nobody_knows_is_told_from_one_that_does_not_answer(black_hole: str) -> None:
+    result = call('twitcherctl', 'poke', '/head', 'x', '--zkservers', f'no-such-host.invalid:1,{black_hole}', '--wait', '0.5')
+    assert_error(result, 'no-such-host.invalid:1 cannot be resolved: ')
+    assert f'{black_hole} cannot' not in result.stderr.decode()
+
+
+def test_quiet_prints_nothing_but_errors(poke: Poke, ensemble: Ensemble) -> None:
+    for _ in range(2):
+        result = poke('/head', 'x', '--quiet')
+        assert (result.returncode, result.stdout, result.stderr) == (0, b'', b'')
+    assert ensemble.client.exists('/head').version == 1
+    assert_error(poke('/other', 'x', '-q', '--no_create'), '/other does not exist')
+
+
+@pytest.mark.parametrize('line', ['ZKSERVERS="{}"', "ZKSERVERS='{}'", 'ZKSERVERS={} # ours', 'ZKSERVERS=a:1\nZKSERVERS="{}"'])
+def test_the_servers_are_those_of_the_service_unless_they_are_given(
+        ensemble: Ensemble, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str) -> None:
+    (tmp_path / 'default').write_text(f'# how the service runs\n{line.format(ensemble.hosts)}\nTWITCHER_OPTS=""\n')
+    assert _found(tmp_path / 'default', monkeypatch) == ensemble.hosts
+
+
+@pytest.mark.parametrize('text', ['', 'ZKSERVERS=""\n', 'ZKSERVERS="\n', '# ZKSERVERS=a:1\n', 'ZKSERVERS=a b\n', None])
+def test_defaults_that_name_no_servers_are_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                                       text: Optional[str]) -> None:
+    if text is not None:
+        (tmp_path / 'default').write_text(text)
+    assert _found(tmp_path / 'default', monkeypatch) is None
+
+
+def _found(defaults: Path, monkeypatch: pytest.MonkeyPatch) -> Optional[str]:
+    monkeypatch.setattr(ctl, 'DEFAULTS', str(defaults))
+    return ctl.configured_hosts()
 
 
 def test_a_server_that_stops_answering_is_an_error_after_the_wait(own_server: ThrowAwayServer) -> None:

@@ -10,12 +10,14 @@ import logging
 import os
 import signal
 import sys
+from contextlib import contextmanager
 from types import FrameType
-from typing import List, NoReturn, Optional
+from typing import Iterator, List, NoReturn, Optional
 
 from twitcher import __version__
-from twitcher.daemon import Settings, run_daemon
+from twitcher.daemon import HANDLED_SIGNALS, Settings, run_daemon
 from twitcher.errors import TwitcherError, UsageError
+from twitcher.init import leave_process_1
 from twitcher.log import SYSLOG_SOCKET, LogTarget, open_log, report_to_stderr, set_levels, start_logging
 from twitcher.pidfile import PidFile
 from twitcher.process import be_a_plain_process, detach
@@ -27,12 +29,14 @@ log = logging.getLogger(__name__)
 DEFAULT_CONFIG_PATH = '/etc/twitcher'
 DEFAULT_MAX_RUNNING = 256
 DEFAULT_STATE_DIR = '/var/lib/twitcher'
+_STOPPING = (signal.SIGTERM, signal.SIGINT)
 
 
 def main(arguments: Optional[List[str]] = None) -> NoReturn:
     """Run the daemon, and exit: 0 when it was told to stop, 1 when it cannot run, 2 for a bad command line."""
     try:
-        code = _run(_checked(new_parser().parse(arguments)))
+        options = _checked(new_parser().parse(arguments))
+        code = _check(options) if options.check_options else _run(options)
     except TwitcherError as error:
         report_to_stderr('twitcher', str(error))
         code = 2 if isinstance(error, UsageError) else 1
@@ -63,6 +67,7 @@ def new_parser() -> Parser:
     add('-d', '--debug', action='store_true', help='log also what its libraries do')
     add('--devel', action='store_true',
         help='log in detail to stdout and, without --zkservers, use a private throw-away ZooKeeper')
+    add('--check_options', action='store_true', help='say what is wrong with the command line, if anything is, and exit')
     add('--version', action='version', version=f'twitcher {__version__}')
     return parser
 
@@ -92,15 +97,23 @@ def _checked(options: argparse.Namespace) -> argparse.Namespace:
     return options
 
 
+def _check(options: argparse.Namespace) -> int:
+    """Try out what `_checked` has not. Raises UsageError."""
+    _log_target(options)
+    return 0
+
+
 def _run(options: argparse.Namespace) -> int:
     server = None
     pidfile = PidFile(options.pidfile) if options.pidfile else None
     try:
+        leave_process_1()
         be_a_plain_process()
-        for signum in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(signum, _stop_early)
-        signal.signal(signal.SIGHUP, _nothing_to_reread)
+        signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED_SIGNALS)  # until the daemon handles them
         target = _log_target(options)
+        if target.kind == 'syslog' and not options.daemonize and sys.stderr.isatty():
+            report_to_stderr('twitcher', f'running on the files in {options.config_path} and logging to syslog; '
+                                         '--log_to_stdout shows the log here')
         if pidfile:
             pidfile.lock()
         ready = detach([pidfile.descriptor] if pidfile else []) if options.daemonize else None
@@ -113,7 +126,8 @@ def _run(options: argparse.Namespace) -> int:
         if not options.zkservers:
             from twitcher.devel import ThrowAwayServer  # a megabyte, which no daemon in earnest needs
             server = ThrowAwayServer()
-            server.start()
+            with _stoppable():
+                server.start()
             options.zkservers = server.hosts
             if options.state_dir == DEFAULT_STATE_DIR:  # what is remembered of its znodes is of no use to others
                 options.state_dir = server.directory
@@ -130,15 +144,23 @@ def _run(options: argparse.Namespace) -> int:
 
 
 class _StoppedEarly(BaseException):
-    """Told to stop before there is a loop that would be told."""
+    """SIGTERM or SIGINT came before there was a loop to handle it."""
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """Let SIGTERM and SIGINT interrupt what is done inside, which may take seconds, with _StoppedEarly."""
+    for signum in _STOPPING:
+        signal.signal(signum, _stop_early)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPPING)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)
 
 
 def _stop_early(signum: int, frame: Optional[FrameType]) -> NoReturn:
     raise _StoppedEarly
-
-
-def _nothing_to_reread(signum: int, frame: Optional[FrameType]) -> None:
-    """SIGHUP before the configs have been read for the first time. (Actions would inherit SIG_IGN.)"""
 
 
 def _log_target(options: argparse.Namespace) -> LogTarget:

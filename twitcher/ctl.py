@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import shlex
 import sys
 from typing import List, NoReturn, Optional
 
@@ -18,6 +19,8 @@ from twitcher.usage import DEFAULT_HOSTS, Parser, number
 from twitcher.zookeeper import checked_hosts
 
 DEFAULT_WAIT = 10.0
+DEFAULTS = '/etc/default/twitcher'
+"""What the service of this machine is started with."""
 
 
 def main(arguments: Optional[List[str]] = None) -> NoReturn:
@@ -51,11 +54,12 @@ def new_parser() -> Parser:
     add('znode', metavar='ZNODE', help='the absolute path of the znode')
     add('data', metavar='DATA', nargs='?', help="its new contents, or - to read them from stdin; without DATA it keeps what "
                                                 "it has")
-    add('--zkservers', metavar='HOST:PORT,...[/CHROOT]', default=DEFAULT_HOSTS,
-        help='the ZooKeeper ensemble (default: %(default)s)')
+    add('--zkservers', metavar='HOST:PORT,...[/CHROOT]',
+        help=f'the ZooKeeper ensemble (default: ZKSERVERS in {DEFAULTS} if it can be read, else {DEFAULT_HOSTS})')
     add('--no_create', action='store_true', help='fail if the znode does not exist, instead of making it and its parents')
     add('--wait', metavar='SECONDS', type=number(float, 0, 1e6, 'seconds'), default=DEFAULT_WAIT,
         help='how long to wait for ZooKeeper (default: %(default)g)')
+    add('-q', '--quiet', action='store_true', help='print nothing but errors')
     return parser
 
 
@@ -63,7 +67,7 @@ def _poke(options: argparse.Namespace) -> None:
     fault = znode_fault(options.znode)
     if fault:
         raise UsageError(f'ZNODE {options.znode!r}: {fault}; allowed: an absolute path such as /git/head')
-    hosts = checked_hosts(options.zkservers)
+    hosts = checked_hosts(options.zkservers if options.zkservers is not None else configured_hosts() or DEFAULT_HOSTS)
     contents: Optional[bytes] = None
     if options.data == '-':
         contents = sys.stdin.buffer.read(LARGEST + 1)
@@ -71,4 +75,19 @@ def _poke(options: argparse.Namespace) -> None:
         contents = os.fsencode(options.data)
     if contents is not None and len(contents) > LARGEST:
         raise UsageError(f'DATA has more than {LARGEST} bytes; allowed: no more, since a server takes 1 MiB at the most')
-    print(poke(hosts, options.znode, contents, not options.no_create, options.wait), flush=True)
+    result = poke(hosts, options.znode, contents, not options.no_create, options.wait)
+    if not options.quiet:
+        if result.was_created:
+            report_to_stderr('twitcherctl', f'{options.znode} did not exist: created')
+        print(result.version, flush=True)
+
+
+def configured_hosts() -> Optional[str]:
+    """ZKSERVERS as the service's defaults set it; None if they do not, or cannot be read."""
+    try:
+        with open(DEFAULTS, encoding='utf-8', errors='surrogateescape') as file:
+            lines = [shlex.split(line, comments=True) for line in file if line.startswith('ZKSERVERS=')]
+    except (OSError, ValueError):
+        return None
+    words = [words[0] for words in lines if len(words) == 1]
+    return words[-1].partition('=')[2] or None if words else None

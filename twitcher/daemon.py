@@ -22,6 +22,8 @@ from twitcher.watches import Watches
 
 log = logging.getLogger(__name__)
 
+HANDLED_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+"""Signals that the caller of run_daemon has blocked, so that none is lost, or ends the process, before the loop runs."""
 FAREWELL = 0.5
 """Seconds that a stop waits for ZooKeeper to take leave of our session; if it does not, the session expires there."""
 
@@ -38,8 +40,10 @@ class Settings:
 
 
 def run_daemon(settings: Settings) -> int:
-    """Watch until SIGTERM or SIGINT. Returns the exit code."""
-    return asyncio.run(_Daemon(settings).run())
+    """Watch until SIGTERM or SIGINT. Returns the exit code. The caller is to exit then."""
+    # The loop is never closed: that would give the signals their default actions back, and one that comes during the exit would
+    # kill the process before it has removed its pidfile.
+    return asyncio.new_event_loop().run_until_complete(_Daemon(settings).run())
 
 
 class _Daemon:
@@ -63,6 +67,9 @@ class _Daemon:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._told_to_stop, number)
         loop.add_signal_handler(signal.SIGHUP, self._reread, configs)
+        for number in (signal.SIGUSR1, signal.SIGUSR2):  # whose default action is to end the process
+            loop.add_signal_handler(number, log.info, '%s: ignored; it has no meaning', number.name)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED_SIGNALS)
         log.info('started; configs in %s, ZooKeeper at %s', self._settings.config_path, self._settings.hosts)
         for record in state.unfinished():
             run = runner.adopt(record)
