@@ -13,8 +13,8 @@ from tests.chaos_journal import Journal
 
 ACTION = Path(__file__).with_name('chaos_action.sh')
 THIEF = Path(__file__).with_name('chaos_thief.py')
-CHATTY_BYTES = 400_000
-"""Of lines with one character: some seconds of work for the process that logs them, and 12 MB of log."""
+CHATTY_BYTES = 600_000
+"""Of lines with one character: some seconds of work for the process that logs them, and 18 MB of log."""
 
 
 class Plan(NamedTuple):
@@ -57,8 +57,9 @@ _TOPPED = ('q-slow', 'q-noload', 'd-slow')
 """Those above which others are put, on the same znode."""
 _EDITABLE = (*_TOPPED, 'p-slow', 'q-quick')
 _MOVABLE = ('a.twc', 'b.twc', 'c.twc')
-_BURST = 12
-_LONGEST_GAP = 0.004
+_BURST = 0.6
+"""Seconds: ten times as long as a daemon waits until it looks at what has changed."""
+_GAPS = (0, 0.0002, 0.001, 0.003)
 
 
 class Configs:
@@ -102,9 +103,10 @@ class Configs:
         self._overwrite(self._change(strength), random.Random(strength))
 
     def overwrite(self, strength: float) -> None:
-        """Write what they say anyway into many files."""
+        """Write into the files what they say anyway, one after the other, again and again."""
         random_numbers = random.Random(strength)
-        for _ in range(_BURST):
+        end = time.monotonic() + _BURST
+        while time.monotonic() < end:
             self._overwrite(random_numbers.choice(sorted(self._names)), random_numbers)
 
     def rename(self, strength: float) -> None:
@@ -162,11 +164,11 @@ class Configs:
         text = self._text(file)
         half = random_numbers.choice([0, len(text) // 2])
         with self._path(file).open('w') as stream:
-            time.sleep(random_numbers.uniform(0, _LONGEST_GAP))
+            time.sleep(random_numbers.choice(_GAPS))
             for part in (text[:half], text[half:]):
                 stream.write(part)
                 stream.flush()
-                time.sleep(random_numbers.uniform(0, _LONGEST_GAP))
+                time.sleep(random_numbers.choice(_GAPS))
 
     def _watches(self, file: str) -> List[Tuple[str, str, Plan]]:
         """The watches of a file, from the top: the name, the znode and the plan of each."""

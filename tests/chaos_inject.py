@@ -16,7 +16,7 @@ from tests.chaos_world import OPEN, UNREADABLE, World
 from tests.chaos_writer import Writer
 from tests.harness import process_status
 
-_BURST = 150
+_BURST = 250
 """Writes, each of which may have a run: more than a socket takes messages about."""
 _GUARDED = 'guarded'
 

@@ -18,7 +18,8 @@ from tests.harness import connected
 AT_RANDOM = tuple(name for name in WATCHES if name not in UNASKED)
 _PATIENCE = 15.0
 """Seconds after which the outcome of a request is taken to be unknown."""
-_BURST_PAUSE = 0.01
+_BURST_PAUSE = 0.02
+"""Seconds: such that most of the writes are seen on their own."""
 _TROUBLE = (KazooException, KazooTimeoutError)
 
 
