@@ -29,7 +29,8 @@ _LANES = {
     'processor': _Lane(4, {'daemon stutters': (0.5, 3), 'processor busy': (0.5, 3)}),
     'disk': _Lane(6, {'disk full': (0.5, 4)}),
     'syslog': _Lane(5, {'syslog away': (0.2, 4), 'syslog stalled': (1, 6)}),
-    'output': _Lane(8, {'chatty action': (0, 0), 'action reads its pipe': (0, 0)}),
+    'chatty': _Lane(6, {'chatty action': (0, 0)}),
+    'pipe': _Lane(12, {'action reads its pipe': (0, 0)}),
     'acl': _Lane(3, {'acl closed': (0.5, 4)}),
 }
 LANES = tuple(_LANES)

@@ -30,6 +30,8 @@ _LOOK_AGAIN = 100.0
 _ROUND = (6.0, 14.0)
 _SHARES = {'syslog': 0.4, 'symlinks': 0.4, 'acl': 0.3}
 """Of the seeds, which part has what not all have. Those with ACLs close them in their first round only: it is slow."""
+_TOLD = 10
+"""Violations of a seed that are told in full."""
 _NO_ACL = tuple(lane for lane in LANES if lane != 'acl')
 
 
@@ -51,7 +53,9 @@ class Outcome:
                  f'{self.runs} runs')
         if not self.violations:
             return [f'faults: {faults}', f'{about}: no violation']
-        return [f'faults: {faults}', *(f'{about}: VIOLATION {violation}' for violation in self.violations)]
+        told = self.violations[:_TOLD]
+        more = [f'{about}: and {len(self.violations) - _TOLD} more'] if len(self.violations) > _TOLD else []
+        return [f'faults: {faults}', *(f'{about}: VIOLATION {violation}' for violation in told), *more]
 
 
 def run_chaos(seed: int, seconds: float, directory: Path, quorum: Quorum, top: Path = TOP, patience: float = PATIENCE,
