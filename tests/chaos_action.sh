@@ -1,8 +1,9 @@
 #!/bin/sh
 # What the watches of the fault harness run: chaos_action.sh DIRECTORY WATCH EDITION COMMAND
 #
-# It appends to DIRECTORY/runs a line when it begins (B), one when it has printed the first half of its lines (P) and one when
-# it ends (E). Between the halves it runs COMMAND. It forks nothing else, so that it is quick.
+# It appends to DIRECTORY/runs a line when it begins (B), one when it has printed the first
+# half of its lines (P) and one when it ends (E). Between the halves it runs COMMAND. It forks
+# nothing else, so that it is quick.
 directory=$1 watch=$2 edition=$3 command=$4
 read -r stat < /proc/$$/stat
 # The words are meant to be split.

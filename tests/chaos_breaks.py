@@ -1,4 +1,5 @@
-"""Daemons that are broken on purpose, to see that it is noticed. This is the one place that knows texts of the program."""
+"""Daemons that are broken on purpose, to show that the checker notices. Only this
+module knows texts of the program."""
 
 from __future__ import annotations
 
@@ -30,7 +31,8 @@ BREAKS: Dict[str, List[Tuple[str, str, str]]] = {
 
 
 def broken_copy(directory: Path, replacements: List[Tuple[str, str, str]], top: Path = TOP) -> Path:
-    """A copy of the program in which texts of its modules are replaced. Raises LookupError for one that is not found once."""
+    """A copy of the program in which texts of its modules are replaced. Raises
+    LookupError for one that is not found once."""
     for name in ('bin', 'twitcher'):
         shutil.copytree(top / name, directory / name, ignore=shutil.ignore_patterns('__pycache__'))
     shutil.copy(top / 'setup.py', directory)

@@ -1,4 +1,5 @@
-"""The checker's part about when a run may begin: not beside the one before, and not without a cause."""
+"""The checks of when a run may begin: not before the previous one has ended, and not
+without a cause."""
 
 from __future__ import annotations
 
@@ -13,7 +14,8 @@ NOTED_AFTER = RETRY + 1
 
 
 def check_overlaps(history: History) -> Iterator[str]:
-    """G2: in QUEUE and DISCARD mode a run begins after the one before has ended, whichever daemon has started it."""
+    """G2: in QUEUE and DISCARD mode a run begins after the one before has ended,
+    whichever daemon has started it."""
     for watch, runs in history.watches():
         if watch['mode'] == 'PARALLEL':
             continue
@@ -24,7 +26,8 @@ def check_overlaps(history: History) -> Iterator[str]:
 
 
 def check_causes(history: History) -> Iterator[str]:
-    """G3: a load, or a state of the znode that no run has seen yet; and never an older one after a newer one."""
+    """G3: a load, or a state of the znode that no run has seen yet; and never an older
+    one after a newer one."""
     for watch, runs in history.watches():
         seen: Set[int] = set()
         loads: DefaultDict[int, int] = defaultdict(int)
@@ -41,7 +44,8 @@ def check_causes(history: History) -> Iterator[str]:
 
 
 def _occasions(history: History, watch: Fact, run: Run) -> int:
-    """How often the daemon of the run had loaded the watch at most when the run started."""
+    """How often the daemon of the run had loaded the watch at most when the run
+    started."""
     instance = history.instance(run)
     if not watch['run_on_load']:
         return 0
@@ -52,19 +56,22 @@ def _occasions(history: History, watch: Fact, run: Run) -> int:
 
 
 def _may_be_unknown(history: History, before: Run, run: Run) -> bool:
-    """Whether the state could not tell the daemon of one run about the other: its disk was full when it died."""
+    """Whether the state could not tell the daemon of one run about the other: its disk
+    was full when it died."""
     instance = history.instance(before)
     return instance != history.instance(run) and any(before.started <= until for until in _unwritten(history, instance))
 
 
 def _pending_may_be_stale(history: History, run: Run) -> bool:
-    """Whether the daemon before could not note that no update was pending any more: its disk was full when it died."""
+    """Whether the daemon before could not note that no update was pending any more: its
+    disk was full when it died."""
     instance = history.instance(run)
     return instance > 0 and bool(_unwritten(history, instance - 1))
 
 
 def _unwritten(history: History, instance: int) -> List[float]:
-    """Until when what a daemon had to note may have been lost, because the disk was full when it died, or had just been."""
+    """Until when what a daemon had to note may have been lost, because the disk was
+    full when it died, or had just been."""
     start = history.facts('start')[max(instance, 0)]['at']
     died = next((fact['at'] for fact in history.facts('gone') if fact['at'] >= start), float('inf'))
     return [end + NOTED_AFTER for begin, end in _full_times(history) if begin <= died <= end + NOTED_AFTER]

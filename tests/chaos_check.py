@@ -1,7 +1,9 @@
-"""The checker: from the history of a daemon under faults to the guarantees of DESIGN.md, section 2, that it has broken.
+"""The checker: from the history of a daemon under faults to the guarantees of
+DESIGN.md, section 2, that it has broken.
 
-Pure functions: a History goes in, sentences come out. It believes the actions' own traces of when they ran, and the writer's
-notes of what it wrote; of the daemon's log only what actions have printed. Times are in seconds since the boot.
+Pure functions: a History goes in, sentences come out. It believes the actions' own
+traces of when they ran, and the writer's notes of what it wrote; of the daemon's log
+only what actions have printed. Times are in seconds since the boot.
 """
 
 from __future__ import annotations
@@ -14,9 +16,11 @@ from tests.chaos_causes import check_causes, check_overlaps
 from tests.chaos_history import Fact, History, Run
 
 AT_ONCE = 0.1
-"""Seconds: of PARALLEL runs that start so close to each other, either may be the first to say so."""
+"""Seconds: of PARALLEL runs that start so close to each other, either may be the first
+to say so."""
 READ_AGAIN = 12.0
-"""Seconds within which a daemon has read again what a server has answered with an error."""
+"""Seconds within which a daemon has read again what a server has answered with an
+error."""
 
 
 def check(history: History) -> List[str]:
@@ -33,11 +37,12 @@ def _unseen(history: History) -> Iterator[str]:
 
 
 def check_final(history: History, checkpoint: Fact) -> Dict[str, str]:
-    """G1 and G4, the violation for each watch: its last run has seen the final contents, which the checkpoint has, and is one
-    of the final edition of its action.
+    """G1 and G4, the violation for each watch: its last run has seen the final
+    contents, which the checkpoint has, and is one of the final edition of its action.
 
-    DISCARD may have forgotten them unless they were written while nothing ran (`idle`). With run_on_load=False what was
-    written before the daemon had read the znode for the first time is the user's to miss, and an edit is no cause to run.
+    DISCARD may have forgotten them unless they were written while nothing ran (`idle`).
+    With run_on_load=False what was written before the daemon had read the znode for the
+    first time is the user's to miss, and an edit is no cause to run.
     """
     ready = _ready(history, checkpoint)
     violations: Dict[str, str] = {}
@@ -72,7 +77,8 @@ def _may_miss(history: History, watch: Fact, checkpoint: Fact, ready: Optional[f
 
 
 def _ready(history: History, checkpoint: Fact) -> Optional[float]:
-    """When the daemon had certainly read everything: it reads the znode of the sentinel, which runs on load, last."""
+    """When the daemon had certainly read everything: it reads the znode of the
+    sentinel, which runs on load, last."""
     starts = [fact['at'] for fact in history.facts('start') if fact['at'] < checkpoint['at']]
     sentinels = {fact['name'] for fact in history.facts('watch') if fact['sentinel']}
     ready = next((run.started for run in history.runs
@@ -100,7 +106,8 @@ def _impossible(history: History) -> Iterator[str]:
 
 
 def _interrupted(history: History) -> Iterator[str]:
-    """G6: nothing but its timeout ends a run. (One that reads its own pipe may go on for ever.)"""
+    """G6: nothing but its timeout ends a run. (One that reads its own pipe may go on
+    for ever.)"""
     for watch, runs in history.watches():
         for run in runs:
             if run.end is None and not (watch['timeout'] or watch['takes_back']):

@@ -1,4 +1,5 @@
-"""tests/chaos: one seed after the other until a guarantee is broken, or so many seeds, several at a time, and their totals."""
+"""tests/chaos: run one seed after the other until a guarantee is broken, or a range of
+seeds in parallel, and print totals."""
 
 from __future__ import annotations
 
@@ -42,7 +43,8 @@ class _Options(NamedTuple):
 
 
 def main() -> NoReturn:
-    """The command. It exits 1 if there was a violation, and leaves the history of the seed."""
+    """The command. It exits 1 if there was a violation, and leaves the history of the
+    seed."""
     parser = argparse.ArgumentParser(prog='tests/chaos', description='Run a daemon among faults, and check its guarantees.')
     which = parser.add_mutually_exclusive_group()
     which.add_argument('--seed', type=int, help='what the faults are drawn from; without it one seed follows the other, until '

@@ -1,4 +1,5 @@
-"""The watches of the fault harness, and the .twc files that have them: written, edited and renamed while the daemon runs."""
+"""The watches of the fault harness, and the .twc files that have them: written, edited
+and renamed while the daemon runs."""
 
 from __future__ import annotations
 
@@ -14,11 +15,13 @@ from tests.chaos_journal import Journal
 ACTION = Path(__file__).with_name('chaos_action.sh')
 THIEF = Path(__file__).with_name('chaos_thief.py')
 CHATTY_BYTES = 600_000
-"""Of lines with one character: some seconds of work for the process that logs them, and 18 MB of log."""
+"""In lines of one character: some seconds of work for the output process, and 18 MB of
+log."""
 
 
 class Plan(NamedTuple):
-    """A watch: its file, the arguments of its RegisterWatch, and what its action does, as a shell command."""
+    """A watch: its file, the arguments of its RegisterWatch, and what its action does,
+    as a shell command."""
 
     file: str
     arguments: Dict[str, str]
@@ -49,7 +52,8 @@ WATCHES: Dict[str, Plan] = {
     'thief': Plan('y.twc', {'run_on_load': 'False'}, f'{sys.executable} -I {THIEF}'),
     'sentinel': Plan('z.twc', {'run_mode': 'PARALLEL'}, ':'),
 }
-"""By name, which is the name of the znode, too. The daemon reads that of the sentinel last."""
+"""By name, which is the name of the znode, too. The daemon reads that of the sentinel
+last."""
 UNASKED = ('chatty', 'thief', 'guarded')
 """Those whose znodes are not written to at random."""
 _ABOVE = 'above-'
@@ -63,7 +67,8 @@ _GAPS = (0, 0.0002, 0.001, 0.003)
 
 
 class Configs:
-    """The files, below `root`. With `is_linked` that is a symlink, and one of the files is, too."""
+    """The files, below `root`. With `is_linked` that is a symlink, and one of the files
+    is, too."""
 
     def __init__(self, root: Path, journal: Journal, is_linked: bool = False) -> None:
         self._journal = journal
@@ -87,7 +92,8 @@ class Configs:
 
     @property
     def editions(self) -> Dict[str, int]:
-        """The watches that the files have now, and the edition of the action of each."""
+        """The watches that the files have now, and the edition of the action of each.
+        """
         return {name: self._editions[name] for file in self._names for name, _, _ in self._watches(file)}
 
     def rewrite(self, strength: float) -> None:
@@ -103,7 +109,7 @@ class Configs:
         self._overwrite(self._change(strength), random.Random(strength))
 
     def overwrite(self, strength: float) -> None:
-        """Write into the files what they say anyway, one after the other, again and again."""
+        """Write the same text into the files, one after the other, again and again."""
         random_numbers = random.Random(strength)
         end = time.monotonic() + _BURST
         while time.monotonic() < end:
@@ -117,7 +123,8 @@ class Configs:
         (self._root / before).rename(self._root / self._names[file])
 
     def top(self, strength: float) -> None:
-        """Put another watch on the same znode above one, and change something of that; or take the other away again."""
+        """Put another watch on the same znode above a watch, and change that one; or
+        remove the other one again."""
         name = _pick(_TOPPED, strength)
         if name in self._topped:
             self._topped.remove(name)
@@ -171,7 +178,8 @@ class Configs:
                 time.sleep(random_numbers.choice(_GAPS))
 
     def _watches(self, file: str) -> List[Tuple[str, str, Plan]]:
-        """The watches of a file, from the top: the name, the znode and the plan of each."""
+        """The watches of a file, from the top: the name, the znode and the plan of
+        each."""
         found = []
         for name, plan in WATCHES.items():
             if plan.file == file:

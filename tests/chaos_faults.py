@@ -1,4 +1,5 @@
-"""The faults: which there are, and when each happens, drawn from a seed. What they do is `chaos_inject`'s business."""
+"""The faults: which there are, and when each happens, drawn from a seed. What they do
+is `chaos_inject`'s business."""
 
 from __future__ import annotations
 
@@ -12,7 +13,8 @@ ALL = -1
 
 
 class _Lane(NamedTuple):
-    """Faults that exclude each other, with the seconds that each lasts, and the mean pause between two of them."""
+    """Faults that exclude each other, with the seconds that each lasts, and the mean
+    pause between two of them."""
 
     pause: float
     kinds: Dict[str, Tuple[float, float]]
@@ -38,8 +40,8 @@ LANES = tuple(_LANES)
 
 @dataclass(frozen=True)
 class Fault:
-    """`begin` and `end` are in seconds from the start of a round; `target` is a member's number or ALL; `strength` is from
-    0 to 1."""
+    """`begin` and `end` are in seconds from the start of a round; `target` is a
+    member's number or ALL; `strength` is from 0 to 1."""
 
     kind: str
     begin: float

@@ -1,5 +1,5 @@
-"""The history of a daemon under faults, as the checker finds it: what runs have told of themselves, the harness's journal,
-and what of the runs' output is in the log."""
+"""The history of a daemon under faults, as the checker finds it: what runs have told of
+themselves, the harness's journal, and what of the runs' output is in the log."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from typing import Any, DefaultDict, Dict, Iterator, List, Optional, Tuple
 
 Fact = Dict[str, Any]
 Printed = Tuple[str, str, str, str]
-"""A numbered line in the log: the description and the pid before it, the run's token, and its number."""
+"""A numbered line in the log: the description and the pid before it, the run's token,
+and its number."""
 
 TICKS = 100
 """The clock ticks per second in which /proc/PID/stat has a start time: proc(5)."""
@@ -22,11 +23,13 @@ _LOGGED = re.compile(r'twitcher\[\d+\](?: [A-Z]+)?: (\S+)\[(\S+?)\]: line (\S+) 
 
 @dataclass(frozen=True)
 class Run:
-    """What a run has told of itself. `begin` and `end` are places in the order of all that runs have told.
+    """What a run has told of itself. `begin` and `end` are places in the order of all
+    that runs have told.
 
-    `started` is the start time of its process, rounded down to a tick; `alive` the pid of the watch's run before it, if that
-    was there still; `printed` the numbered lines that it has certainly printed; `end` is None for a run that was killed;
-    `edition` says which edit of its watch's action it is.
+    `started` is the start time of its process, rounded down to a tick; `alive` the pid
+    of the watch's run before it, if that was there still; `printed` the numbered lines
+    that it has certainly printed; `end` is None for a run that was killed; `edition`
+    says which edit of its watch's action it is.
     """
 
     watch: str
@@ -52,7 +55,8 @@ class Run:
 
 @dataclass(frozen=True)
 class History:
-    """All that happened: the runs in the order of their begin, the journal, and how often each line is in the log."""
+    """All that happened: the runs in the order of their begin, the journal, and how
+    often each line is in the log."""
 
     runs: List[Run] = field(default_factory=list)
     journal: List[Fact] = field(default_factory=list)
@@ -78,7 +82,7 @@ class History:
             yield watch, runs[watch['name']]
 
     def instance(self, run: Run) -> int:
-        """Which start of the daemon, from 0, has begotten the run."""
+        """Which start of the daemon, counted from 0, the run belongs to."""
         return len([fact for fact in self.facts('start') if fact['at'] <= run.started]) - 1
 
 
@@ -106,7 +110,8 @@ def count_lines(log: str) -> Counter[Printed]:
 
 
 class Reader:
-    """Reads the history that the harness leaves in the directory, again and again; of the log, which is long, what is new."""
+    """Reads the history that the harness leaves in the directory, again and again; of
+    the log, which is long, what is new."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory

@@ -17,12 +17,14 @@ from tests.chaos_writer import Writer
 from tests.harness import process_status
 
 _BURST = 250
-"""Writes, each of which may have a run: more than a socket takes messages about."""
+"""Writes, each of which may cause a run: more than a socket buffer has room for
+messages about."""
 _GUARDED = 'guarded'
 
 
 class Injector:
-    """Lets faults begin and end. For each there is a method named after it; one without an end has none."""
+    """Lets faults begin and end. For each there is a method named after it; one without
+    an end has none."""
 
     def __init__(self, world: World, writer: Writer) -> None:
         self._world = world
@@ -153,7 +155,7 @@ class Injector:
             self._stuttering.join()
 
     def _begin_processor_busy(self, fault: Fault) -> None:
-        """The daemon has to share one processor with somebody who is more important."""
+        """The daemon shares one processor with a busy process of higher priority."""
         self._competitor = subprocess.Popen(['/bin/sh', '-c', 'while :; do :; done'])
         processor = {min(os.sched_getaffinity(0))}
         os.sched_setaffinity(self._competitor.pid, processor)

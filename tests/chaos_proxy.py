@@ -1,4 +1,4 @@
-"""A proxy that understands so much of ZooKeeper's protocol that it can have a server answer with errors."""
+"""A proxy that replaces answers of a ZooKeeper server by errors."""
 
 from __future__ import annotations
 
@@ -11,14 +11,17 @@ import time
 from tests.proxy import Proxy, _end
 
 ERRORS = (-1, -4, -127, -900)
-"""SystemError, ConnectionLoss, what a server answers that throttles, and a code that no client knows yet."""
+"""SystemError, ConnectionLoss, the code of a server that throttles, and one that no
+client knows."""
 _LENGTH = struct.Struct('>i')
 _REPLY = struct.Struct('>iqi')
-"""The header of a reply: the number of the request, the zxid, the error code. Events and pings have negative numbers."""
+"""The header of a reply: the number of the request, the zxid, the error code. Events
+and pings have negative numbers."""
 
 
 class ErringProxy(Proxy):
-    """While `error_rate` is not 0, so many of the answers are replaced by errors; the server has done what it was asked."""
+    """Replaces the share `error_rate` of the answers by errors; the server has carried
+    out the requests all the same."""
 
     def __init__(self, target: int) -> None:
         self.error_rate = 0.0

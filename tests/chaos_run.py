@@ -1,7 +1,8 @@
 """One seed: a daemon, faults drawn from it, and the verdict of the checker.
 
-It goes in rounds: some seconds of faults and of writes, then all is healed, and every watch has to come to rest with the
-final contents. In the end each znode is written once more, while nothing runs.
+It goes in rounds: some seconds of faults and of writes, then all is healed, and every
+watch has to come to rest with the final contents. In the end each znode is written once
+more, while nothing runs.
 """
 
 from __future__ import annotations
@@ -26,10 +27,12 @@ from tests.quorum import Quorum
 _REST = 1.0
 """Seconds in which nothing happens, after which nothing will."""
 _LOOK_AGAIN = 100.0
-"""Seconds until a daemon has looked again at a znode that changed while its ACL kept it out: no event says so."""
+"""Seconds until a daemon has looked again at a znode that changed while its ACL kept it
+out: no event says so."""
 _ROUND = (6.0, 14.0)
 _SHARES = {'syslog': 0.4, 'symlinks': 0.4, 'acl': 0.3}
-"""Of the seeds, which part has what not all have. Those with ACLs close them in their first round only: it is slow."""
+"""The share of the seeds that has a feature. ACLs are closed in the first round only:
+to recover takes a minute."""
 _TOLD = 10
 """Violations of a seed that are told in full."""
 _NO_ACL = tuple(lane for lane in LANES if lane != 'acl')
@@ -61,10 +64,12 @@ class Outcome:
 def run_chaos(seed: int, seconds: float, directory: Path, quorum: Quorum, top: Path = TOP, patience: float = PATIENCE,
               plan: Optional[List[Fault]] = None, names: Sequence[str] = AT_RANDOM,
               lanes: Collection[str] = LANES, features: Optional[Features] = None) -> Outcome:
-    """Run the seed for so long, and longer until it comes to rest, with updates of the watches with these names.
+    """Run the seed for so long, and longer until it comes to rest, with updates of the
+    watches with these names.
 
-    With a plan its faults happen, and no others: it is for one round, and `seconds` should be, too. Else those of the lanes.
-    What a seed has that not all have may be said. The history is left in the directory.
+    With a plan its faults happen, and no others: it is for one round, and `seconds`
+    should be, too. Else those of the lanes. What a seed has that not all have may be
+    said. The history is left in the directory.
     """
     random_numbers = random.Random(seed)
     began = time.monotonic()
@@ -125,7 +130,8 @@ class _Rest:
         return self._reader.read()
 
     def come(self, idle: bool) -> None:
-        """Heal all and wait for rest, or until patience has run out; note what is to be checked then."""
+        """Heal all and wait for rest, or until patience has run out; note what is to be
+        checked then."""
         world = self._world
         world.heal()
         contents = self._writer.contents()
@@ -146,7 +152,8 @@ class _Rest:
         world.journal.note('checkpoint', **checkpoint)
 
     def _pending(self, checkpoint: Dict[str, object]) -> Set[str]:
-        """The watches that have not run with the final contents, or still do, or of which not all output is in the log."""
+        """The watches that have not run with the final contents, or still do, or of
+        which not all output is in the log."""
         history = self.history()
         takes_back = {watch['name'] for watch in history.facts('watch') if watch['takes_back']}
         running = {run.watch for run in history.runs

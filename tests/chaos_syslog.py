@@ -1,4 +1,5 @@
-"""A syslog server of ours, which goes away and comes back, or stalls, and loses nothing that it has taken."""
+"""A syslog server of ours, which goes away and comes back, or stalls, and loses nothing
+that it has taken."""
 
 from __future__ import annotations
 
@@ -39,7 +40,8 @@ class Syslog:
         self._may_read.set()
 
     def go(self) -> None:
-        """Stop listening. Who writes from now on gets an error; what was taken before is still written to the file."""
+        """Stop listening. Who writes from now on gets an error; what was taken before
+        is still written to the file."""
         self.go_on()
         if self._socket and self._thread:
             os.unlink(self._path)

@@ -1,5 +1,6 @@
-"""An action that reads its own pipe: it prints bytes and takes them back, in the moment in which the daemon's side has been
-told of them and has not read them yet. Where that makes somebody wait in read(2), it stays silent, and waits, too."""
+"""An action that reads its own pipe. It prints bytes and takes them back, at random
+moments, until the reader of its output has seen them in select(2) and then blocks in
+read(2). It then prints nothing more, so that the reader stays blocked."""
 
 from __future__ import annotations
 
@@ -48,7 +49,8 @@ def _links(process: Path) -> Iterator[str]:
 
 
 def _waits_for(pipe: str, process: Path) -> bool:
-    """Whether a thread of the process is in a system call whose first argument is the pipe: proc(5), /proc/PID/syscall."""
+    """Whether a thread of the process is in a system call whose first argument is the
+    pipe: proc(5), /proc/PID/syscall."""
     with contextlib.suppress(OSError, IndexError, ValueError):
         for thread in (process / 'task').iterdir():
             descriptor = int((thread / 'syscall').read_text().split()[1], 16)

@@ -1,5 +1,5 @@
-"""The world of the fault harness: an ensemble behind proxies, a daemon, its configs, its log and its disk. Everything that
-happens is noted in a journal for the checker."""
+"""The world of the fault harness: an ensemble behind proxies, a daemon, its configs,
+its log and its disk. Everything that happens is noted in a journal for the checker."""
 
 from __future__ import annotations
 
@@ -68,7 +68,8 @@ class Features(NamedTuple):
 
 
 class World:
-    """Everything, in `directory`; `top` is the checkout whose daemon is run. `close` ends it all."""
+    """Everything, in `directory`; `top` is the checkout whose daemon is run. `close`
+    ends it all."""
 
     def __init__(self, directory: Path, quorum: Quorum, top: Path, features: Features) -> None:
         self.directory = directory
@@ -175,7 +176,8 @@ class World:
 
 
 def contents_of(world: World) -> Dict[str, str]:
-    """What is in the znodes, as their watches' runs name it. Raises NoNodeError for one that is missing."""
+    """What is in the znodes, as their watches' runs name it. Raises NoNodeError for one
+    that is missing."""
     found = {}
     with connected(world.quorum.hosts + world.chroot) as client:
         client.sync('/')

@@ -1,4 +1,5 @@
-"""The writer of the fault harness: it changes the znodes, and notes what it is about to write and what has become of it."""
+"""The writer of the fault harness: it changes the znodes, and notes what it is about to
+write and what has become of it."""
 
 from __future__ import annotations
 
@@ -24,7 +25,8 @@ _TROUBLE = (KazooException, KazooTimeoutError)
 
 
 class Writer:
-    """Writes through a client of its own, not through the proxies. Contents are numbers, each of which comes once.
+    """Writes through a client of its own, not through the proxies. Contents are
+    numbers, each of which comes once.
 
     At random it writes to the znodes of the watches with these names.
     """
@@ -56,7 +58,8 @@ class Writer:
         self._begin(self._write_at_random)
 
     def burst(self, name: str, number: int) -> None:
-        """Write so often to the znode of a watch, fast, in a thread, unless told to pause before that is done."""
+        """Write so many times to the znode of a watch, fast, in a thread, until told to
+        pause."""
         self._begin(self._write_often, name, number)
 
     def pause(self) -> None:
@@ -82,7 +85,8 @@ class Writer:
         return not isinstance(self._request(self._client.set_acls_async, f'/{name}', acl), Exception)
 
     def contents(self) -> Dict[str, str]:
-        """What is in the znodes, as their watches' runs name it; those that are missing are made anew."""
+        """What is in the znodes, as their watches' runs name it; those that are missing
+        are made anew."""
         while True:
             try:
                 return contents_of(self._world)
