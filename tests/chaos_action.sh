@@ -1,9 +1,10 @@
 #!/bin/sh
-# What the watches of the fault harness run: chaos_action.sh DIRECTORY WATCH SECONDS
+# What the watches of the fault harness run: chaos_action.sh DIRECTORY WATCH EDITION COMMAND
 #
-# It appends to DIRECTORY/runs a line when it begins (B), one when it has printed the first half of its lines (P) and one when
-# it ends (E). It forks nothing but the sleep, so that it is quick.
-directory=$1 watch=$2 seconds=$3
+# It appends to DIRECTORY/runs a line when it begins (B), one when it has printed the first
+# half of its lines (P) and one when it ends (E). Between the halves it runs COMMAND. It forks
+# nothing else, so that it is quick.
+directory=$1 watch=$2 edition=$3 command=$4
 read -r stat < /proc/$$/stat
 # The words are meant to be split.
 # shellcheck disable=SC2086
@@ -31,14 +32,14 @@ done
 contents=${contents#,}
 
 read -r now _ < /proc/uptime
-echo "B $now $me $TWITCHER_EVENT $TWITCHER_VERSION $TWITCHER_MZXID ${contents:--} $alive" >> "$directory/runs"
+echo "B $now $me $TWITCHER_EVENT $TWITCHER_VERSION $TWITCHER_MZXID ${contents:--} $alive $edition" >> "$directory/runs"
 token=$$.${me##* }
 echo "line $token 1"
 echo "line $token 2"
 echo "line $token 3"
 read -r now _ < /proc/uptime
 echo "P $now $me 3" >> "$directory/runs"
-[ "$seconds" = 0 ] || sleep "$seconds"
+eval "$command"
 echo "line $token 4"
 echo "line $token 5"
 echo "line $token 6"

@@ -1,4 +1,5 @@
-"""A syslog server of ours, which goes away and comes back and loses nothing that it has taken."""
+"""A syslog server of ours, which goes away and comes back, or stalls, and loses nothing
+that it has taken."""
 
 from __future__ import annotations
 
@@ -19,6 +20,8 @@ class Syslog:
         self._log = log
         self._socket: Optional[socket.socket] = None
         self._thread: Optional[threading.Thread] = None
+        self._may_read = threading.Event()
+        self._may_read.set()
 
     def come(self) -> None:
         """Listen."""
@@ -28,8 +31,18 @@ class Syslog:
             self._thread = threading.Thread(target=self._serve, args=(self._socket,), daemon=True)
             self._thread.start()
 
+    def stall(self) -> None:
+        """Be there, but read nothing."""
+        self._may_read.clear()
+
+    def go_on(self) -> None:
+        """Read again."""
+        self._may_read.set()
+
     def go(self) -> None:
-        """Stop listening. Who writes from now on gets an error; what was taken before is still written to the file."""
+        """Stop listening. Who writes from now on gets an error; what was taken before
+        is still written to the file."""
+        self.go_on()
         if self._socket and self._thread:
             os.unlink(self._path)
             with contextlib.suppress(OSError):
@@ -41,6 +54,7 @@ class Syslog:
     def _serve(self, listener: socket.socket) -> None:
         with self._log.open('ab', buffering=0) as log:
             while True:
+                self._may_read.wait()
                 datagram = listener.recv(65536)
                 if not datagram:
                     return

@@ -1,0 +1,45 @@
+"""Daemons that are broken on purpose, to show that the checker notices. Only this
+module knows texts of the program."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Dict, List, Tuple
+
+from tests.harness import TOP
+
+BREAKS: Dict[str, List[Tuple[str, str, str]]] = {
+    'final': [('watch.py', '        if self.spec.run_mode is not RunMode.PARALLEL:\n            self._proceed()\n',
+               '        return\n')],
+    'overlap': [('watch.py', 'if mode is not RunMode.PARALLEL and self.runs:', 'if False:'),
+                ('watch.py', 'elif not self.runs:', 'else:')],
+    'forgotten': [('daemon.py', 'in state.unfinished():', 'in []:')],
+    'needless': [('watch.py', 'if self._seen is None or self._seen == stamp:', 'if self._seen is None:')],
+    'reloaded': [('watches.py', '        if watch.spec.is_same(spec, whatever_the_action):', '        if False:')],
+    'unnoticed edit': [('configdir.py', 'return always or not (before == after or both_failed)',
+                        'return always or before is None')],
+    'backwards': [('watch.py', '            self._waiting.clear()\n        self._waiting.append(update)',
+                   '            pass\n        self._waiting.append(update)'),
+                  ('watch.py', 'update = self._waiting.pop(0)', 'update = self._waiting.pop()')],
+    'lost output': [('outputd.py', 'in lines.take(chunk) if chunk', 'in list(lines.take(chunk))[1:] if chunk')],
+    'doubled output': [('outputd.py', "log.info('%s: %s', label,",
+                        "log.info('%s: %s', label, line.decode('utf-8'))\n            log.info('%s: %s', label,")],
+    'nameless output': [('outputd.py', "self._listen(facts['pipe'], facts['pid'])", "self._listen(facts['pipe'], '?')")],
+}
+"""Ways to break a guarantee: the module, a text of it, and what to have instead."""
+
+
+def broken_copy(directory: Path, replacements: List[Tuple[str, str, str]], top: Path = TOP) -> Path:
+    """A copy of the program in which texts of its modules are replaced. Raises
+    LookupError for one that is not found once."""
+    for name in ('bin', 'twitcher'):
+        shutil.copytree(top / name, directory / name, ignore=shutil.ignore_patterns('__pycache__'))
+    shutil.copy(top / 'setup.py', directory)
+    for module, old, new in replacements:
+        path = directory / 'twitcher' / module
+        text = path.read_text()
+        if text.count(old) != 1:
+            raise LookupError(f'{module} has {old!r} {text.count(old)} times: the break must be adapted to the code')
+        path.write_text(text.replace(old, new))
+    return directory
