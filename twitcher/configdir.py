@@ -1,7 +1,7 @@
 """The directory of .twc files: which are there, which changed, what they say.
 
 Guarantees: after anything happens below the root, `on_change` is called with every file whose text is new and every file
-that is gone, compared with the last call. What is true is what a scan finds; `inotify` and `mounts` only say when to scan.
+that is gone, compared with the last call. What is true is what a scan finds; events only say when to scan.
 
 A scan can come at any instant of an edit. So a text is believed, and only then remembered, if no event about the file has
 come for a moment (or, while it is open for writing, for WRITING_LIMIT), and none while it was read. An empty text in the
@@ -17,11 +17,11 @@ import os
 from dataclasses import dataclass
 from typing import Callable, Dict, List, Optional, Set, Tuple
 
-from twitcher.configtree import Dependencies, Entry, File, FileId, Source, Stats, Tree, file_id, read, scan
+from twitcher.configtree import Entry, File, Source, Stats, Tree, read
 from twitcher.errors import ConfigError
-from twitcher.inotify import Change, Inotify
-from twitcher.mounts import TABLE, Mounts
+from twitcher.inotify import Change
 from twitcher.problems import Problem, Problems, is_lasting
+from twitcher.scanner import Scanner
 
 log = logging.getLogger(__name__)
 
@@ -37,8 +37,6 @@ UNTOLD_DELAY = 1.0
 """Seconds that a text must have stayed the same to be believed where inotify may say nothing."""
 POLL = 10.0
 """Seconds between two scans when inotify does not report everything."""
-MAX_ROUNDS = 20
-"""Scans in a row that find a directory which was not watched yet: a tree that grows faster is left until the next event."""
 
 
 @dataclass(frozen=True)
@@ -67,28 +65,22 @@ class ConfigDir:
         """Files that a reread has still to report, whatever they say."""
         self._quiet_at: Dict[Optional[Entry], float] = {}
         """When there will have been no event for long enough, for each entry that has had one since it was believed."""
-        self._limited: Set[FileId] = set()
-        """Directories, and mounted files, of whose changes inotify may not tell."""
-        self._dependencies = Dependencies()
         self._problems = Problems()
         self._found: Dict[str, Problem] = {}
-        self._inotify: Optional[Inotify] = None
-        self._mounts: Optional[Mounts] = None
         self._scan_timer: Optional[asyncio.TimerHandle] = None
         self._has_scanned = False
 
     def start(self) -> None:
         """Read everything and follow it from now on. Calls `on_change` before it returns, if there is any file."""
         self._loop = asyncio.get_running_loop()
+        self._scanner = Scanner(self._root, self._loop, self._note, lambda: self._schedule_scan(SETTLE))
         self._rescan()
 
     def stop(self) -> None:
         """Follow nothing any more."""
         if self._scan_timer:
             self._scan_timer.cancel()
-        for follower in (self._inotify, self._mounts):
-            if follower:
-                follower.stop()
+        self._scanner.stop()
 
     def reread(self) -> None:
         """Scan now and report every file, also those whose text is what it was."""
@@ -100,49 +92,16 @@ class ConfigDir:
             self._scan_timer.cancel()
             self._scan_timer = None
         self._found = {}
-        self._open_followers()
-        tree = self._scan()
+        tree = self._scanner.scan()
         self._note_problems(tree)
         readings = self._read_changed(tree, reads_all)
         gone = [path for path in self._sources if path not in tree.files and not tree.may_hold(path)]
-        self._drain()
+        self._scanner.drain()
         self._report(tree, readings, gone)
         self._has_scanned = True
         retry = self._problems.update(self._found, self._loop.time())
         if retry is not None:
             self._schedule_scan(retry)
-
-    def _scan(self) -> Tree:
-        """Scan until all that the result depends on was watched before the scan began."""
-        for _ in range(MAX_ROUNDS):
-            self._drain()  # a watch that has ended must be known to have: its inode may be in use again
-            tree = scan(self._root)
-            if not self._watch(tree.dependencies):
-                break
-        else:
-            self._schedule_scan(SETTLE)
-        return tree
-
-    def _open_followers(self) -> None:
-        """Open what tells when to scan. What cannot be had now is tried again by each scan."""
-        try:
-            self._mounts = self._mounts or Mounts(self._loop, self._mounts_changed)
-            self._inotify = self._inotify or Inotify(self._loop, self._note)
-        except OSError as error:
-            self._limit(f'inotify cannot be used: {error}' if self._mounts else f'{TABLE} cannot be read: {error.strerror}')
-
-    def _watch(self, dependencies: Dependencies) -> bool:
-        """Watch what a scan depends on. Returns whether the scan has to be repeated."""
-        self._dependencies = dependencies
-        if self._inotify is None:
-            self._limited = set(dependencies.listed)
-            return False
-        has_grown = self._inotify.watch(dependencies)
-        self._limited = set(self._inotify.unwatched)
-        return has_grown
-
-    def _limit(self, reason: str) -> None:
-        self._found[reason] = Problem(f'scanning {self._root} every {POLL:g} s instead', end='that has passed', is_lasting=True)
 
     def _note_problems(self, tree: Tree) -> None:
         for directory, error in tree.unreadable.items():
@@ -150,24 +109,14 @@ class ConfigDir:
                                              end='can be read again', is_lasting=is_lasting(error), is_retried=True)
         for path, reason in tree.ignored.items():
             self._found[path] = Problem(reason)
-        for reason in set(self._inotify.unwatched.values()) if self._inotify else ():
-            self._limit(reason)
-        if self._mounts:
-            self._note_silence(tree, self._mounts)
-        if self._limited or not self._mounts:
-            self._schedule_scan(POLL)
-
-    def _note_silence(self, tree: Tree, mounts: Mounts) -> None:
-        silent = mounts.silent(tree.dependencies)
-        self._limited.update(silent)
-        reasons = {self._root: f'on {", ".join(sorted(set(silent.values())))}'} if silent else {}
-        for path, file in tree.files.items() if mounts.mounted_files else ():
-            if file.file_id in mounts.mounted_files:
-                self._limited.add(file.file_id)
-                reasons[path] = 'of a file that is a mount of its own'
-        for path, reason in reasons.items():
+        for reason in self._scanner.shortages:
+            self._found[reason] = Problem(f'scanning {self._root} every {POLL:g} s instead', end='that has passed',
+                                          is_lasting=True)
+        for path, reason in self._scanner.silent.items():
             self._found.setdefault(path, Problem(f'inotify does not report every change {reason}: scanning every {POLL:g} s '
                                                  'as well', logging.INFO, is_lasting=True))
+        if self._scanner.limited or self._scanner.shortages:
+            self._schedule_scan(POLL)
 
     def _read_changed(self, tree: Tree, reads_all: bool) -> Dict[str, Optional[Reading]]:
         """What the files say that may have changed; None for what is not to be believed yet."""
@@ -229,6 +178,8 @@ class ConfigDir:
 
     def _is_quiet(self, entries: Tuple[Entry, ...]) -> bool:
         """Whether nobody is in the middle of changing the file, so far as events tell."""
+        if not self._quiet_at:
+            return True
         now = self._loop.time()
         due = max((self._quiet_at.get(entry, now) for entry in (*entries, None)), default=now)
         if due > now:
@@ -238,8 +189,11 @@ class ConfigDir:
     def _is_confirmed(self, path: str, file: File, reading: Reading) -> bool:
         """Whether the text, if it is of a kind that may not last, has been there for long enough."""
         before, source = self._sources.get(path), reading[1]
+        if before is None and not self._has_scanned:
+            return True
         is_told = any(entry in self._quiet_at for entry in file.entries)
-        is_limited = file.file_id in self._limited or any(directory in self._limited for directory, _ in file.entries)
+        limited = self._scanner.limited
+        is_limited = file.file_id in limited or any(directory in limited for directory, _ in file.entries)
         delay = 0.0
         if before is not None and _is_empty(source) and not _is_empty(before):
             delay = EMPTY_DELAY
@@ -259,10 +213,6 @@ class ConfigDir:
         self._schedule_scan(due - now)
         return False
 
-    def _drain(self) -> None:
-        if self._inotify:
-            self._inotify.drain()
-
     def _note(self, entry: Optional[Entry], change: Change) -> None:
         """One event: remember from when on the file can be believed, and scan then."""
         now = self._loop.time()
@@ -273,10 +223,6 @@ class ConfigDir:
         quiet_at = now + QUIET
         self._quiet_at[entry] = quiet_at if change is Change.COMPLETE else max(quiet_at, self._quiet_at.get(entry, 0.0))
         self._schedule_scan(SETTLE)
-
-    def _mounts_changed(self, has_file: bool) -> None:
-        if has_file or any(_has_moved(path, known) for path, known in self._dependencies.directories.items()):
-            self._schedule_scan(SETTLE)
 
     def _schedule_scan(self, seconds: float) -> None:
         due = self._loop.time() + seconds
@@ -294,10 +240,3 @@ def _is_same(before: Optional[Source], after: Source) -> bool:
 
 def _is_empty(source: Source) -> bool:
     return isinstance(source, bytes) and not source.strip()
-
-
-def _has_moved(path: str, known: FileId) -> bool:
-    try:
-        return file_id(path) != known
-    except OSError:
-        return True

@@ -84,15 +84,17 @@ def read(path: str) -> Optional[Tuple[Stats, Source]]:
     if not stat.S_ISREG(status.st_mode):
         return _stats(status), ConfigError(f'{path}: it is no regular file')
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with open(descriptor, 'rb') as file:
+    try:
         before = os.fstat(descriptor)
         if before.st_size > MAX_FILE_SIZE:
             reason = f'{path}: it has {before.st_size} bytes; allowed: {MAX_FILE_SIZE}'
             return _stats(before), ConfigError(reason)
-        text = file.read(before.st_size + 1)  # with MAX_FILE_SIZE each text would keep a megabyte of addresses
-        if _stats(before) != _stats(os.fstat(descriptor)) or len(text) != before.st_size:
-            return None
-    return _stats(before), text
+        text = os.read(descriptor, before.st_size + 1)
+        after = os.fstat(descriptor)
+    finally:
+        os.close(descriptor)
+    stats = _stats(before)
+    return (stats, text) if stats == _stats(after) and len(text) == before.st_size else None
 
 
 def resolution(path: str) -> List[str]:
