@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import random
 import subprocess
+import threading
+import time
 from pathlib import Path
 from typing import IO, Any, Callable, List
 
@@ -141,6 +144,43 @@ def test_the_half_written_file_behind_a_symlink_is_left_alone_whatever_its_name(
         assert followed.files['a.twc'] == b'old'
         file.write('w')
     followed.until_it_has(a='new')
+
+
+def test_no_text_is_believed_that_was_not_finished(followed: Followed, root: Path) -> None:
+    chance = random.Random(4)
+    texts = [f'{number}\n'.encode() * 3 for number in range(150)]
+    path = root / 'a.twc'
+    path.write_bytes(texts[0])
+
+    def rewrite(text: bytes) -> None:
+        pause = chance.choice([0, 0, 0.001, 0.01, 0.04, 0.07])
+        way = chance.randrange(3)
+        if way == 0:
+            path.write_bytes(b'')
+            time.sleep(pause)
+            with path.open('ab') as file:
+                file.write(text)
+        elif way == 1:
+            with path.open('wb', buffering=0) as file:
+                for byte in text:
+                    time.sleep(pause / 5)
+                    file.write(bytes([byte]))
+        else:
+            replace(path, text)
+        time.sleep(chance.choice([0, 0.02, 0.045, 0.06]))
+
+    writer = threading.Thread(target=lambda: [rewrite(text) for text in texts])
+    followed.start()
+    writer.start()
+    seen = set()
+
+    def is_over() -> bool:
+        seen.add(followed.files['a.twc'])
+        return not writer.is_alive()
+
+    followed.until('the writer', is_over)
+    followed.until_it_has(a=texts[-1].decode())
+    assert seen <= set(texts)
 
 
 def test_an_edit_that_is_never_closed_is_read_after_a_while(followed: Followed, root: Path,

@@ -94,10 +94,11 @@ class ConfigDir:
         self._found = {}
         tree = self._scanner.scan()
         self._note_problems(tree)
+        seen = dict(self._quiet_at)
         readings = self._read_changed(tree, reads_all)
         gone = [path for path in self._sources if path not in tree.files and not tree.may_hold(path)]
         self._scanner.drain()
-        self._report(tree, readings, gone)
+        self._report(tree, readings, gone, seen)
         self._has_scanned = True
         retry = self._problems.update(self._found, self._loop.time())
         if retry is not None:
@@ -148,14 +149,17 @@ class ConfigDir:
             self._schedule_scan(SETTLE)
         return reading
 
-    def _report(self, tree: Tree, readings: Dict[str, Optional[Reading]], gone: List[str]) -> None:
-        """Remember and report what can be believed after the events that came in the meantime."""
+    def _report(self, tree: Tree, readings: Dict[str, Optional[Reading]], gone: List[str],
+                seen: Dict[Optional[Entry], float]) -> None:
+        """Remember and report what can be believed after the events that came since those that were `seen`."""
+        touched = {entry for entry, due in self._quiet_at.items() if seen.get(entry) != due}
         texts: Dict[str, Source] = {}
         unsettled: Set[str] = set()
         kept: Set[Optional[Entry]] = set()
         for path, reading in readings.items():
             file = tree.files[path]
-            if reading is None or not self._is_quiet(file.entries) or not self._is_confirmed(path, file, reading):
+            if (reading is None or not touched.isdisjoint((*file.entries, None)) or not self._is_quiet(file.entries)
+                    or not self._is_confirmed(path, file, reading)):
                 unsettled.add(path)
                 kept.update(file.entries)
                 continue
@@ -165,14 +169,16 @@ class ConfigDir:
             if path in self._forced or not _is_same(before, source):
                 texts[path] = source
             self._forced.discard(path)
-        really_gone = [path for path in gone if self._is_quiet(self._files[path].entries)]
+        really_gone = [path for path in gone if touched.isdisjoint((*self._files[path].entries, None))
+                       and self._is_quiet(self._files[path].entries)]
         for path in really_gone:
             del self._sources[path], self._files[path]
             self._forced.discard(path)
         self._unsettled = unsettled
         self._unconfirmed = {path: value for path, value in self._unconfirmed.items() if path in unsettled}
         now = self._loop.time()
-        self._quiet_at = {entry: due for entry, due in self._quiet_at.items() if due > now or entry in kept}
+        self._quiet_at = {entry: due for entry, due in self._quiet_at.items()
+                          if due > now or entry in kept or entry in touched}
         if texts or really_gone:
             self._on_change(Changes(texts, really_gone))
 
@@ -181,7 +187,7 @@ class ConfigDir:
         if not self._quiet_at:
             return True
         now = self._loop.time()
-        due = max((self._quiet_at.get(entry, now) for entry in (*entries, None)), default=now)
+        due = max(self._quiet_at.get(entry, now) for entry in (*entries, None))
         if due > now:
             self._schedule_scan(due - now)
         return due <= now
@@ -204,7 +210,7 @@ class ConfigDir:
             return True
         now = self._loop.time()
         earlier, due = self._unconfirmed.get(path, (None, 0.0))
-        if earlier is None or earlier != reading:
+        if earlier is None or earlier[0] != reading[0] or not _is_same(earlier[1], source):
             due = now + delay
         if due <= now:
             del self._unconfirmed[path]

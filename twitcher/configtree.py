@@ -90,11 +90,13 @@ def read(path: str) -> Optional[Tuple[Stats, Source]]:
             reason = f'{path}: it has {before.st_size} bytes; allowed: {MAX_FILE_SIZE}'
             return _stats(before), ConfigError(reason)
         text = os.read(descriptor, before.st_size + 1)
+        while len(text) < before.st_size and (more := os.read(descriptor, before.st_size - len(text))):
+            text += more
         after = os.fstat(descriptor)
     finally:
         os.close(descriptor)
     stats = _stats(before)
-    return (stats, text) if stats == _stats(after) and len(text) == before.st_size else None
+    return (stats, text) if stats == _stats(after) else None
 
 
 def resolution(path: str) -> List[str]:
