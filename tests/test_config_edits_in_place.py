@@ -169,7 +169,11 @@ def test_no_text_is_believed_that_was_not_finished(followed: Followed, root: Pat
             replace(path, text)
         time.sleep(chance.choice([0, 0.02, 0.045, 0.06]))
 
-    writer = threading.Thread(target=lambda: [rewrite(text) for text in texts])
+    def rewrite_all() -> None:
+        for text in texts:
+            rewrite(text)
+
+    writer = threading.Thread(target=rewrite_all)
     followed.start()
     writer.start()
     seen = set()
