@@ -56,7 +56,7 @@ def test_an_error_that_passes_harms_nobody_and_is_not_told(followed: Followed, r
     monkeypatch.undo()
     followed.until_it_has(SOON, **{'d/a': '2'})
     assert followed.reports == ['+d/a.twc', '+d/a.twc']
-    assert caplog.records == []
+    assert told(caplog) == []
 
 
 def test_an_error_that_lasts_is_told_once_and_so_is_its_end(followed: Followed, root: Path, monkeypatch: pytest.MonkeyPatch,
@@ -71,8 +71,8 @@ def test_an_error_that_lasts_is_told_once_and_so_is_its_end(followed: Followed, 
     monkeypatch.undo()
     followed.until_it_has(SOON, **{'d/a': '2'})
     followed.until('the end', lambda: [record for record in caplog.records if 'can be read again' in record.getMessage()])
-    begun, ended = caplog.records
-    assert 'Input/output error; what it held stays in force' in begun.getMessage() and begun.levelname == 'WARNING'
+    begun, _ = told(caplog)
+    assert begun.startswith('WARNING') and 'Input/output error; what it held stays in force' in begun
 
 
 def test_a_file_that_cannot_be_read_for_long_is_an_error_of_that_file(followed: Followed, root: Path,
@@ -106,6 +106,12 @@ def test_a_symlink_to_a_directory_that_cannot_be_looked_at_for_a_moment_keeps_wh
     elsewhere.parent.chmod(0o755)
     os.seteuid(65534)
     followed.until_it_has(15, **{'link/a': '2', 'b': '1'})
+
+
+def told(caplog: pytest.LogCaptureFixture) -> List[str]:
+    """What has been logged, less what is said of the file system that the tests run on."""
+    records = [f'{record.levelname}: {record.getMessage()}' for record in caplog.records]
+    return [record for record in records if 'inotify does not report' not in record]
 
 
 def fail(monkeypatch: pytest.MonkeyPatch, call: str, number: int, is_due: Callable[[], bool]) -> List[str]:
