@@ -16,7 +16,7 @@ import pytest
 from tests.following import Followed, replace
 from tests.harness import wait_for
 from twitcher import configdir
-from twitcher.configtree import LARGEST
+from twitcher.configtree import MAX_FILE_SIZE
 
 # Symlinks
 
@@ -131,7 +131,7 @@ def test_what_is_no_regular_file_is_an_error_and_is_not_opened(followed: Followe
     writer.start()
     wait_for('the writer', lambda: Path(f'/proc/self/task/{writer.native_id}/stat').read_text().rpartition(')')[2].split()[0]
              == 'S')
-    (root / 'large.twc').write_bytes(b'#' * (LARGEST + 1))
+    (root / 'large.twc').write_bytes(b'#' * (MAX_FILE_SIZE + 1))
     (root / 'directory.twc').mkdir()
     (root / 'directory.twc/a.twc').write_text('1')
     with contextlib.closing(socket.socket(socket.AF_UNIX)) as server:
@@ -147,7 +147,7 @@ def test_what_is_no_regular_file_is_an_error_and_is_not_opened(followed: Followe
     assert followed.files.pop('directory.twc/a.twc') == b'1' and followed.files.pop('b.twc') == b'2'
     reasons = {name: str(text) for name, text in followed.files.items()}
     assert sorted(reasons) == ['fifo.twc', 'large.twc', 'socket.twc']
-    assert 'no regular file' in reasons['fifo.twc'] and str(LARGEST) in reasons['large.twc']
+    assert 'no regular file' in reasons['fifo.twc'] and str(MAX_FILE_SIZE) in reasons['large.twc']
     assert 'no regular file' in reasons['socket.twc']
 
 

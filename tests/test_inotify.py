@@ -8,7 +8,7 @@ from typing import List
 
 import pytest
 
-from twitcher.configtree import walk
+from twitcher.configtree import scan
 from twitcher.inotify import Inotify
 
 
@@ -16,11 +16,9 @@ def told_of(root: Path, *names: str) -> List[str]:
     """Which of the events are passed on when the files of these names below the root's parent are written, one by one."""
     told: List[str] = []
     loop = asyncio.new_event_loop()
-    inotify = Inotify(loop, lambda path, is_writing, is_final: told.append(Path(path).name))
+    inotify = Inotify(loop, lambda entry, change: told.append(entry[1] if entry else ''))
     try:
-        inotify.begin()
-        walk(str(root), inotify)
-        inotify.end()
+        inotify.watch(scan(str(root)).dependencies)
         for name in names:
             with (root.parent / name).open('a') as file:
                 file.write('pass\n')

@@ -1,8 +1,12 @@
 """The directory of .twc files: which are there, which changed, what they say.
 
 Guarantees: after anything happens below the root, `on_change` is called with every file whose text is new and every file
-that is gone, compared with the last call. A file that somebody is still writing is left alone until it is closed, or for
-WRITING_LIMIT. `inotify` only says when to look; what is true is what a look at the disk finds.
+that is gone, compared with the last call. What is true is what a scan finds; events only say when to scan.
+
+A scan can come at any instant of an edit. So a text is believed, and only then remembered, if no event about the file has
+come for a moment (or, while it is open for writing, for WRITING_LIMIT), and none while it was read. An empty text in the
+place of another is believed at a second scan only, and so is one that no event could have told of. What cannot be read
+stays as it was, and is tried again.
 """
 
 from __future__ import annotations
@@ -13,26 +17,37 @@ import os
 from dataclasses import dataclass
 from typing import Callable, Dict, List, Optional, Set, Tuple
 
-from twitcher.configtree import SUFFIX, Text, Tree, read, walk
+from twitcher.configtree import Entry, File, Source, Stats, Tree, read
 from twitcher.errors import ConfigError
-from twitcher.inotify import Inotify, NoInotify, Notice
+from twitcher.inotify import Change
+from twitcher.problems import Problem, Problems, is_lasting
+from twitcher.scanner import Scanner
 
 log = logging.getLogger(__name__)
 
 SETTLE = 0.05
-"""Seconds from an event to the look at the disk: an editor's or a package manager's events come in bursts."""
+"""Seconds from an event to the scan: an editor's or a package manager's events come in bursts."""
+QUIET = 0.025
+"""Seconds without an event after which a closed file is believed: long enough for a script's next line."""
 WRITING_LIMIT = 10.0
 """Seconds after its last write that a file which is still open for writing is read all the same."""
+EMPTY_DELAY = 2.0
+"""Seconds that a file must have been empty to be believed if it was not so before: `> FILE; ...; cat ... >> FILE`."""
+UNTOLD_DELAY = 1.0
+"""Seconds that a text must have stayed the same to be believed where inotify may say nothing."""
 POLL = 10.0
-"""Seconds between two looks at the disk when inotify cannot be had for all of it."""
+"""Seconds between two scans when inotify does not report everything."""
 
 
 @dataclass(frozen=True)
 class Changes:
-    """What a look at the disk found: files with their new text, or why it cannot be had; and the files that are gone."""
+    """What a scan found: files with their new text, or why it cannot be had; and the files that are gone."""
 
-    texts: Dict[str, Text]
+    texts: Dict[str, Source]
     gone: List[str]
+
+
+Reading = Tuple[Stats, Source]
 
 
 class ConfigDir:
@@ -41,109 +56,193 @@ class ConfigDir:
     def __init__(self, root: str, on_change: Callable[[Changes], None]) -> None:
         self._root = os.path.abspath(root)
         self._on_change = on_change
-        self._stats: Dict[str, Tuple[int, ...]] = {}
-        self._texts: Dict[str, Text] = {}
-        self._writing: Dict[str, float] = {}
-        self._touched: Set[str] = set()
-        self._look: Optional[asyncio.TimerHandle] = None
-        self._complained: Set[str] = set()
+        self._files: Dict[str, File] = {}
+        self._sources: Dict[str, Source] = {}
+        self._unconfirmed: Dict[str, Tuple[Reading, float]] = {}
+        self._unsettled: Set[str] = set()
+        """Files whose text was not believed by the last scan."""
+        self._forced: Set[str] = set()
+        """Files that a reread has still to report, whatever they say."""
+        self._quiet_at: Dict[Optional[Entry], float] = {}
+        """When there will have been no event for long enough, for each entry that has had one since it was believed."""
+        self._problems = Problems()
+        self._found: Dict[str, Problem] = {}
+        self._scan_timer: Optional[asyncio.TimerHandle] = None
+        self._has_scanned = False
 
     def start(self) -> None:
         """Read everything and follow it from now on. Calls `on_change` before it returns, if there is any file."""
         self._loop = asyncio.get_running_loop()
-        try:
-            self._inotify: Notice = Inotify(self._loop, self._note)
-        except OSError as error:
-            self._inotify = NoInotify(f'inotify cannot be used: {error}')
-        self._rescan(everything=False)
+        self._scanner = Scanner(self._root, self._loop, self._note, lambda: self._schedule_scan(SETTLE))
+        self._rescan()
 
     def stop(self) -> None:
         """Follow nothing any more."""
-        if self._look:
-            self._look.cancel()
-        self._inotify.stop()
+        if self._scan_timer:
+            self._scan_timer.cancel()
+        self._scanner.stop()
 
     def reread(self) -> None:
-        """Look at the disk now and report every file, also those whose text is what it was."""
-        self._rescan(everything=True)
+        """Scan now and report every file, also those whose text is what it was."""
+        self._forced.update(self._sources)
+        self._rescan(reads_all=True)
 
-    def _rescan(self, everything: bool) -> None:
-        """Look at the disk. What happens before and during the look is taken into account, so far as the kernel tells it."""
-        self._inotify.drain()
-        if self._look:
-            self._look.cancel()
-            self._look = None
-        tree = self._walk()
-        texts = {}
-        for path, status in tree.files.items():
-            if self._is_settled(path, tree) and self._read(path, tree, status, everything):
-                texts[path] = self._texts[path]
-        self._touched.clear()
-        self._inotify.drain()
-        for path in [path for path in texts if not self._is_settled(path, tree)]:
-            del texts[path], self._stats[path]  # somebody has begun to write it: what was read may be half of it
-        gone = [path for path in self._texts if path not in tree.files and not tree.may_hold(path)]
-        for path in gone:
-            del self._texts[path]
-            self._stats.pop(path, None)
-        if texts or gone:
-            self._on_change(Changes(texts, gone))
+    def _rescan(self, reads_all: bool = False) -> None:
+        if self._scan_timer:
+            self._scan_timer.cancel()
+            self._scan_timer = None
+        self._found = {}
+        tree = self._scanner.scan()
+        self._note_problems(tree)
+        seen = dict(self._quiet_at)
+        readings = self._read_changed(tree, reads_all)
+        gone = [path for path in self._sources if path not in tree.files and not tree.may_hold(path)]
+        self._scanner.drain()
+        self._report(tree, readings, gone, seen)
+        self._has_scanned = True
+        retry = self._problems.update(self._found, self._loop.time())
+        if retry is not None:
+            self._schedule_scan(retry)
 
-    def _walk(self) -> Tree:
-        self._inotify.begin()
-        tree = walk(self._root, self._inotify)
-        self._inotify.end()
-        if self._inotify.shortcoming:
-            self._complain(f'{self._inotify.shortcoming}: looking at {self._root} every {POLL:g} s instead')
-            self._look_in(POLL)
-        for directory, reason in tree.hidden.items():
-            self._complain(f'{directory}: cannot be read: {reason}; what it held stays in force')
-        return tree
+    def _note_problems(self, tree: Tree) -> None:
+        for directory, error in tree.unreadable.items():
+            self._found[directory] = Problem(f'cannot be read: {error.strerror}; what it held stays in force',
+                                             end='can be read again', is_lasting=is_lasting(error), is_retried=True)
+        for path, reason in tree.ignored.items():
+            self._found[path] = Problem(reason)
+        for reason in self._scanner.shortages:
+            self._found[reason] = Problem(f'scanning {self._root} every {POLL:g} s instead', end='that has passed',
+                                          is_lasting=True)
+        for path, reason in self._scanner.silent.items():
+            self._found.setdefault(path, Problem(f'inotify does not report every change {reason}: scanning every {POLL:g} s '
+                                                 'as well', logging.INFO, is_lasting=True))
+        if self._scanner.limited or self._scanner.shortages:
+            self._schedule_scan(POLL)
 
-    def _is_settled(self, path: str, tree: Tree) -> bool:
-        """Whether nobody is in the middle of writing the file."""
+    def _read_changed(self, tree: Tree, reads_all: bool) -> Dict[str, Optional[Reading]]:
+        """What the files say that may have changed; None for what is not to be believed yet."""
+        readings: Dict[str, Optional[Reading]] = {}
+        everything = reads_all or None in self._quiet_at
+        for path, file in tree.files.items():
+            known = self._files.get(path)
+            # Two edits in one tick of the file system's clock leave the same stats: hence the events.
+            if (everything or known is None or known.stats != file.stats or path in self._unsettled
+                    or not self._quiet_at.keys().isdisjoint(file.entries)):
+                readings[path] = self._read(path) if self._is_quiet(file.entries) else None
+                if readings[path] is None:
+                    self._problems.carry_over(path, self._found)
+        return readings
+
+    def _read(self, path: str) -> Optional[Reading]:
+        try:
+            reading = read(path)
+        except FileNotFoundError:
+            reading = None
+        except OSError as error:
+            lasts = is_lasting(error)
+            # Logged where the error is, as that of a file that does not load.
+            self._found[path] = Problem(f'cannot be read: {error.strerror}', logging.DEBUG, 'can be read again', lasts, True)
+            if not lasts and not self._problems.has_lasted(path, self._loop.time()):
+                return None
+            return (0, 0, 0, 0, 0), ConfigError(f'{path}: cannot be read: {error.strerror}')
+        if reading is None:
+            self._schedule_scan(SETTLE)
+        return reading
+
+    def _report(self, tree: Tree, readings: Dict[str, Optional[Reading]], gone: List[str],
+                seen: Dict[Optional[Entry], float]) -> None:
+        """Remember and report what can be believed after the events that came since those that were `seen`."""
+        touched = {entry for entry, due in self._quiet_at.items() if seen.get(entry) != due}
+        texts: Dict[str, Source] = {}
+        unsettled: Set[str] = set()
+        kept: Set[Optional[Entry]] = set()
+        for path, reading in readings.items():
+            file = tree.files[path]
+            if (reading is None or not touched.isdisjoint((*file.entries, None)) or not self._is_quiet(file.entries)
+                    or not self._is_confirmed(path, file, reading)):
+                unsettled.add(path)
+                kept.update(file.entries)
+                continue
+            stats, source = reading
+            before = self._sources.get(path)
+            self._files[path], self._sources[path] = file._replace(stats=stats), source
+            if path in self._forced or not _is_same(before, source):
+                texts[path] = source
+            self._forced.discard(path)
+        really_gone = [path for path in gone if touched.isdisjoint((*self._files[path].entries, None))
+                       and self._is_quiet(self._files[path].entries)]
+        for path in really_gone:
+            del self._sources[path], self._files[path]
+            self._forced.discard(path)
+        self._unsettled = unsettled
+        self._unconfirmed = {path: value for path, value in self._unconfirmed.items() if path in unsettled}
         now = self._loop.time()
-        for name in (path, tree.targets.get(path, path)):
-            if self._writing.get(name, now) > now:
-                self._look_in(self._writing[name] - now)
-                return False
-            self._writing.pop(name, None)
-        return True
+        self._quiet_at = {entry: due for entry, due in self._quiet_at.items()
+                          if due > now or entry in kept or entry in touched}
+        if texts or really_gone:
+            self._on_change(Changes(texts, really_gone))
 
-    def _read(self, path: str, tree: Tree, status: os.stat_result, always: bool) -> bool:
-        """Read the file if it may have changed; whether there is something to report."""
-        stats = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
-        # Two edits in one tick of the file system's clock leave the same stats: hence `touched`.
-        is_touched = path in self._touched or tree.targets.get(path) in self._touched
-        if not always and self._stats.get(path) == stats and not is_touched:
-            return False
-        before, after = self._texts.get(path), read(path)
-        if after is None:
-            return False  # gone since: there is an event of that
-        self._stats[path], self._texts[path] = stats, after
-        both_failed = isinstance(before, ConfigError) and isinstance(after, ConfigError) and str(before) == str(after)
-        return always or not (before == after or both_failed)
+    def _is_quiet(self, entries: Tuple[Entry, ...]) -> bool:
+        """Whether nobody is in the middle of changing the file, so far as events tell."""
+        if not self._quiet_at:
+            return True
+        now = self._loop.time()
+        due = max(self._quiet_at.get(entry, now) for entry in (*entries, None))
+        if due > now:
+            self._schedule_scan(due - now)
+        return due <= now
 
-    def _note(self, path: str, is_writing: bool, is_final: bool) -> None:
-        """One event: remember what it says about writers, and look soon. An event of unknown origin has an empty path."""
-        if is_writing:
-            if path.endswith(SUFFIX):
-                self._writing[path] = self._loop.time() + WRITING_LIMIT
+    def _is_confirmed(self, path: str, file: File, reading: Reading) -> bool:
+        """Whether the text, if it is of a kind that may not last, has been there for long enough."""
+        before, source = self._sources.get(path), reading[1]
+        if before is None and not self._has_scanned:
+            return True
+        is_told = any(entry in self._quiet_at for entry in file.entries)
+        limited = self._scanner.limited
+        is_limited = file.file_id in limited or any(directory in limited for directory, _ in file.entries)
+        delay = 0.0
+        if before is not None and _is_empty(source) and not _is_empty(before):
+            delay = EMPTY_DELAY
+        elif self._has_scanned and is_limited and not is_told and not _is_same(before, source):
+            delay = UNTOLD_DELAY
+        if not delay:
+            self._unconfirmed.pop(path, None)
+            return True
+        now = self._loop.time()
+        earlier, due = self._unconfirmed.get(path, (None, 0.0))
+        if earlier is None or earlier[0] != reading[0] or not _is_same(earlier[1], source):
+            due = now + delay
+        if due <= now:
+            del self._unconfirmed[path]
+            return True
+        self._unconfirmed[path] = reading, due
+        self._schedule_scan(due - now)
+        return False
+
+    def _note(self, entry: Optional[Entry], change: Change) -> None:
+        """One event: remember from when on the file can be believed, and scan then."""
+        now = self._loop.time()
+        if change is Change.WRITING:
+            self._quiet_at[entry] = now + WRITING_LIMIT
+            self._schedule_scan(WRITING_LIMIT)
             return
-        if is_final:
-            self._writing.pop(path, None)
-        self._touched.add(path)
-        self._look_in(SETTLE)
+        quiet_at = now + QUIET
+        self._quiet_at[entry] = quiet_at if change is Change.COMPLETE else max(quiet_at, self._quiet_at.get(entry, 0.0))
+        self._schedule_scan(SETTLE)
 
-    def _look_in(self, seconds: float) -> None:
+    def _schedule_scan(self, seconds: float) -> None:
         due = self._loop.time() + seconds
-        if self._look and self._look.when() > due:
-            self._look.cancel()
-            self._look = None
-        if not self._look:
-            self._look = self._loop.call_at(due, self._rescan, False)
+        if self._scan_timer and self._scan_timer.when() > due:
+            self._scan_timer.cancel()
+            self._scan_timer = None
+        if not self._scan_timer:
+            self._scan_timer = self._loop.call_at(due, self._rescan)
 
-    def _complain(self, message: str) -> None:
-        if message not in self._complained:
-            self._complained.add(message)
-            log.warning('%s', message)
+
+def _is_same(before: Optional[Source], after: Source) -> bool:
+    both_failed = isinstance(before, ConfigError) and isinstance(after, ConfigError) and str(before) == str(after)
+    return before == after or both_failed
+
+
+def _is_empty(source: Source) -> bool:
+    return isinstance(source, bytes) and not source.strip()

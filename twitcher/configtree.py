@@ -1,74 +1,102 @@
-"""What is on the disk below the configuration directory: its .twc files, its directories, and what a file says.
+"""One scan of the configuration directory: its .twc files, what each says, and the directories that the result depends on.
 
-Names that begin with a dot are passed over, symlinks are followed, a directory is entered once: by its own name rather than
-by a symlink's. Never opens what is no regular file: a FIFO would block, a device would never end.
+Names that begin with a dot are passed over, symlinks are followed, a directory is entered once: by its own name rather
+than by a symlink's. Never opens what is no regular file: a FIFO would block, a device would never end.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Deque, Dict, List, Optional, Protocol, Set, Tuple, Union
+from typing import Deque, Dict, List, NamedTuple, Optional, Set, Tuple, Union
 
 from twitcher.errors import ConfigError
 
 SUFFIX = '.twc'
-LARGEST = 1 << 20
+MAX_FILE_SIZE = 1 << 20
 """Bytes that a .twc may have. What is larger was not written by an administrator."""
-MOST_SYMLINKS = 40
+MAX_SYMLINKS = 40
 """Symlinks that the kernel follows in one path: path_resolution(7)."""
 
-Text = Union[bytes, ConfigError]
-Place = Tuple[int, int]
+Source = Union[bytes, ConfigError]
+Stats = Tuple[int, int, int, int, int]
+FileId = Tuple[int, int]
 """A file's device and inode."""
+Entry = Tuple[FileId, str]
+"""A name in a directory, which is how inotify reports an event whatever path leads there."""
 
 
-class Follower(Protocol):
-    """Who wants to know where to look for changes. Both are called before what they name is looked at."""
+class File(NamedTuple):
+    """A .twc file. `entries`: where events about its contents are reported, its own and that of a symlink's target."""
 
-    def enter(self, directory: str, place: Place) -> None:
-        """The directory's files are about to be listed."""
+    stats: Stats
+    entries: Tuple[Entry, ...]
+    file_id: FileId
 
-    def follow(self, path: str) -> None:
-        """The path is about to be resolved, and may lead out of the tree."""
+
+@dataclass
+class Dependencies:
+    """What must be watched so that no change of a scan's result goes unnoticed."""
+
+    directories: Dict[str, FileId] = field(default_factory=dict)
+    listed: Set[FileId] = field(default_factory=set)
+    """Directories in which the contents of files matter, not only what the entries in `lookups` are."""
+    lookups: Set[Entry] = field(default_factory=set)
+    """Entries by which the root or a symlink is resolved."""
 
 
 @dataclass
 class Tree:
-    """What one walk found. `targets`: where symlinks lead; `hidden`: the directories that cannot be read, and why."""
+    """What one scan found. `unreadable`: directories; `ignored`: what looks like a .twc file and is none, and why."""
 
-    files: Dict[str, os.stat_result] = field(default_factory=dict)
-    targets: Dict[str, str] = field(default_factory=dict)
-    hidden: Dict[str, str] = field(default_factory=dict)
+    files: Dict[str, File] = field(default_factory=dict)
+    unreadable: Dict[str, OSError] = field(default_factory=dict)
+    ignored: Dict[str, str] = field(default_factory=dict)
+    dependencies: Dependencies = field(default_factory=Dependencies)
 
     def may_hold(self, path: str) -> bool:
         """Whether the path could still be there, in a directory that could not be read."""
-        return any(path.startswith(directory + '/') for directory in self.hidden)
+        return any(path.startswith(directory.rstrip('/') + '/') for directory in self.unreadable)
 
 
-def walk(root: str, follower: Follower) -> Tree:
+def is_config(name: str) -> bool:
+    """Whether a file of this name is to be followed."""
+    return name.endswith(SUFFIX)
+
+
+def scan(root: str) -> Tree:
     """Find every .twc file below the root."""
-    tree = Tree()
-    visited: Set[Place] = set()
-    follower.follow(root)
-    real: Deque[str] = deque([root])
-    linked: Deque[str] = deque()
-    while real or linked:
-        directory = real.popleft() if real else linked.popleft()
-        try:
-            status = os.stat(directory)
-            place = (status.st_dev, status.st_ino)
-            if stat.S_ISDIR(status.st_mode) and place not in visited:
-                visited.add(place)
-                follower.enter(directory, place)
-                _list(directory, tree, follower, real, linked)
-        except (FileNotFoundError, NotADirectoryError):
-            continue  # removed meanwhile: it holds nothing
-        except OSError as error:
-            tree.hidden[directory] = str(error.strerror)
-    return tree
+    return _Scan(root).tree
+
+
+def file_id(path: str) -> FileId:
+    """Which file a path leads to. Raises OSError."""
+    status = os.stat(path)
+    return status.st_dev, status.st_ino
+
+
+def read(path: str) -> Optional[Tuple[Stats, Source]]:
+    """The stats and the text of a file, or why it can have none; None if it changed meanwhile. Raises OSError."""
+    status = os.stat(path)
+    if not stat.S_ISREG(status.st_mode):
+        return _stats(status), ConfigError(f'{path}: it is no regular file')
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        before = os.fstat(descriptor)
+        if before.st_size > MAX_FILE_SIZE:
+            reason = f'{path}: it has {before.st_size} bytes; allowed: {MAX_FILE_SIZE}'
+            return _stats(before), ConfigError(reason)
+        text = os.read(descriptor, before.st_size + 1)
+        while len(text) < before.st_size and (more := os.read(descriptor, before.st_size - len(text))):
+            text += more
+        after = os.fstat(descriptor)
+    finally:
+        os.close(descriptor)
+    stats = _stats(before)
+    return (stats, text) if stats == _stats(after) else None
 
 
 def resolution(path: str) -> List[str]:
@@ -90,7 +118,7 @@ def resolution(path: str) -> List[str]:
                 break
             if target is not None:
                 links += 1
-                if links > MOST_SYMLINKS:
+                if links > MAX_SYMLINKS:
                     break
                 waiting.extendleft(reversed(target.split('/')))
                 at = '/' if target.startswith('/') else at
@@ -101,53 +129,87 @@ def resolution(path: str) -> List[str]:
     return looked_up
 
 
-def place_of(directory: str) -> Place:
-    """Where a directory is. Raises OSError."""
-    status = os.stat(directory)
-    return status.st_dev, status.st_ino
+def is_gone(error: OSError) -> bool:
+    """Whether the error says that there is nothing at the path, now or ever, rather than that it cannot be read."""
+    return error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
 
 
-def read(path: str) -> Optional[Text]:
-    """What a file says, or why that cannot be had; None if it has gone."""
-    try:
-        status = os.stat(path)
-        if not stat.S_ISREG(status.st_mode):
-            return ConfigError(f'{path}: it is no regular file')
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with open(descriptor, 'rb') as file:
-            size = os.fstat(descriptor).st_size
-            if size > LARGEST:
-                return ConfigError(f'{path}: it has {size} bytes; allowed: {LARGEST}')
-            return file.read(size + 1)  # with LARGEST each text would keep a megabyte of addresses
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        return ConfigError(f'{path}: cannot be read: {error.strerror}')
+class _Scan:
+    """A scan in progress."""
 
+    def __init__(self, root: str) -> None:
+        self.tree = Tree()
+        self._found = self.tree.dependencies
+        self._entered: Set[FileId] = set()
+        self._own: Deque[str] = deque([root])
+        self._linked: Deque[str] = deque()
+        self._resolve(root)
+        while self._own or self._linked:
+            self._enter(self._own.popleft() if self._own else self._linked.popleft())
 
-def _list(directory: str, tree: Tree, follower: Follower, real: Deque[str], linked: Deque[str]) -> None:
-    """Add a directory's .twc files to the tree, and the directories in it to those that wait."""
-    with os.scandir(directory) as entries:
-        found = sorted((entry for entry in entries if not entry.name.startswith('.')), key=lambda entry: entry.name)
-    for entry in found:
+    def _enter(self, directory: str) -> None:
+        try:
+            status = os.stat(directory)
+            place = (status.st_dev, status.st_ino)
+            if not stat.S_ISDIR(status.st_mode) or place in self._entered:
+                return
+            self._entered.add(place)
+            self._found.directories[directory] = place
+            self._found.listed.add(place)
+            with os.scandir(directory) as entries:
+                for entry in sorted(entries, key=lambda entry: entry.name):
+                    if not entry.name.startswith('.'):
+                        self._add(entry, place)
+        except (FileNotFoundError, NotADirectoryError):
+            return  # removed meanwhile: it holds nothing
+        except OSError as error:
+            self.tree.unreadable[directory] = error
+
+    def _add(self, entry: os.DirEntry[str], place: FileId) -> None:
+        """One entry of a directory: a file of ours, a directory to enter later, or none of our business."""
         is_link = entry.is_symlink()
-        if is_link:
-            follower.follow(entry.path)
-        if _is_directory(entry):
-            (linked if is_link else real).append(entry.path)
-        elif entry.name.endswith(SUFFIX):
-            if is_link:
-                tree.targets[entry.path] = os.path.realpath(entry.path)
+        target = self._resolve(entry.path) if is_link else None
+        try:
+            is_directory = entry.is_dir()
+        except OSError as error:  # only of a symlink
+            is_directory = False
+            if not is_gone(error):
+                self.tree.unreadable[entry.path] = error  # it may lead to a directory
+        if is_directory:
+            (self._linked if is_link else self._own).append(entry.path)
+        elif is_config(entry.name):
+            entries = ((place, entry.name),) if target is None else ((place, entry.name), target)
             try:
-                tree.files[entry.path] = entry.stat()
+                status = entry.stat()
             except FileNotFoundError:
-                continue  # removed meanwhile, or a symlink to nothing
+                if is_link:
+                    self.tree.ignored[entry.path] = (f'ignored: it is a symlink to {os.path.realpath(entry.path)}, which '
+                                                     'does not exist; create that file or remove the symlink')
+                return
             except OSError:
-                tree.files[entry.path] = entry.stat(follow_symlinks=False)  # reading it will tell why
+                status = entry.stat(follow_symlinks=False)  # reading it will tell why
+            self.tree.files[entry.path] = File(_stats(status), entries, (status.st_dev, status.st_ino))
+        elif is_config(entry.name.lower()):
+            self.tree.ignored[entry.path] = f'ignored: rename it so that it ends in {SUFFIX}, in lower case'
+
+    def _resolve(self, path: str) -> Optional[Entry]:
+        """Note what the path's resolution depends on. Returns the entry that it ends at, if that can be told."""
+        last: Optional[Entry] = None
+        for step in resolution(path):
+            home, name = os.path.split(step)
+            try:
+                place = self._found.directories.get(home) or file_id(home)
+            except OSError as error:
+                if not is_gone(error):
+                    self.tree.unreadable[home] = error
+                return None
+            self._found.directories[home] = place
+            last = (place, name)
+            self._found.lookups.add(last)
+        if last and is_config(path):
+            self._found.listed.add(last[0])
+        return last
 
 
-def _is_directory(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # a symlink to itself, or to where we may not look
-        return False
+def _stats(status: os.stat_result) -> Stats:
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns

@@ -1,93 +1,64 @@
-"""What the kernel tells about directories: which to watch is said by a walk of the tree, what happens there is passed on.
+"""inotify: watches the directories that a scan depends on, and reports the events there that can change its result.
 
-Watches every directory that the walk enters, and those in which something lies by which a path of it is resolved: a
-directory above the root, a symlink on the way, a symlink's target. The only module that knows pyinotify.
+One watch for each directory, however many names lead to it, because the kernel keeps one for each inode. The only module
+that knows pyinotify.
 """
 
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
 import warnings
+from enum import Enum
 from types import SimpleNamespace
-from typing import Callable, Dict, Protocol, Set, Tuple
+from typing import Callable, Dict, Optional, Tuple
 
-from twitcher.configtree import SUFFIX, Follower, Place, place_of, resolution
+from twitcher.configtree import Dependencies, Entry, FileId, file_id, is_config
 
 warnings.filterwarnings('ignore', 'The asyncore module is deprecated', DeprecationWarning)
 import pyinotify  # noqa: E402  # it imports asyncore, and that is no news for an operator
 
 log = logging.getLogger(__name__)
 
-# It would have ldconfig(8) or a compiler find libc: a process, and some milliseconds of our start. We have libc in us, and
-# that is what it takes when none is found.
+# pyinotify runs ldconfig(8) or a compiler to find libc: a process, and some milliseconds of our start. If the search finds
+# nothing it uses the libc already loaded, so let it find nothing.
 if pyinotify.ctypes:
     pyinotify.ctypes = SimpleNamespace(**{**vars(pyinotify.ctypes), 'util': SimpleNamespace(find_library=lambda name: None)})
 
-_AROUND = (pyinotify.IN_CREATE | pyinotify.IN_MOVED_FROM | pyinotify.IN_MOVED_TO | pyinotify.IN_DELETE
-           | pyinotify.IN_DELETE_SELF | pyinotify.IN_MOVE_SELF | pyinotify.IN_ONLYDIR)
-_WITHIN = _AROUND | pyinotify.IN_CLOSE_WRITE | pyinotify.IN_MODIFY | pyinotify.IN_ATTRIB
-
-Note = Callable[[str, bool, bool], None]
-
-
-class Notice(Follower, Protocol):
-    """Tells when to look at the disk again. `shortcoming` is why it may not, or empty."""
-
-    shortcoming: str
-
-    def begin(self) -> None:
-        """A walk begins: what it does not name is not to be watched any more."""
-
-    def end(self) -> None:
-        """The walk is over."""
-
-    def drain(self) -> None:
-        """Pass on what has happened up to now."""
-
-    def stop(self) -> None:
-        """Give everything back."""
+# Without IN_DELETE_SELF and IN_MOVE_SELF: the one is followed by IN_IGNORED, the other is an event of the parent.
+_ENTRIES = (pyinotify.IN_CREATE | pyinotify.IN_MOVED_FROM | pyinotify.IN_MOVED_TO | pyinotify.IN_DELETE
+            | pyinotify.IN_ONLYDIR)
+_WRITING = pyinotify.IN_MODIFY | pyinotify.IN_CLOSE_WRITE | pyinotify.IN_ATTRIB
+_ENTRIES_AND_CONTENTS = _ENTRIES | _WRITING
 
 
-class NoInotify:
-    """Takes the place of Inotify on a machine that has none to give."""
+class Change(Enum):
+    """What an event says about a file: it is being written, it is complete, or something else happened to it."""
 
-    def __init__(self, shortcoming: str) -> None:
-        self.shortcoming = shortcoming
+    WRITING = 'writing'
+    COMPLETE = 'complete'
+    OTHER = 'other'
 
-    def begin(self) -> None:
-        """As Notice says."""
 
-    def enter(self, directory: str, place: Place) -> None:
-        """As Follower says."""
-
-    def follow(self, path: str) -> None:
-        """As Follower says."""
-
-    def end(self) -> None:
-        """As Notice says."""
-
-    def drain(self) -> None:
-        """As Notice says."""
-
-    def stop(self) -> None:
-        """As Notice says."""
+OnEvent = Callable[[Optional[Entry], Change], None]
 
 
 class Inotify:
-    """The kernel's watches. `note(path, is_writing, is_final)` is called for each event: the file is being written, or is
-    complete; with an empty path when nobody knows what happened. Raises OSError where the machine has no inotify to give.
+    """The kernel's watches. `on_event` gets each event; with None in the place of an entry if the kernel dropped some.
+
+    Raises OSError if the machine has no inotify instance to give.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, note: Note) -> None:
-        logging.getLogger('pyinotify').handlers.clear()  # it would write to stderr by itself
-        self._note = note
-        self.shortcoming = ''
-        self._watched: Dict[str, Tuple[Place, int, int]] = {}
-        self._entered: Set[str] = set()
-        self._around: Set[str] = set()
-        self._on_the_way: Set[str] = set()
+    def __init__(self, loop: asyncio.AbstractEventLoop, on_event: OnEvent) -> None:
+        pyinotify.log.disabled = True  # it is about pyinotify's own paths, which we do not use
+        self._on_event = on_event
+        self.unwatched: Dict[FileId, str] = {}
+        """The directories that cannot be watched, and why."""
+        self._watched: Dict[FileId, Tuple[int, int]] = {}
+        self._watched_as: Dict[int, FileId] = {}
+        self._dependencies = Dependencies()
         try:
             self._manager = pyinotify.WatchManager()
         except (OSError, pyinotify.PyinotifyError) as error:
@@ -95,77 +66,83 @@ class Inotify:
         os.set_inheritable(self._manager.get_fd(), False)
         self._notifier = _Notifier(self._manager, loop, default_proc_fun=self._event)
 
-    def begin(self) -> None:
-        """As Notice says."""
-        self.shortcoming = ''
-        self._entered, self._around, self._on_the_way = set(), set(), set()
+    def watch(self, dependencies: Dependencies) -> bool:
+        """Watch these directories and no others. Returns whether what is watched has grown.
 
-    def enter(self, directory: str, place: Place) -> None:
-        """As Follower says."""
-        self._entered.add(directory)
-        self._watch(directory, place, _WITHIN)
-
-    def follow(self, path: str) -> None:
-        """As Follower says."""
-        steps = resolution(path)
-        for step in steps:
-            home = os.path.dirname(step)
-            self._on_the_way.add(step)
-            self._around.add(home)
-            try:
-                # The last may be a file of ours itself, whose writing is of interest.
-                is_file = step is steps[-1] and path.endswith(SUFFIX)
-                self._watch(home, place_of(home), _WITHIN if is_file else _AROUND)
-            except OSError:
-                return  # gone in this moment, of which there is an event
-
-    def end(self) -> None:
-        """As Notice says."""
-        named = self._entered | self._around
-        self._watched = {path: watch for path, watch in self._watched.items() if path in named}
-        kept = {descriptor for _, _, descriptor in self._watched.values()}
-        self._manager.rm_watch([descriptor for descriptor in self._manager.watches if descriptor not in kept])
+        Then the scan that found them may have missed a change, and has to be repeated.
+        """
+        self._dependencies = dependencies
+        self.unwatched.clear()
+        has_grown = False
+        for path, directory in dependencies.directories.items():
+            mask = _ENTRIES_AND_CONTENTS if directory in dependencies.listed else _ENTRIES
+            if self._watched.get(directory, (-1, 0))[1] & mask != mask and directory not in self.unwatched:
+                has_grown |= self._add(path, directory, mask)
+        wanted = set(dependencies.directories.values())
+        for descriptor, directory in list(self._watched_as.items()):
+            if directory not in wanted:
+                del self._watched_as[descriptor]
+                self._watched.pop(directory, None)
+                self._manager.rm_watch(descriptor)
+        return has_grown
 
     def drain(self) -> None:
-        """As Notice says."""
+        """Report what has happened up to now."""
         self._notifier.handle_read()
 
     def stop(self) -> None:
-        """As Notice says."""
+        """Remove all watches."""
         self._notifier.stop()
 
-    def _watch(self, directory: str, place: Place, mask: int) -> None:
-        known_place, known_mask, _ = self._watched.get(directory, (None, 0, -1))
-        if known_place == place and known_mask & mask == mask:
-            return
+    def _add(self, path: str, directory: FileId, mask: int) -> bool:
+        """Watch a directory. Returns whether the scan has to be repeated."""
         try:
-            descriptor = self._manager.add_watch(directory, mask, quiet=False)[directory]
-            self._watched[directory] = (place, mask, descriptor)
+            descriptor = self._manager.add_watch(path, mask, quiet=False)[path]
+            watched = file_id(path)
         except UnicodeError:
-            self.shortcoming = f'{directory!a}: inotify cannot watch a directory whose name is not UTF-8'
+            self.unwatched[directory] = f'{path!a}: inotify cannot watch a directory whose name is not UTF-8'
+            return False
         except pyinotify.WatchManagerError as error:
             reason = str(error).partition('Errno=')[2] or str(error)
-            self.shortcoming = f'inotify cannot watch all directories ({reason}; see fs.inotify.max_user_watches)'
+            if os.strerror(errno.ENOENT) in reason or os.strerror(errno.ENOTDIR) in reason:
+                return True  # gone since the scan
+            self.unwatched[directory] = ('inotify cannot watch all directories '
+                                         f'({reason}; see fs.inotify.max_user_watches)')
+            return False
+        except OSError:
+            return True
+        # Not as what the scan has seen there, which somebody may have replaced since.
+        previous = self._watched_as.get(descriptor)
+        if previous is not None:
+            self._watched.pop(previous, None)
+        self._watched[watched], self._watched_as[descriptor] = (descriptor, mask), watched
+        return True
 
     def _event(self, event: pyinotify.Event) -> None:
-        path = getattr(event, 'pathname', '')
         if event.mask & pyinotify.IN_Q_OVERFLOW:
-            self._watched.clear()
+            self._watched.clear()  # one may have ended
             log.debug('inotify lost events; reading everything')
-        if event.mask & (pyinotify.IN_DELETE_SELF | pyinotify.IN_MOVE_SELF | pyinotify.IN_IGNORED):
-            self._watched.pop(path, None)
-        elif path and path not in self._on_the_way and not self._is_of_interest(path, event.mask):
+            self._on_event(None, Change.OTHER)
             return
-        self._note(path, bool(event.mask & pyinotify.IN_MODIFY),
-                   not event.mask & (pyinotify.IN_MODIFY | pyinotify.IN_ATTRIB | pyinotify.IN_CREATE))
+        directory = self._watched_as.get(event.wd)
+        if directory is None:
+            return
+        if event.mask & pyinotify.IN_IGNORED:
+            del self._watched_as[event.wd]
+            if self._watched.get(directory, (-1, 0))[0] == event.wd:
+                del self._watched[directory]
+        entry = (directory, getattr(event, 'name', ''))
+        if self._is_of_interest(entry, event.mask):
+            self._on_event(entry, _change(event.mask))
 
-
-    def _is_of_interest(self, path: str, mask: int) -> bool:
-        """Not a neighbour of something on the way, nor what editors leave for a moment, nor the writing of other files."""
-        directory, name = os.path.split(path)
-        is_other_file = not (name.endswith(SUFFIX) or mask & pyinotify.IN_ISDIR)
-        is_writing = mask & (pyinotify.IN_MODIFY | pyinotify.IN_CLOSE_WRITE | pyinotify.IN_ATTRIB)
-        return directory in self._entered and not name.startswith('.') and not (is_other_file and is_writing)
+    def _is_of_interest(self, entry: Entry, mask: int) -> bool:
+        """Ignores siblings in ancestor directories, editors' temporary files, and writes to files other than .twc."""
+        directory, name = entry
+        if not name or entry in self._dependencies.lookups:
+            return True
+        is_other_file = not (is_config(name) or mask & pyinotify.IN_ISDIR)
+        return (directory in self._dependencies.listed and not name.startswith('.')
+                and not (is_other_file and mask & _WRITING))
 
 
 class _Notifier(pyinotify.AsyncioNotifier):
@@ -179,3 +156,9 @@ class _Notifier(pyinotify.AsyncioNotifier):
             super().handle_read(*args, **kwargs)
         except UnicodeDecodeError:
             self._default_proc_fun(pyinotify.Event({'mask': pyinotify.IN_Q_OVERFLOW}))
+
+
+def _change(mask: int) -> Change:
+    if mask & pyinotify.IN_MODIFY:
+        return Change.WRITING
+    return Change.OTHER if mask & (pyinotify.IN_ATTRIB | pyinotify.IN_CREATE) else Change.COMPLETE
