@@ -8,7 +8,6 @@ WRITING_LIMIT. `inotify` only says when to look; what is true is what a look at 
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 from dataclasses import dataclass
 from typing import Callable, Dict, List, Optional, Set, Tuple
@@ -16,8 +15,9 @@ from typing import Callable, Dict, List, Optional, Set, Tuple
 from twitcher.configtree import SUFFIX, Text, Tree, read, walk
 from twitcher.errors import ConfigError
 from twitcher.inotify import Inotify, NoInotify, Notice
+from twitcher.log import get_logger
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 SETTLE = 0.05
 """Seconds from an event to the look at the disk: an editor's or a package manager's events come in bursts."""

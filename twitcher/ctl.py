@@ -4,7 +4,6 @@ command line."""
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 import sys
 from typing import List, NoReturn, Optional
@@ -22,8 +21,6 @@ DEFAULT_WAIT = 10.0
 
 def main(arguments: Optional[List[str]] = None) -> NoReturn:
     """Do what the command line says, and exit."""
-    logging.getLogger('twitcher').addHandler(logging.NullHandler())
-    logging.getLogger('twitcher').propagate = False
     code = 1
     try:
         options = new_parser().parse(arguments)

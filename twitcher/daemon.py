@@ -4,14 +4,15 @@ sides, ZooKeeper's and the files'."""
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import signal
 from dataclasses import dataclass
+from typing import Any, Dict
 
 from twitcher.configdir import Changes, ConfigDir
 from twitcher.keeper import Keeper
-from twitcher.log import LogTarget
+from twitcher.log import get_logger
+from twitcher.log_target import LogTarget
 from twitcher.output import Output
 from twitcher.runner import Runner
 from twitcher.service import ServiceManager
@@ -20,7 +21,7 @@ from twitcher.state import State
 from twitcher.watch import Around
 from twitcher.watches import Watches
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 FAREWELL = 0.5
 """Seconds that a stop waits for ZooKeeper to take leave of our session; if it does not, the session expires there."""
@@ -42,6 +43,11 @@ def run_daemon(settings: Settings) -> int:
     return asyncio.run(_Daemon(settings).run())
 
 
+def _log_exception(loop: asyncio.AbstractEventLoop, context: Dict[str, Any]) -> None:
+    """Log what a callback of the loop has raised."""
+    log.error('%s', context['message'], exc_info=context.get('exception'))
+
+
 class _Daemon:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -51,6 +57,7 @@ class _Daemon:
     async def run(self) -> int:
         """The daemon's life. Runs in progress outlive it."""
         loop = asyncio.get_running_loop()
+        loop.set_exception_handler(_log_exception)
         self._stop = asyncio.Event()
         self._manager = ServiceManager(os.environ, loop.call_later)
         self._keeper = keeper = Keeper(self._settings.hosts, self._keeper_died, self._keeper_connected)

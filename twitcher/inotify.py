@@ -7,18 +7,18 @@ directory above the root, a symlink on the way, a symlink's target. The only mod
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import warnings
 from types import SimpleNamespace
 from typing import Callable, Dict, Protocol, Set, Tuple
 
 from twitcher.configtree import SUFFIX, Follower, Place, place_of, resolution
+from twitcher.log import get_logger, take_over_library
 
 warnings.filterwarnings('ignore', 'The asyncore module is deprecated', DeprecationWarning)
 import pyinotify  # noqa: E402  # it imports asyncore, and that is no news for an operator
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 # It would have ldconfig(8) or a compiler find libc: a process, and some milliseconds of our start. We have libc in us, and
 # that is what it takes when none is found.
@@ -81,7 +81,7 @@ class Inotify:
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, note: Note) -> None:
-        logging.getLogger('pyinotify').handlers.clear()  # it would write to stderr by itself
+        take_over_library('pyinotify')
         self._note = note
         self.shortcoming = ''
         self._watched: Dict[str, Tuple[Place, int, int]] = {}

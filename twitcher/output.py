@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import os
 import socket
 import subprocess
@@ -17,9 +16,10 @@ import sys
 from collections import deque
 from typing import Any, Deque, Dict, NamedTuple, Optional
 
-from twitcher.log import LogTarget
+from twitcher.log import get_logger
+from twitcher.log_target import LogTarget
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 RESTART_DELAY = 1.0
 """Seconds until another attempt when the process could not be started."""

@@ -10,7 +10,6 @@ stop a daemon: killing it would break the pipes of running actions.
 from __future__ import annotations
 
 import json
-import logging
 import os
 import resource
 import selectors
@@ -21,10 +20,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Dict, Iterator, Tuple
 
-from twitcher.log import LogTarget, start_logging
+from twitcher.log import get_logger, set_levels, start_logging, stop_logging
+from twitcher.log_target import LogTarget
 from twitcher.procfs import find_leader
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 LONGEST_LINE = 2000
 """Bytes of a piece: with what is written before it, it fits the 2048 that every syslog server should take (RFC 5424, 6.1)."""
@@ -119,8 +119,8 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     daemon = socket.socket(fileno=0)
     about = json.loads(daemon.recv(_CHUNK))
-    start_logging(LogTarget(**about['target']), about['pid'], may_wait=True)
-    logging.getLogger().setLevel(logging.INFO)
+    start_logging(LogTarget(**about['target']), about['pid'])
+    set_levels(False, False)
     OutputProcess(daemon).run()
-    logging.shutdown()
+    stop_logging()
     time.sleep(FAREWELL)

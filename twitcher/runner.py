@@ -7,7 +7,6 @@ exists, so that the next daemon finds it, and its output is logged.
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 from typing import Dict, Optional
 
@@ -15,6 +14,7 @@ from twitcher.account import own_account
 from twitcher.adopted import Adopted
 from twitcher.child import Child, is_transient, spawn
 from twitcher.errors import SpawnError
+from twitcher.log import get_logger
 from twitcher.output import Output
 from twitcher.procfs import find_leader
 from twitcher.run import Run
@@ -23,7 +23,7 @@ from twitcher.state import RunRecord, State
 from twitcher.stdin import open_stdin
 from twitcher.znode import Update
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 DEFAULT_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
 
