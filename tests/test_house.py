@@ -16,8 +16,8 @@ PACKAGE = TOP / 'twitcher'
 LAYERS = [
     'late', 'errors', 'account', 'action', 'spec', 'znode', 'log_target', 'log_queue', 'log', 'config', 'configtree',
     'inotify', 'configdir', 'zookeeper', 'keeper', 'slots', 'watch', 'procfs', 'database', 'state', 'child', 'adopted', 'stdin',
-    'outputd', 'output', 'run', 'runner', 'watches', 'pidfile', 'process', 'devel', 'service', 'daemon', 'poke',
-    'usage', 'cli', 'ctl', '__main__',
+    'output_protocol', 'outputd', 'twitcher_output', 'output_link', 'output', 'run', 'runner',
+    'watches', 'pidfile', 'process', 'devel', 'service', 'daemon', 'poke', 'usage', 'cli', 'ctl', '__main__',
 ]
 RARELY_NEEDED = [('cli', 'twitcher.devel'), ('process', 'daemon')]
 HOMES = {'kazoo': 'zookeeper', 'pyinotify': 'inotify', 'daemon': 'process'}

@@ -62,7 +62,8 @@ class _Daemon:
         self._manager = ServiceManager(os.environ, loop.call_later)
         self._keeper = keeper = Keeper(self._settings.hosts, self._keeper_died, self._keeper_connected)
         state = State(self._settings.state_dir, self._settings.config_path, loop.call_later)
-        runner = Runner(Output(self._settings.log_target), state)
+        output = Output(self._settings.log_target)
+        runner = Runner(output, state)
         slots = Slots(self._settings.max_running)
         self._watches = watches = Watches(self._settings.config_path, keeper, state,
                                           Around(runner.start, loop.call_later, slots, state.set_waiting))
@@ -87,6 +88,7 @@ class _Daemon:
         configs.stop()
         watches.close()
         state.close()  # first: who starts now must find it
+        output.close()
         keeper.stop().join(FAREWELL)
         log.info('ended')
         return self._exit_code
