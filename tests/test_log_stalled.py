@@ -88,5 +88,6 @@ def test_what_is_lost_while_the_server_reads_nothing_is_counted_and_what_follows
     queue.close(None)
     lost = sum(int(record.partition(': ')[2].split()[0]) for record in wait_lost(syslog))
     got = [record for record in syslog.find(r': record \d{6} x{4000}$')]
-    assert len(got) + lost + len(syslog.find(': last$')) in (put, put + 1)
+    # One that had gone in part when it was counted as lost has come, too.
+    assert 0 <= len(got) + lost + len(syslog.find(': last$')) - (put + 1) <= 1
     assert lost > 0

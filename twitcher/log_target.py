@@ -14,6 +14,7 @@ import socket
 import time
 import traceback
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, Callable, Dict, Mapping, Optional, Protocol, Tuple
 
 SYSLOG_SOCKET = '/dev/log'
@@ -128,32 +129,46 @@ def _text(record: Record) -> str:
     return escaped(record.getMessage()[:MAX_MESSAGE]) + record.traceback()
 
 
+class _Transit:
+    """A record on its way, which may take several attempts. Once a part of it has gone the rest follows, even if another
+    record is to be sent meanwhile, so that they cannot run into each other."""
+
+    def __init__(self) -> None:
+        self._record: Optional[Record] = None
+        self._unsent = b''
+        self._rest = b''
+
+    def send(self, record: Record, encode: Callable[[Record], bytes], send: Callable[[bytes], int]) -> None:
+        """Send the record, or what is left of it, with a function that returns how many bytes have gone."""
+        if record is not self._record:
+            self._record, self._unsent = record, encode(record)
+        while self._rest or self._unsent:
+            if self._rest:
+                self._rest = self._rest[send(self._rest):]
+            else:
+                self._rest, self._unsent = self._unsent[send(self._unsent):], b''
+
+
 class _Lines:
-    """Writes each record to a descriptor, as a line: whole, also if it takes several attempts."""
+    """Writes each record to a descriptor, as a line."""
 
     def __init__(self, descriptor: int, pid: int) -> None:
         self._descriptor = descriptor
         self._pid = pid
-        self._record: Optional[Record] = None
-        self._rest = b''
-        self._is_within_line = False
+        self._transit = _Transit()
 
     def write(self, record: Record, patience: float) -> None:
         """As Destination says; but a disk or a terminal may take longer than the patience."""
-        if record is not self._record:
-            line = self._line(record).encode('utf-8', 'backslashreplace')
-            self._record, self._rest = record, b'\n' + line if self._is_within_line else line
-        while self._rest:
-            self._rest = self._rest[os.write(self._descriptor, self._rest):]
-            self._is_within_line = bool(self._rest)
+        self._transit.send(record, self._line, partial(os.write, self._descriptor))
 
     def close(self) -> None:
         """Nothing: stdout is not ours alone."""
 
-    def _line(self, record: Record) -> str:
+    def _line(self, record: Record) -> bytes:
         when = time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(record.created))
-        return (f'{when}.{int(record.created % 1 * 1000):03d} {IDENT}[{self._pid}] {_level(record)[0]}: '
+        line = (f'{when}.{int(record.created % 1 * 1000):03d} {IDENT}[{self._pid}] {_level(record)[0]}: '
                 f'{_text(record)}\n')
+        return line.encode('utf-8', 'backslashreplace')
 
 
 class _File(_Lines):
@@ -172,7 +187,7 @@ class _File(_Lines):
         if not is_there:
             opened = _open(self._path)
             self.close()
-            self._descriptor, self._record, self._is_within_line = opened, None, False
+            self._descriptor, self._transit = opened, _Transit()
         super().write(record, patience)
 
     def close(self) -> None:
@@ -191,23 +206,15 @@ class _Syslog:
         self._pid = pid
         self._socket: Optional[socket.socket] = None
         self._end = b''
-        self._record: Optional[Record] = None
-        self._rest = b''
-        self._is_within_record = False
+        self._transit = _Transit()
 
     def write(self, record: Record, patience: float) -> None:
         """As Destination says."""
         try:
-            if record is not self._record and self._is_within_record:
-                self.close()  # the rest was dropped: the next record must not follow a part of it
             if not self._socket:
                 self._socket = self._connected(patience)
             self._socket.settimeout(patience)
-            if record is not self._record:
-                self._record, self._rest = record, self._message(record)
-            while self._rest:
-                self._rest = self._rest[self._socket.send(self._rest):]
-                self._is_within_record = bool(self._rest)
+            self._transit.send(record, self._message, self._socket.send)
         except (BlockingIOError, socket.timeout):
             raise  # the server is there, but does not read
         except OSError:
@@ -218,7 +225,7 @@ class _Syslog:
         """As Destination says."""
         if self._socket:
             self._socket.close()
-        self._socket, self._record, self._is_within_record = None, None, False
+        self._socket, self._transit = None, _Transit()
 
     def _connected(self, patience: float) -> socket.socket:
         try:

@@ -86,7 +86,7 @@ class Output:
         """Log every line that comes out of the descriptor with the description and this pid.
 
         Returns what is to be called, in any thread, when the line has been written that says that it has started: not
-        before that, or a second later, is the output logged.
+        before that, or START_TIMEOUT later, is the output logged.
         """
         pipe = self._pipes[reader]
         pipe.pid = pid

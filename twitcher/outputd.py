@@ -30,7 +30,7 @@ MAX_LINE = 2000
 """Bytes of a piece: with what is written before it, it fits the 2048 that every syslog server should take (RFC 5424, 6.1)."""
 MAX_QUEUED = 1_000_000
 """Bytes of output that wait to be written. Beyond that pipes are not read, so that the actions wait."""
-START_TIMEOUT = 1.0
+START_TIMEOUT = 5.0
 """Seconds for which a pipe whose pid is known waits for Start: the daemon's log may be stuck."""
 LINGER = 1.0
 """Seconds that it stays after its last line: journald looks up the sender in /proc after it has received a record."""
