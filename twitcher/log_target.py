@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import select
 import socket
 import time
 import traceback
@@ -213,9 +214,8 @@ class _Syslog:
         try:
             if not self._socket:
                 self._socket = self._connected(patience)
-            self._socket.settimeout(patience)
-            self._transit.send(record, self._message, self._socket.send)
-        except (BlockingIOError, socket.timeout):
+            self._transit.send(record, self._message, partial(self._send, self._socket, patience))
+        except BlockingIOError:
             raise  # the server is there, but does not read
         except OSError:
             self.close()
@@ -241,10 +241,21 @@ class _Syslog:
         try:
             connection.settimeout(patience)
             connection.connect(self._path)
+            connection.setblocking(False)
         except BaseException:
             connection.close()
             raise
         return connection
+
+    def _send(self, connection: socket.socket, patience: float, message: bytes) -> int:
+        """Sends what fits, and waits only if nothing does: a stream that is a quarter full is not yet writable to poll(2)."""
+        try:
+            return connection.send(message)
+        except BlockingIOError:
+            poll = select.poll()
+            poll.register(connection, select.POLLOUT)
+            poll.poll(patience * 1000)
+            return connection.send(message)
 
     def _message(self, record: Record) -> bytes:
         text = f'<{_DAEMON | _level(record)[1]}>{IDENT}[{self._pid}]: {_text(record)}'
