@@ -5,15 +5,12 @@ from __future__ import annotations
 import socket
 import time
 from pathlib import Path
-from typing import Iterator, List
+from typing import Iterator
 
 import pytest
 
 from tests.harness import Ensemble, Trace, Twitcher
 from tests.syslog_server import SyslogServer
-from twitcher import log_queue
-from twitcher.log_queue import LogQueue
-from twitcher.log_target import INFO, LogTarget, Record, open_target
 
 KINDS = [socket.SOCK_DGRAM, socket.SOCK_STREAM]
 
@@ -59,35 +56,3 @@ def test_records_of_a_stream_end_each_with_a_nul(twitcher: Twitcher, ensemble: E
         assert all(record.startswith('<') and record.count('twitcher[') == 1 for record in server.records)
     finally:
         server.close()
-
-
-def wait_lost(server: SyslogServer) -> List[str]:
-    """The record that says that some were lost."""
-    return server.wait('records were lost')
-
-
-def test_what_is_lost_while_the_server_reads_nothing_is_counted_and_what_follows_is_whole(
-        syslog: SyslogServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(log_queue, 'MAX_STALL', 0.5)
-    queue = LogQueue(open_target(LogTarget('syslog', str(syslog.path)), 1), 100)
-    syslog.is_reading.clear()
-    put = 0
-    end = time.monotonic() + 2
-    while time.monotonic() < end:
-        while queue.has_room() and time.monotonic() < end:
-            queue.put([Record('it', INFO, f'record {put:06d} ' + 'x' * 4000)])
-            put += 1
-        time.sleep(0.01)
-    syslog.is_reading.set()
-    queue.put([Record('it', INFO, 'last')])
-    end = time.monotonic() + 20
-    while not syslog.find('lost') and time.monotonic() < end:
-        queue.put([Record('it', INFO, f'record {put:06d} ' + 'x' * 4000)])
-        put += 1
-        time.sleep(0.01)
-    queue.close(None)
-    lost = sum(int(record.partition(': ')[2].split()[0]) for record in wait_lost(syslog))
-    got = [record for record in syslog.find(r': record \d{6} x{4000}$')]
-    # One that had gone in part when it was counted as lost has come, too.
-    assert 0 <= len(got) + lost + len(syslog.find(': last$')) - (put + 1) <= 1
-    assert lost > 0

@@ -72,15 +72,24 @@ class LogQueue:
     def _write_all(self) -> None:
         for records, size in iter(self._queue.get, None):
             for record in records:
-                if self._write(record) and self._lost:
-                    with self._lock:
-                        lost, self._lost = self._lost, 0
-                    self._write(Record(__name__, ERROR, f'{lost} records were lost: the log did not take them'))
+                if not self._write(record):
+                    self._drop([record])
+                    continue
+                if record.on_delivered:
+                    record.on_delivered()
+                if self._lost:
+                    self._report_lost()
             with self._lock:
                 self._size -= size
 
+    def _report_lost(self) -> None:
+        lost = self._lost
+        if self._write(Record(__name__, ERROR, f'{lost} records were lost: the log did not take them')):
+            with self._lock:
+                self._lost -= lost
+
     def _write(self, record: Record) -> bool:
-        """Write one record, or drop and count it when the log has taken none for too long."""
+        """Write one record; False if it is to be dropped, since the log has taken none for too long."""
         if self._trying_since is None:
             self._trying_since = time.monotonic()
         while True:
@@ -89,11 +98,8 @@ class LogQueue:
                 self._destination.write(record, min(max(remaining, 0.0), _MAX_PATIENCE))
             except Exception:  # whatever it is, there is nowhere to report it
                 if remaining <= 0:
-                    self._drop([record])
                     return False
                 time.sleep(RETRY_DELAY)
                 continue
             self._trying_since = None
-            if record.on_delivered:
-                record.on_delivered()
             return True
