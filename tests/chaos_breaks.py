@@ -22,10 +22,13 @@ BREAKS: Dict[str, List[Tuple[str, str, str]]] = {
     'backwards': [('watch.py', '            self._waiting.clear()\n        self._waiting.append(update)',
                    '            pass\n        self._waiting.append(update)'),
                   ('watch.py', 'update = self._waiting.pop(0)', 'update = self._waiting.pop()')],
-    'lost output': [('outputd.py', 'in lines.take(chunk) if chunk', 'in list(lines.take(chunk))[1:] if chunk')],
-    'doubled output': [('outputd.py', "log.info('%s: %s', label,",
-                        "log.info('%s: %s', label, line.decode('utf-8'))\n            log.info('%s: %s', label,")],
-    'nameless output': [('outputd.py', "self._listen(facts['pipe'], facts['pid'])", "self._listen(facts['pipe'], '?')")],
+    'lost output': [('outputd.py',
+                     'list(source.lines.take(chunk) if chunk',
+                     'list(list(source.lines.take(chunk))[1:] if chunk')],
+    'doubled output': [('outputd.py', 'for line in lines), len', 'for line in lines for _ in range(2)), len')],
+    'nameless output': [('outputd.py',
+                         'source.pid, source.deadline = str(message.pid),',
+                         "source.pid, source.deadline = '?',")],
 }
 """Ways to break a guarantee: the module, a text of it, and what to have instead."""
 

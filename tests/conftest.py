@@ -15,6 +15,27 @@ import pytest
 from tests.following import Followed
 from tests.harness import Ensemble, Trace, Twitcher
 from twitcher.devel import ThrowAwayServer
+from twitcher.log import add_handler, set_levels
+from twitcher.log_target import Record
+
+
+def _forward(record: Record) -> None:
+    """Log a record of ours by `logging` as well, where pytest looks for it and sets the levels."""
+    logger = logging.getLogger(record.name)
+    if logger.isEnabledFor(record.levelno):
+        logger.handle(logging.makeLogRecord({
+            'name': record.name, 'levelno': record.levelno, 'levelname': logging.getLevelName(record.levelno),
+            'msg': record.getMessage(), 'exc_info': record.exc_info}))
+    if record.on_delivered:
+        record.on_delivered()
+
+
+@pytest.fixture(scope='session', autouse=True)
+def log_for_pytest() -> None:
+    """What the parts of Twitcher log that run in the test's own process is in `caplog`."""
+    add_handler(_forward)
+    set_levels(verbose=True, debug=True)
+    logging.getLogger().setLevel(logging.WARNING)
 
 
 @contextlib.contextmanager

@@ -25,6 +25,10 @@ def container(twitcher: Twitcher, ensemble: Ensemble, tmp_path: Path) -> Iterato
     twitcher.start(wrapper=CONTAINER)
     twitcher.wait_printed('o.twc', 1)
     yield twitcher
+    assert twitcher.process
+    twitcher.process.kill()  # which ends the whole namespace
+    twitcher.process.wait(PATIENCE)
+    twitcher.log_path.unlink()  # its pids are the namespace's, and mean other processes outside
 
 
 def first_process(twitcher: Twitcher) -> int:

@@ -14,10 +14,11 @@ PACKAGE = TOP / 'twitcher'
 
 # Each module may import those that stand before it, and no others.
 LAYERS = [
-    'late', 'errors', 'account', 'action', 'spec', 'znode', 'log', 'config', 'configtree', 'inotify', 'mounts',
-    'scanner', 'problems', 'configdir', 'zookeeper', 'keeper', 'slots', 'watch', 'procfs', 'database', 'state', 'child',
-    'adopted', 'stdin', 'outputd', 'output', 'run', 'runner', 'watches', 'pidfile', 'process', 'init', 'devel',
-    'service', 'daemon', 'poke', 'usage', 'cli', 'ctl', '__main__',
+    'late', 'errors', 'account', 'action', 'spec', 'znode', 'log_target', 'log_queue', 'log', 'config', 'configtree',
+    'inotify', 'mounts', 'scanner', 'problems', 'configdir', 'zookeeper', 'keeper', 'slots', 'watch', 'procfs',
+    'database', 'state', 'child', 'adopted', 'stdin', 'output_protocol', 'outputd', 'twitcher_output', 'output_link',
+    'output', 'run', 'runner', 'watches', 'pidfile', 'process', 'init', 'devel', 'service', 'daemon', 'poke', 'usage',
+    'cli', 'ctl', '__main__',
 ]
 RARELY_NEEDED = [('cli', 'twitcher.devel'), ('process', 'daemon')]
 HOMES = {'kazoo': 'zookeeper', 'pyinotify': 'inotify', 'daemon': 'process'}
@@ -60,6 +61,12 @@ def test_third_party_libraries_stay_behind_one_module_each() -> None:
 
 def test_imports_are_at_the_top_but_for_what_few_daemons_need() -> None:
     assert [(path.stem, name) for path in _modules() for name, top in _imports(path) if not top] == RARELY_NEEDED
+
+
+def test_nothing_of_ours_is_logged_by_what_a_twc_file_can_reconfigure() -> None:
+    # child: what a fork hands to the user's function
+    assert [path.stem for path in _modules() for name, _ in _imports(path) if name.partition('.')[0] == 'logging'] == [
+        'child', 'log']
 
 
 def test_every_module_says_what_it_guarantees() -> None:

@@ -12,7 +12,7 @@ from typing import List
 import pytest
 
 from tests.harness import Ensemble, Trace, Twitcher, is_alive, process_status, wait_for
-from twitcher.outputd import LONGEST_LINE
+from twitcher.outputd import MAX_LINE
 
 
 def output_process(twitcher: Twitcher) -> int:
@@ -83,10 +83,10 @@ def test_megabytes_without_newline_are_cut_into_pieces_in_bounded_memory(
     reader = output_process(twitcher)
     before = int(process_status(reader)['VmHWM'].split()[0])
     ensemble.put('/o', 1)
-    pieces = twitcher.wait_printed('it', 1 + len(text) // LONGEST_LINE)[1:]
+    pieces = twitcher.wait_printed('it', 1 + len(text) // MAX_LINE)[1:]
     assert twitcher.wait_ended('it', 2) == ['exited 0', 'exited 0']
     assert ''.join(pieces) == text
-    assert max(map(len, pieces)) == LONGEST_LINE
+    assert max(map(len, pieces)) == MAX_LINE
     assert int(process_status(reader)['VmHWM'].split()[0]) < before + 4096  # kB
 
 
@@ -128,7 +128,7 @@ def test_another_process_takes_over_when_the_one_that_reads_the_output_is_killed
     trace.path.touch()  # more than a pipe holds is printed while nobody reads
     ensemble.put('/p', '')
     assert twitcher.wait_ended('it') == ['exited 3']
-    lines = twitcher.wait_printed('it', 2 + 300000 // LONGEST_LINE)
+    lines = twitcher.wait_printed('it', 2 + 300000 // MAX_LINE)
     assert ''.join(lines) == 'first' + 'x' * 300000 + 'last'
     assert twitcher.wait_printed('other', 1) == ['another']
     assert twitcher.log_lines('ERROR: the process that logs the output of actions has died')

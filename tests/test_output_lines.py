@@ -7,11 +7,11 @@ from typing import List
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twitcher.outputd import LONGEST_LINE, Lines
+from twitcher.outputd import MAX_LINE, Lines
 
 # Many newlines, and many lines of about the greatest length.
 _PARTS = st.one_of(
-    st.binary(max_size=50), st.just(b'\n'), st.integers(LONGEST_LINE - 3, LONGEST_LINE + 3).map(lambda count: b'x' * count),
+    st.binary(max_size=50), st.just(b'\n'), st.integers(MAX_LINE - 3, MAX_LINE + 3).map(lambda count: b'x' * count),
     st.just('é\u2603\U0001f600'.encode()), st.just('\U0001f600'.encode() * 1200))
 STREAMS = st.lists(_PARTS, max_size=12).map(b''.join)
 CUTS = st.lists(st.integers(0, 10000), max_size=12)
@@ -24,7 +24,7 @@ def lines_of(stream: bytes, cuts: List[int]) -> List[bytes]:
     for cut in [*sorted(cuts), len(stream)]:
         if stream[start:cut]:
             found += lines.take(stream[start:cut])
-            assert len(lines.rest) <= LONGEST_LINE
+            assert len(lines.rest) <= MAX_LINE
         start = max(start, cut)
     return [*found, *lines.end()]
 
@@ -33,7 +33,7 @@ def lines_of(stream: bytes, cuts: List[int]) -> List[bytes]:
 def test_nothing_is_lost_and_nothing_is_too_long(stream: bytes, cuts: List[int]) -> None:
     lines = lines_of(stream, cuts)
     assert b''.join(lines) == stream.replace(b'\n', b'')
-    assert all(len(line) <= LONGEST_LINE for line in lines)
+    assert all(len(line) <= MAX_LINE for line in lines)
 
 
 @given(STREAMS, CUTS)
@@ -41,7 +41,7 @@ def test_short_lines_stay_as_they_are_however_they_come(stream: bytes, cuts: Lis
     expected = stream.split(b'\n')
     if not expected[-1]:
         del expected[-1]
-    if all(len(line) <= LONGEST_LINE for line in expected):
+    if all(len(line) <= MAX_LINE for line in expected):
         assert lines_of(stream, cuts) == expected
 
 

@@ -6,7 +6,6 @@ Whatever can be found wrong is found before the process detaches, while somebody
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 import signal
 import sys
@@ -18,13 +17,14 @@ from twitcher import __version__
 from twitcher.daemon import HANDLED_SIGNALS, Settings, run_daemon
 from twitcher.errors import TwitcherError, UsageError
 from twitcher.init import leave_process_1
-from twitcher.log import SYSLOG_SOCKET, LogTarget, open_log, report_to_stderr, set_levels, start_logging
+from twitcher.log import get_logger, report_to_stderr, set_levels, start_logging, stop_logging
+from twitcher.log_target import SYSLOG_SOCKET, LogTarget, check_file
 from twitcher.pidfile import PidFile
 from twitcher.process import be_a_plain_process, detach
 from twitcher.usage import DEFAULT_HOSTS, Parser, number
 from twitcher.zookeeper import checked_hosts
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 DEFAULT_CONFIG_PATH = '/etc/twitcher'
 DEFAULT_MAX_RUNNING = 256
@@ -40,7 +40,7 @@ def main(arguments: Optional[List[str]] = None) -> NoReturn:
     except TwitcherError as error:
         report_to_stderr('twitcher', str(error))
         code = 2 if isinstance(error, UsageError) else 1
-    logging.shutdown()
+    stop_logging()
     os._exit(code)  # a stop must not wait for a thread: of kazoo's, which may be connecting, or of a .twc file
 
 
@@ -168,7 +168,7 @@ def _log_target(options: argparse.Namespace) -> LogTarget:
     if options.logfile:
         target = LogTarget('file', options.logfile)
         try:
-            open_log(target, 0).close()
+            check_file(options.logfile)
         except OSError as error:
             raise UsageError(f'--logfile {options.logfile}: {error.strerror}') from None
         return target

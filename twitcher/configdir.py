@@ -12,7 +12,6 @@ stays as it was, and is tried again.
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 from dataclasses import dataclass
 from typing import Callable, Dict, List, Optional, Set, Tuple
@@ -20,10 +19,12 @@ from typing import Callable, Dict, List, Optional, Set, Tuple
 from twitcher.configtree import Entry, File, Source, Stats, Tree, read
 from twitcher.errors import ConfigError
 from twitcher.inotify import Change
+from twitcher.log import get_logger
+from twitcher.log_target import DEBUG, INFO
 from twitcher.problems import Problem, Problems, is_lasting
 from twitcher.scanner import Scanner
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 SETTLE = 0.05
 """Seconds from an event to the scan: an editor's or a package manager's events come in bursts."""
@@ -115,7 +116,7 @@ class ConfigDir:
                                           is_lasting=True)
         for path, reason in self._scanner.silent.items():
             self._found.setdefault(path, Problem(f'inotify does not report every change {reason}: scanning every {POLL:g} s '
-                                                 'as well', logging.INFO, is_lasting=True))
+                                                 'as well', INFO, is_lasting=True))
         if self._scanner.limited or self._scanner.shortages:
             self._schedule_scan(POLL)
 
@@ -141,7 +142,7 @@ class ConfigDir:
         except OSError as error:
             lasts = is_lasting(error)
             # Logged where the error is, as that of a file that does not load.
-            self._found[path] = Problem(f'cannot be read: {error.strerror}', logging.DEBUG, 'can be read again', lasts, True)
+            self._found[path] = Problem(f'cannot be read: {error.strerror}', DEBUG, 'can be read again', lasts, True)
             if not lasts and not self._problems.has_lasted(path, self._loop.time()):
                 return None
             return (0, 0, 0, 0, 0), ConfigError(f'{path}: cannot be read: {error.strerror}')

@@ -4,7 +4,6 @@ command line."""
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 import shlex
 import sys
@@ -25,8 +24,6 @@ DEFAULTS = '/etc/default/twitcher'
 
 def main(arguments: Optional[List[str]] = None) -> NoReturn:
     """Do what the command line says, and exit."""
-    logging.getLogger('twitcher').addHandler(logging.NullHandler())
-    logging.getLogger('twitcher').propagate = False
     code = 1
     try:
         options = new_parser().parse(arguments)

@@ -4,14 +4,15 @@ sides, ZooKeeper's and the files'."""
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import signal
 from dataclasses import dataclass
+from typing import Any, Dict
 
 from twitcher.configdir import Changes, ConfigDir
 from twitcher.keeper import Keeper
-from twitcher.log import LogTarget
+from twitcher.log import get_logger
+from twitcher.log_target import LogTarget
 from twitcher.output import Output
 from twitcher.runner import Runner
 from twitcher.service import ServiceManager
@@ -20,7 +21,7 @@ from twitcher.state import State
 from twitcher.watch import Around
 from twitcher.watches import Watches
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 HANDLED_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 """Signals that the caller of run_daemon has blocked, so that none is lost, or ends the process, before the loop runs."""
@@ -46,6 +47,11 @@ def run_daemon(settings: Settings) -> int:
     return asyncio.new_event_loop().run_until_complete(_Daemon(settings).run())
 
 
+def _log_exception(loop: asyncio.AbstractEventLoop, context: Dict[str, Any]) -> None:
+    """Log what a callback of the loop has raised."""
+    log.error('%s', context['message'], exc_info=context.get('exception'))
+
+
 class _Daemon:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -55,11 +61,13 @@ class _Daemon:
     async def run(self) -> int:
         """The daemon's life. Runs in progress outlive it."""
         loop = asyncio.get_running_loop()
+        loop.set_exception_handler(_log_exception)
         self._stop = asyncio.Event()
         self._manager = ServiceManager(os.environ, loop.call_later)
         self._keeper = keeper = Keeper(self._settings.hosts, self._keeper_died, self._keeper_connected)
         state = State(self._settings.state_dir, self._settings.config_path, loop.call_later)
-        runner = Runner(Output(self._settings.log_target), state)
+        output = Output(self._settings.log_target)
+        runner = Runner(output, state)
         slots = Slots(self._settings.max_running)
         self._watches = watches = Watches(self._settings.config_path, keeper, state,
                                           Around(runner.start, loop.call_later, slots, state.set_waiting))
@@ -87,6 +95,7 @@ class _Daemon:
         configs.stop()
         watches.close()
         state.close()  # first: who starts now must find it
+        output.close()
         keeper.stop().join(FAREWELL)
         log.info('ended')
         return self._exit_code

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import logging
 import os
 import sqlite3
 import time
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
-log = logging.getLogger(__name__)
+from twitcher.log import get_logger
+
+log = get_logger(__name__)
 
 RETRY = 2.0
 """Seconds until another attempt to write what could not be written."""

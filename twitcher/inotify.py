@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import logging
 import os
 import warnings
 from enum import Enum
@@ -16,11 +15,12 @@ from types import SimpleNamespace
 from typing import Callable, Dict, Optional, Tuple
 
 from twitcher.configtree import Dependencies, Entry, FileId, file_id, is_config
+from twitcher.log import get_logger, take_over_library
 
 warnings.filterwarnings('ignore', 'The asyncore module is deprecated', DeprecationWarning)
 import pyinotify  # noqa: E402  # it imports asyncore, and that is no news for an operator
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 # pyinotify runs ldconfig(8) or a compiler to find libc: a process, and some milliseconds of our start. If the search finds
 # nothing it uses the libc already loaded, so let it find nothing.
@@ -52,6 +52,7 @@ class Inotify:
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, on_event: OnEvent) -> None:
+        take_over_library('pyinotify')
         pyinotify.log.disabled = True  # it is about pyinotify's own paths, which we do not use
         self._on_event = on_event
         self.unwatched: Dict[FileId, str] = {}

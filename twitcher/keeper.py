@@ -9,13 +9,13 @@ loop's thread: kazoo's threads only hand over. Any number of listeners share one
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 import threading
 from collections import deque
 from functools import partial
 from typing import Any, Callable, Deque, Dict, List, Optional, Tuple
 
+from twitcher.log import get_logger
 from twitcher.spec import WatchType
 from twitcher.znode import UNKNOWN, Stamp, ZnodeState
 from twitcher.zookeeper import (
@@ -29,7 +29,7 @@ from twitcher.zookeeper import (
     new_client,
 )
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 Listener = Callable[[ZnodeState], None]
 

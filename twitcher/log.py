@@ -1,215 +1,154 @@
-"""Where the log goes, for the daemon and for the process that logs what actions print.
+"""The log of the daemon, and of the process that logs what actions print.
 
-A message is one record of one line unless it carries a traceback; what cannot be encoded or would steer a terminal is
-escaped. Records are delivered by a thread, so that a syslog server or a disk that is stuck holds up nobody: an outage of up
-to GIVE_UP loses nothing that fits the queue, and what is lost is counted and told afterwards.
+Twitcher's own loggers come from `get_logger`. They share nothing with the module `logging`, which any .twc file or library
+may reconfigure, shut down or patch: none of that reaches a record of ours. What others log there comes into our log too,
+through one handler on its root logger, as long as they leave it there.
 """
 
 from __future__ import annotations
 
 import logging
-import logging.handlers
-import os
-import queue
-import re
 import sys
-import threading
-import time
-from dataclasses import asdict, dataclass
-from typing import Any, Dict, Optional
+from typing import Any, Callable, Dict, List, Optional
 
-SYSLOG_SOCKET = '/dev/log'
-IDENT = 'twitcher'
+from twitcher.log_queue import LogQueue
+from twitcher.log_target import CRITICAL, DEBUG, ERROR, INFO, WARNING, LogTarget, Record, escaped, open_target
 
-LONGEST_RECORD = 8000
-"""Characters of a record; rsyslog takes 8 KiB by default, and a datagram has its limit."""
-GIVE_UP = 60.0
-"""Seconds since the log has last taken a record, after which further ones are dropped until it does again."""
-MOST_WAITING = 10_000
-"""Records that wait to be delivered before further ones are dropped."""
-MOST_READ = 500
-"""Records that wait to be delivered where whoever makes them can wait as well: a megabyte of output."""
-_RETRY = 0.1
-_FAREWELL = 0.3
-
-_CONTROL = re.compile(r'[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]')
+MAX_QUEUED = 10_000
+"""Records that wait to be written before further ones are dropped."""
+FLUSH_TIMEOUT = 0.3
+"""Seconds that the end of the process waits for what is queued."""
 
 
-@dataclass(frozen=True)
-class LogTarget:
-    """One destination: `kind` is syslog, file, stdout or stderr; `path` is the socket or the file."""
+class Logger:
+    """As much of logging.Logger as we and kazoo use. `filter` may change a record, or drop it by returning False.
 
-    kind: str
-    path: str = ''
-
-    def as_dict(self) -> Dict[str, Any]:
-        """For another process: LogTarget(**target.as_dict()) is the same again."""
-        return asdict(self)
-
-
-def open_log(target: LogTarget, pid: int) -> logging.Handler:
-    """A handler for the target whose records say twitcher[pid], and whose emit raises OSError when one cannot be delivered.
-
-    Raises OSError when a file cannot be opened. It is opened again when it has been moved away, so that logrotate(8) needs
-    to do nothing else.
+    `on_delivered`, an argument by keyword, is called when the record has been written or dropped, in another thread.
     """
-    handler: logging.Handler
-    if target.kind == 'syslog':
-        handler = _SyslogHandler(target.path, logging.handlers.SysLogHandler.LOG_DAEMON)
-        handler.setFormatter(_OneLine(f'{IDENT}[{pid}]: %(message)s'))
-        return handler
-    handler = _FileHandler(target.path) if target.kind == 'file' else _LineHandler(1 if target.kind == 'stdout' else 2)
-    handler.setFormatter(_OneLine(f'%(asctime)s {IDENT}[{pid}] %(levelname)s: %(message)s'))
-    return handler
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.filter: Optional[Callable[[Record], bool]] = None
+        self._level = 0
+
+    def setLevel(self, level: int) -> None:
+        """Log nothing below this level; 0 for what `set_levels` says."""
+        self._level = level
+
+    def isEnabledFor(self, level: int) -> bool:
+        """Whether a record of this level is logged."""
+        return level >= (self._level or _root.level)
+
+    def log(self, level: int, msg: object, *args: Any, exc_info: Any = None,
+            on_delivered: Optional[Callable[[], None]] = None, **_: Any) -> None:
+        """Log `msg % args` and, if asked, the traceback of the exception that is being handled."""
+        if not self.isEnabledFor(level):
+            return
+        if exc_info:
+            if isinstance(exc_info, BaseException):
+                exc_info = (type(exc_info), exc_info, exc_info.__traceback__)
+            elif not isinstance(exc_info, tuple):
+                exc_info = sys.exc_info()
+        record = Record(self.name, level, msg, args, exc_info, on_delivered=on_delivered)
+        if self.filter is None or self.filter(record):
+            record.msg, record.args = record.getMessage(), ()  # now: the arguments may change
+            _root.handle(record)
+
+    def debug(self, msg: object, *args: Any, **options: Any) -> None:
+        """Details, for whoever looks for a fault."""
+        self.log(DEBUG, msg, *args, **options)
+
+    def info(self, msg: object, *args: Any, **options: Any) -> None:
+        """What an operator wants of a healthy day."""
+        self.log(INFO, msg, *args, **options)
+
+    def warning(self, msg: object, *args: Any, **options: Any) -> None:
+        """What may need an operator."""
+        self.log(WARNING, msg, *args, **options)
+
+    def error(self, msg: object, *args: Any, **options: Any) -> None:
+        """What does need one."""
+        self.log(ERROR, msg, *args, **options)
+
+    def exception(self, msg: object, *args: Any, **options: Any) -> None:
+        """An error, with the traceback of the exception that is being handled."""
+        self.log(ERROR, msg, *args, **{'exc_info': True, **options})
+
+    def critical(self, msg: object, *args: Any, **options: Any) -> None:
+        """The end."""
+        self.log(CRITICAL, msg, *args, **options)
 
 
-def start_logging(target: LogTarget, pid: int, may_wait: bool = False) -> None:
-    """Send all records of this process to the target, and nowhere else. Raises OSError.
+class _Root:
+    """Where all records of the process meet."""
 
-    With `may_wait` a record that finds the queue full waits; without it is dropped.
-    """
-    handler = _Queue(open_log(target, pid), may_wait)
+    def __init__(self) -> None:
+        self.level = WARNING
+        self.loggers: Dict[str, Logger] = {}
+        self.handlers: List[Callable[[Record], None]] = []
+        self.queue: Optional[LogQueue] = None
+
+    def handle(self, record: Record) -> None:
+        """Pass the record on to what writes it."""
+        for handler in self.handlers:
+            handler(record)
+
+
+_root = _Root()
+
+
+class _Bridge(logging.Handler):
+    """Brings what is logged by `logging` into our log."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """As logging.Handler says."""
+        try:
+            _root.handle(Record(record.name, record.levelno, record.getMessage(), (), record.exc_info, record.created))
+        except Exception:  # the message does not fit its arguments
+            self.handleError(record)
+
+
+def get_logger(name: str) -> Logger:
+    """The logger with this name; always the same."""
+    return _root.loggers.setdefault(name, Logger(name))
+
+
+def add_handler(handler: Callable[[Record], None]) -> None:
+    """Call the handler with every record of ours: for tests."""
+    _root.handlers.append(handler)
+
+
+def start_logging(target: LogTarget, pid: int) -> None:
+    """Send all records of this process to the target, and nowhere else."""
+    _root.queue = log_queue = LogQueue(open_target(target, pid), MAX_QUEUED)
+    _root.handlers[:] = [lambda record: log_queue.put((record,))]
     root = logging.getLogger()
     for old in list(root.handlers):
         root.removeHandler(old)
         old.close()
-    root.addHandler(handler)
-    logging.raiseExceptions = False
+    root.addHandler(_Bridge())
     logging.captureWarnings(True)
+
+
+def stop_logging() -> None:
+    """Write what is queued, if that can be done at once. The process is about to end."""
+    if _root.queue:
+        _root.queue.close(FLUSH_TIMEOUT)
 
 
 def set_levels(verbose: bool, debug: bool) -> None:
     """INFO; with `verbose` all of Twitcher's own DEBUG records, with `debug` also those of the libraries."""
+    _root.level = DEBUG if verbose or debug else INFO
+    get_logger('twitcher.kazoo').setLevel(DEBUG if debug else INFO)
     logging.getLogger().setLevel(logging.DEBUG if debug else logging.INFO)
-    logging.getLogger('twitcher').setLevel(logging.DEBUG if verbose or debug else logging.INFO)
-    logging.getLogger('twitcher.kazoo').setLevel(logging.DEBUG if debug else logging.INFO)
-    logging.getLogger('pyinotify').setLevel(logging.NOTSET)
 
 
-def escaped(text: str) -> str:
-    """The text in one line, with every character that would steer a terminal as a backslash sequence."""
-    return _CONTROL.sub(lambda match: match[0].encode('unicode_escape').decode(), text.rstrip('\n').replace('\n', ' | '))
+def take_over_library(name: str) -> None:
+    """Log what the library logs, at our level and nowhere else, although it has set up a logger of its own."""
+    logging.getLogger(name).handlers.clear()
+    logging.getLogger(name).setLevel(logging.NOTSET)
 
 
 def report_to_stderr(program: str, message: str) -> None:
     """One line for whoever has started us."""
     print(f'{program}: {escaped(message)}', file=sys.stderr, flush=True)
-
-
-class _OneLine(logging.Formatter):
-    """Escapes the message, which may quote anything, but leaves the traceback after it its lines."""
-
-    default_msec_format = '%s.%03d'
-
-    def formatMessage(self, record: logging.LogRecord) -> str:
-        """As logging.Formatter says."""
-        record.message = escaped(record.message[:LONGEST_RECORD])
-        return super().formatMessage(record)
-
-
-class _SyslogHandler(logging.handlers.SysLogHandler):
-    """Connects again for each record until syslog is there."""
-
-    append_nul = False
-
-    def handleError(self, record: logging.LogRecord) -> None:
-        """Let the caller know, who has called us in the midst of an exception."""
-        raise sys.exc_info()[1] or OSError
-
-
-class _LineHandler(logging.Handler):
-    """Writes each record to a descriptor, as a line: whole, also if it takes several attempts."""
-
-    def __init__(self, descriptor: int) -> None:
-        super().__init__()
-        self._descriptor = descriptor
-        self._record: Optional[logging.LogRecord] = None
-        self._rest = b''
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Write a record, or the rest of one that was written in part. Raises OSError."""
-        if record is not self._record:
-            self._record, self._rest = record, self.format(record).encode('utf-8', 'backslashreplace') + b'\n'
-        while self._rest:
-            self._rest = self._rest[os.write(self._descriptor, self._rest):]
-
-
-class _FileHandler(_LineHandler):
-    """Writes to a file, which logrotate(8) may move away."""
-
-    def __init__(self, path: str) -> None:
-        self._path = path
-        super().__init__(self._open())
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """As the base says."""
-        try:
-            is_there = os.path.samestat(os.stat(self._path), os.fstat(self._descriptor))
-        except FileNotFoundError:
-            is_there = False
-        if not is_there:
-            moved, self._descriptor = self._descriptor, self._open()
-            os.close(moved)
-        super().emit(record)
-
-    def close(self) -> None:
-        """Close the file."""
-        os.close(self._descriptor)
-        super().close()
-
-    def _open(self) -> int:
-        return os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOCTTY, 0o640)
-
-
-class _Queue(logging.Handler):
-    """Takes records at once; its thread delivers them, as long as it takes."""
-
-    def __init__(self, target: logging.Handler, may_wait: bool) -> None:
-        super().__init__()
-        self._target = target
-        self._may_wait = may_wait
-        self._queue: queue.Queue[Optional[logging.LogRecord]] = queue.Queue(MOST_READ if may_wait else MOST_WAITING)
-        self._lost = 0
-        self._delivered = time.monotonic()
-        self._thread = threading.Thread(target=self._deliver_all, name='log', daemon=True)
-        self._thread.start()
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Take the record. Formats nothing: that is done by the thread."""
-        try:
-            record.msg, record.args = record.getMessage(), ()
-            self._queue.put(record, block=self._may_wait)
-        except queue.Full:
-            self._lost += 1
-        except Exception:  # the message does not fit its arguments
-            self.handleError(record)
-
-    def close(self) -> None:
-        """Deliver what is there, if that can be done at once (with `may_wait`: if that can be done at all)."""
-        try:
-            self._queue.put(None, block=self._may_wait)
-            self._thread.join(None if self._may_wait else _FAREWELL)
-        except queue.Full:
-            self._lost += 1
-        super().close()
-
-    def _deliver_all(self) -> None:
-        for record in iter(self._queue.get, None):
-            if self._deliver(record) and self._lost:
-                lost, self._lost = self._lost, 0
-                self._deliver(logging.makeLogRecord({
-                    'name': __name__, 'levelno': logging.ERROR, 'levelname': 'ERROR',
-                    'msg': f'{lost} records were lost: the log did not take them'}))
-
-    def _deliver(self, record: logging.LogRecord) -> bool:
-        """Deliver one record, or drop and count it when the log has taken none for too long."""
-        while True:
-            try:
-                self._target.emit(record)
-                self._delivered = time.monotonic()
-                return True
-            except Exception:  # whatever it is, there is nobody left to tell now
-                if time.monotonic() - self._delivered > GIVE_UP:
-                    self._lost += 1
-                    return False
-                time.sleep(_RETRY)

@@ -2,34 +2,59 @@
 
 The lines are read and logged by a process of its own (`outputd`), so that a chatty action holds up nobody, and that
 neither the end of the daemon nor its death breaks an action's pipe. The process is started with the first run, started
-again should it die, and ends by itself when the daemon and all actions are gone.
+again if it dies, and ends by itself when the daemon and all actions are gone.
+
+A pipe's reading end is handed over before the process of its run exists. Our own copy is closed when the run is over and
+the process has taken what we have sent: until then another one could be needed.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
-import logging
 import os
-import socket
-import subprocess
-import sys
+import resource
 from collections import deque
-from typing import Any, Deque, Dict, NamedTuple, Optional
+from dataclasses import dataclass
+from functools import partial
+from itertools import count
+from typing import Callable, Deque, Dict, List, Optional
 
-from twitcher.log import LogTarget
+from twitcher.log import get_logger
+from twitcher.log_target import LogTarget
+from twitcher.output_link import OutputLink
+from twitcher.output_protocol import MAX_DESCRIPTION, Message, Pid, Pipe, Start, encode
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 RESTART_DELAY = 1.0
-"""Seconds until another attempt when the process could not be started."""
+"""Seconds until another process is started in the place of one that has died or could not be started. It doubles with each
+that does not last, up to MAX_RESTART_DELAY."""
+MAX_RESTART_DELAY = 16.0
+CLOSE_TIMEOUT = 2.0
+"""Seconds that the end of the daemon waits for the process to take what has not been sent."""
+RETRY_DELAY = 0.2
+"""Seconds until another attempt to close the pipes of ended runs that the process had not taken."""
+MAX_UNTAKEN = 256
+"""Pipes of ended runs that the process has not taken. Beyond that our copies are closed, so that there are descriptors
+for other runs."""
 
 
-class _Message(NamedTuple):
-    """What the process is told: facts about a pipe, and the pipe itself the first time."""
+@dataclass
+class _RunPipe:
+    number: int
+    reader: int
+    description: str
+    pid: Optional[int] = None
+    may_start: bool = False
 
-    facts: Dict[str, Any]
-    descriptor: Optional[int] = None
+    def messages(self) -> List[Message]:
+        """All that a process must be told that knows nothing of it; the first goes with the descriptor."""
+        facts: List[Message] = [Pipe(self.number, self.description)]
+        if self.pid is not None:
+            facts.append(Pid(self.number, self.pid))
+        if self.may_start:
+            facts.append(Start(self.number))
+        return facts
 
 
 class Output:
@@ -38,87 +63,126 @@ class Output:
     def __init__(self, target: LogTarget) -> None:
         self._target = target
         self._loop = asyncio.get_running_loop()
-        self._socket: Optional[socket.socket] = None
-        self._process: Optional[subprocess.Popen[bytes]] = None
-        # All that a new process must be told: our copy of each descriptor keeps a pipe whole until its run is over.
-        self._pipes: Dict[int, Dict[str, Any]] = {}
-        self._unsent: Deque[_Message] = deque()
+        self._numbers = count(1)
+        self._pipes: Dict[int, _RunPipe] = {}
+        self._untaken: Deque[_RunPipe] = deque()
+        self._max_untaken = min(MAX_UNTAKEN, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4)
+        self._given_up = 0
+        self._closing: Optional[asyncio.TimerHandle] = None
+        self._link: Optional[OutputLink] = None
+        self._link_since = 0.0
+        self._restart: Optional[asyncio.TimerHandle] = None
+        self._restart_delay = RESTART_DELAY
 
-    def attach(self, reader: int, description: str) -> None:
-        """Hand over the descriptor, which is ours from now on. What comes out of it waits until `name` tells whose it is."""
-        self._pipes[reader] = {'pipe': reader, 'description': description}
-        if not self._process:
+    def add_pipe(self, reader: int, description: str) -> None:
+        """Hand over the descriptor, which is ours from now on. It is read when `set_pid` tells whose it is."""
+        pipe = self._pipes[reader] = _RunPipe(next(self._numbers), reader, description[:MAX_DESCRIPTION])
+        if self._link:
+            self._hand_over(self._link, pipe)
+        elif not self._restart:
             self._start()
-        else:
-            self._tell(_Message(self._pipes[reader], reader))
 
-    def name(self, reader: int, pid: int) -> None:
-        """Log every line that comes out of the descriptor with the description and this pid."""
-        self._pipes[reader]['pid'] = pid
-        self._tell(_Message({'pipe': reader, 'pid': pid}))
+    def set_pid(self, reader: int, pid: int) -> Callable[[], None]:
+        """Log every line that comes out of the descriptor with the description and this pid.
 
-    def release(self, reader: int) -> None:
-        """The run is over, or never began; whoever else has the pipe open is still listened to."""
-        if 'pid' not in self._pipes[reader]:
-            self.name(reader, 0)
-        if not self._socket or any(message.facts['pipe'] == reader for message in self._unsent):
-            self._loop.call_later(RESTART_DELAY, self.release, reader)  # there may be something in it that was not read
-        else:
-            del self._pipes[reader]
-            os.close(reader)
+        Returns what is to be called, in any thread, when the line has been written that says that it has started: not
+        before that, or START_TIMEOUT later, is the output logged.
+        """
+        pipe = self._pipes[reader]
+        pipe.pid = pid
+        self._send(Pid(pipe.number, pid))
+        return partial(self._may_start, pipe)
+
+    def close_pipe(self, reader: int) -> None:
+        """The run is over or never began: close our copy. Output of processes that it left behind is still logged."""
+        pipe = self._pipes[reader]
+        if pipe.pid is None:
+            pipe.may_start = True
+            self._send(Start(pipe.number))
+        self._untaken.append(pipe)
+        if not self._closing or len(self._untaken) > self._max_untaken:
+            self._close_taken()
+
+    def close(self) -> None:
+        """Send what is unsent before the daemon ends, and our copies with it."""
+        if self._pipes and not self._link:
+            self._start()
+        if self._link:
+            count_left = self._link.flush(CLOSE_TIMEOUT)
+            if count_left:
+                log.error('the process that logs the output of actions does not take it: the output of %d runs is lost',
+                          count_left)
 
     def _start(self) -> None:
-        package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-        # What it imports is the daemon's own: not what happens to lie in / or in PYTHONPATH.
-        program = f'import sys; sys.path.insert(0, {package!r}); from twitcher.outputd import main; main()'
+        if self._restart:
+            self._restart.cancel()
+            self._restart = None
         try:
-            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-            with theirs:
-                self._process = subprocess.Popen(
-                    [sys.executable, '-I', '-c', program], stdin=theirs.fileno(), start_new_session=True, cwd='/',
-                    stdout=None if self._target.kind == 'stdout' else subprocess.DEVNULL,
-                    stderr=None if self._target.kind == 'stderr' else subprocess.DEVNULL)
+            self._link = link = OutputLink(self._target, self._process_died)
         except OSError as error:
             log.error('output of actions waits: its process cannot be started: %s', error.strerror)
-            self._loop.call_later(RESTART_DELAY, self._start_again)
+            self._start_later()
             return
-        ours.setblocking(False)
-        self._socket = ours
-        self._loop.add_reader(ours, self._process_died)
-        greeting = _Message({'pipe': None, 'target': self._target.as_dict(), 'pid': os.getpid()})
-        self._unsent = deque([greeting, *(_Message(facts, reader) for reader, facts in self._pipes.items())])
-        self._send()
+        self._link_since = self._loop.time()
+        for pipe in self._pipes.values():
+            self._hand_over(link, pipe)
+
+    def _start_later(self) -> None:
+        self._restart = self._loop.call_later(self._restart_delay, self._start_again)
+        self._restart_delay = min(2 * self._restart_delay, MAX_RESTART_DELAY)
 
     def _start_again(self) -> None:
-        if not self._socket and self._pipes:
+        self._restart = None
+        if self._pipes:
             self._start()
 
     def _process_died(self) -> None:
-        """It never says anything: its socket becomes readable when it is gone."""
-        assert self._socket
-        self._loop.remove_reader(self._socket)
-        self._loop.remove_writer(self._socket)
-        self._socket.close()
-        self._socket = None
-        self._process = None  # subprocess reaps what is dropped
-        log.error('the process that logs the output of actions has died; starting another')
-        self._loop.call_later(RESTART_DELAY, self._start_again)
+        assert self._link
+        code = self._link.close()
+        self._link = None
+        if self._loop.time() - self._link_since > MAX_RESTART_DELAY:
+            self._restart_delay = RESTART_DELAY
+        log.error('the process that logs the output of actions has died%s; starting another',
+                  '' if code is None else f' (exit code {code})' if code >= 0 else f' (signal {-code})')
+        self._start_later()
 
-    def _tell(self, message: _Message) -> None:
-        if self._socket:
-            self._unsent.append(message)
-            self._send()
+    def _hand_over(self, link: OutputLink, pipe: _RunPipe) -> None:
+        first, *others = pipe.messages()
+        link.send(encode(first), pipe.reader)
+        for message in others:
+            link.send(encode(message))
 
-    def _send(self) -> None:
-        assert self._socket
-        self._loop.remove_writer(self._socket)
-        while self._unsent:
-            facts, descriptor = self._unsent[0]
-            try:
-                socket.send_fds(self._socket, [json.dumps(facts).encode()], [] if descriptor is None else [descriptor])
-            except BlockingIOError:
-                self._loop.add_writer(self._socket, self._send)
-                return
-            except OSError:
-                return  # it is dead, and _process_died is about to be called
-            self._unsent.popleft()
+    def _send(self, message: Message) -> None:
+        if self._link:
+            self._link.send(encode(message))
+
+    def _may_start(self, pipe: _RunPipe) -> None:
+        pipe.may_start = True
+        link = self._link
+        if link:
+            link.send_now(encode(Start(pipe.number)))
+
+    def _close_taken(self) -> None:
+        """Close our copies of the pipes of ended runs, if the process has them; and of too many, if it does not take them."""
+        if self._closing:
+            self._closing.cancel()
+            self._closing = None
+        is_drained = self._link is not None and self._link.is_drained()
+        excess = len(self._untaken) - self._max_untaken
+        if not is_drained and excess > 0:
+            if not self._given_up:
+                log.error('the process that logs the output of actions does not take it: of the output of more than %d runs '
+                          'that have ended, the oldest may be lost', self._max_untaken)
+            self._given_up += excess
+        for _ in range(len(self._untaken) if is_drained else excess):
+            pipe = self._untaken.popleft()
+            if self._link:
+                self._link.discard(pipe.reader)
+            del self._pipes[pipe.reader]
+            os.close(pipe.reader)
+        if is_drained and self._given_up:
+            log.error('the process that logs the output of actions takes it again; of %d runs it may have been lost',
+                      self._given_up)
+            self._given_up = 0
+        if self._untaken:
+            self._closing = self._loop.call_later(RETRY_DELAY, self._close_taken)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
-import logging
 from dataclasses import dataclass
 from typing import Dict, Optional
 
-log = logging.getLogger(__name__)
+from twitcher.log import get_logger
+from twitcher.log_target import WARNING
+
+log = get_logger(__name__)
 
 RETRY = 1.0
 """Seconds until what could not be read is tried again for the first time; what passes before that is not logged."""
@@ -25,7 +27,7 @@ class Problem:
     """
 
     message: str
-    level: int = logging.WARNING
+    level: int = WARNING
     end: str = ''
     is_lasting: bool = False
     is_retried: bool = False

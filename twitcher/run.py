@@ -7,14 +7,15 @@ run may forget it: it looks after itself until it is over.
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import signal
 from typing import Callable, List, Optional
 
 from twitcher.child import Child, Exit
+from twitcher.log import get_logger
+from twitcher.log_target import INFO, WARNING
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 GRACE = 5.0
 """Seconds between SIGTERM and SIGKILL."""
@@ -81,7 +82,7 @@ class Run:
             self._loop.remove_reader(self._pidfd)
             os.close(self._pidfd)
         seconds = self._loop.time() - self._began
-        log.log(logging.WARNING if self.exit.code else logging.INFO, '%s: pid %d %s after %.3f s', self._description,
+        log.log(WARNING if self.exit.code else INFO, '%s: pid %d %s after %.3f s', self._description,
                 self.pid, _how(self.exit.code), seconds)
         if self._is_overdue:
             self._wait_for_group()

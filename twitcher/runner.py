@@ -7,7 +7,6 @@ exists, so that the next daemon finds it, and its output is logged.
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 from typing import Dict, Optional
 
@@ -15,6 +14,7 @@ from twitcher.account import own_account
 from twitcher.adopted import Adopted
 from twitcher.child import Child, is_transient, spawn
 from twitcher.errors import SpawnError
+from twitcher.log import get_logger
 from twitcher.output import Output
 from twitcher.procfs import find_leader
 from twitcher.run import Run
@@ -23,7 +23,7 @@ from twitcher.state import RunRecord, State
 from twitcher.stdin import open_stdin
 from twitcher.znode import Update
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 DEFAULT_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
 
@@ -59,22 +59,24 @@ class Runner:
         began = self._loop.time()
         number = self._state.run_begins(watch, description, os.fstat(writer).st_ino, began, spec.timeout,
                                         has_slot=spec.run_mode is RunMode.PARALLEL)
-        self._output.attach(reader, description)
+        self._output.add_pipe(reader, description)
         try:
             child = spawn(spec, self._variables(spec, description, update), stdin, writer)
         except BaseException:
             self._state.run_failed(number)
-            self._output.release(reader)
+            self._output.close_pipe(reader)
             raise
         finally:
             os.close(stdin)
             os.close(writer)
-        self._output.name(reader, child.pid)  # at once: who kills us now leaves lines of a process that nobody can name
+        # At once: a kill before that leaves lines without a pid in the log.
+        may_print = self._output.set_pid(reader, child.pid)
         self._state.run_started(number, child.pid)
         self._state.applied(watch, update.stamp)
-        log.info('%s: pid %d started (%s, version %d)', description, child.pid, update.event.value, update.version)
+        log.info('%s: pid %d started (%s, version %d)', description, child.pid, update.event.value, update.version,
+                 on_delivered=may_print)
         run = self._supervise(watch, number, child, description, began, spec.timeout)
-        run.on_end(lambda: self._output.release(reader))
+        run.on_end(lambda: self._output.close_pipe(reader))
         return run
 
     def adopt(self, record: RunRecord) -> Optional[Run]:

@@ -7,14 +7,14 @@ the scanner tells so.
 from __future__ import annotations
 
 import asyncio
-import logging
 from typing import Callable, Dict, Optional, Set
 
 from twitcher.configtree import Dependencies, FileId, Tree, file_id, scan
 from twitcher.inotify import Inotify, OnEvent
+from twitcher.log import get_logger
 from twitcher.mounts import TABLE, Mounts
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 MAX_ROUNDS = 20
 """Scans in a row that find a directory which was not watched yet; a tree that grows faster is left for a later scan."""

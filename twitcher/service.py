@@ -6,14 +6,15 @@ it has said to us is taken out of the environment, so that no process that we st
 
 from __future__ import annotations
 
-import logging
 import os
 import socket
 import time
 from collections import deque
 from typing import Any, Callable, Deque, MutableMapping
 
-log = logging.getLogger(__name__)
+from twitcher.log import get_logger
+
+log = get_logger(__name__)
 
 RETRY_DELAY = 0.2
 """Seconds until another attempt when the manager's socket is full."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from collections import deque
 from typing import Callable, Deque
 
-log = logging.getLogger(__name__)
+from twitcher.log import get_logger
+
+log = get_logger(__name__)
 
 Starter = Callable[[], bool]
 

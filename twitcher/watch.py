@@ -6,17 +6,17 @@ is on the event loop's thread.
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from functools import partial
 from typing import Callable, List, Optional, Protocol
 
 from twitcher.errors import SpawnError
+from twitcher.log import get_logger
 from twitcher.slots import Slots
 from twitcher.spec import RunMode, WatchSpec, WatchType
 from twitcher.znode import UNKNOWN, Event, Stamp, Update, ZnodeState
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 RETRY_SPAWN = 1.0
 """Seconds until a run is tried again that the machine had no memory, process or descriptor for."""

@@ -6,7 +6,6 @@ and never lets a new run overlap with one that an earlier version has started. A
 
 from __future__ import annotations
 
-import logging
 from collections import defaultdict
 from functools import partial
 from itertools import count
@@ -16,11 +15,13 @@ from twitcher.config import load_config
 from twitcher.configdir import Changes
 from twitcher.errors import ConfigError, StopError
 from twitcher.keeper import Keeper
+from twitcher.log import get_logger
+from twitcher.log_target import DEBUG, INFO
 from twitcher.spec import WatchSpec, WatchType
 from twitcher.state import State
 from twitcher.watch import Around, Running, Watch
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 class Watches:
     """The files below `root` and their watches, each of which finds the same `around` it."""
@@ -88,7 +89,7 @@ class Watches:
                 self._retire(watch)
         untouched = sum(same is not None for same in kept)
         is_the_same = before is not None and untouched == len(specs) and not any(old.values())
-        log.log(logging.DEBUG if is_the_same else logging.INFO, '%s: loaded, %s%s', path, _count(len(specs)),
+        log.log(DEBUG if is_the_same else INFO, '%s: loaded, %s%s', path, _count(len(specs)),
                 f', {untouched} of them unchanged' if untouched else '')
 
     def _enter(self, path: str, spec: WatchSpec, description: str, predecessors: List[Watch], taken: Set[str]) -> Watch:

@@ -6,7 +6,6 @@ The only module that knows kazoo; the names that others need of it are imported 
 from __future__ import annotations
 
 import ipaddress
-import logging
 import os
 import re
 import select
@@ -33,6 +32,8 @@ from kazoo.protocol.states import KazooState, WatchedEvent
 from kazoo.retry import KazooRetry
 
 from twitcher.errors import UsageError
+from twitcher.log import Logger, get_logger
+from twitcher.log_target import DEBUG, WARNING, Record
 from twitcher.spec import znode_fault
 
 __all__ = [
@@ -41,7 +42,7 @@ __all__ = [
     'checked_hosts', 'new_client',
 ]
 
-log = logging.getLogger(__name__)
+log = get_logger(__name__)
 
 
 class _Tls:
@@ -255,28 +256,25 @@ class _Handler(SequentialThreadingHandler):
         return thread
 
 
-def _calm_logger() -> logging.Logger:
+def _calm_logger() -> Logger:
     """kazoo's log. It has two lines for every attempt to connect: of an outage only each different trouble is worth one."""
-    logger = logging.getLogger('twitcher.kazoo')
-    for old in list(logger.filters):
-        logger.removeFilter(old)
-    logger.addFilter(_Calm())
+    logger = get_logger('twitcher.kazoo')
+    logger.filter = _Calm().filter
     return logger
 
 
-class _Calm(logging.Filter):
+class _Calm:
     """Turns kazoo's records into DEBUG, but for the first of each kind of trouble since the last connection."""
 
     def __init__(self) -> None:
-        super().__init__()
         self._told: List[Tuple[str, str]] = []
 
-    def filter(self, record: logging.LogRecord) -> bool:
+    def filter(self, record: Record) -> bool:
         """Whether to log the record, which may be changed."""
-        if record.levelno < logging.WARNING:
+        if record.levelno < WARNING:
             if 'connection established' in str(record.msg):
                 self._told.clear()
-        elif record.levelno == logging.WARNING:
+        elif record.levelno == WARNING:
             trouble = (str(record.msg), str(record.args))
             if str(record.msg).startswith(_TROUBLE) and trouble not in self._told and len(self._told) < _MOST_TROUBLES:
                 self._told.append(trouble)
@@ -287,8 +285,8 @@ class _Calm(logging.Filter):
             self._told.append((str(record.msg), ''))
             record.msg, record.args, record.exc_info = f'ZooKeeper: {str(record.msg).partition("%")[0]}', (), None
             return True
-        record.levelno, record.levelname = logging.DEBUG, 'DEBUG'
-        return logging.getLogger(record.name).isEnabledFor(logging.DEBUG)
+        record.levelno = DEBUG
+        return get_logger(record.name).isEnabledFor(DEBUG)
 
 
 _TROUBLE = ('Connection dropped', 'Connection time-out', 'Cannot resolve', 'AUTH_FAILED')

@@ -1,0 +1,262 @@
+"""One record of the log, and the places that it can go to: syslog, a file, stdout or stderr.
+
+A record is one line unless it carries a traceback; what cannot be encoded or would steer a
+terminal is escaped. Nothing here depends on the module `logging`, which belongs to the
+.twc files and their libraries as much as to us.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import select
+import socket
+import time
+import traceback
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any, Callable, Dict, Mapping, Optional, Protocol, Tuple
+
+SYSLOG_SOCKET = '/dev/log'
+IDENT = 'twitcher'
+
+DEBUG, INFO, WARNING, ERROR, CRITICAL = 10, 20, 30, 40, 50
+"""The levels, with the numbers that `logging` and kazoo use."""
+
+MAX_MESSAGE = 8000
+"""Characters of a message; rsyslog takes 8 KiB by default, and a datagram has its limit."""
+MAX_TRACEBACK = 32_000
+"""Characters of a traceback, of which the end is kept. A datagram takes about 200 KiB."""
+
+_DAEMON = 3 << 3
+_LEVELS = ((CRITICAL, 'CRITICAL', 2), (ERROR, 'ERROR', 3), (WARNING, 'WARNING', 4), (INFO, 'INFO', 6), (0, 'DEBUG', 7))
+_CONTROL = re.compile(r'[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]')
+
+
+def escaped(text: str) -> str:
+    """The text in one line, with every character that would steer a terminal as a backslash sequence."""
+    return _CONTROL.sub(lambda match: match[0].encode('unicode_escape').decode(), text.rstrip('\n').replace('\n', ' | '))
+
+
+class Record:
+    """One record, with the names that logging.LogRecord has for the same.
+
+    `on_delivered` is called, in another thread, when it has been delivered or dropped.
+    """
+
+    __slots__ = ('name', 'levelno', 'msg', 'args', 'exc_info', 'created', 'on_delivered')
+
+    def __init__(self, name: str, levelno: int, msg: object, args: Tuple[Any, ...] = (), exc_info: Any = None,
+                 created: Optional[float] = None, on_delivered: Optional[Callable[[], None]] = None) -> None:
+        self.name = name
+        self.levelno = levelno
+        self.msg = msg
+        self.args: Any = args
+        self.exc_info = exc_info
+        self.created = time.time() if created is None else created
+        self.on_delivered = on_delivered
+
+    def getMessage(self) -> str:
+        """The message with its arguments."""
+        if not self.args:
+            return str(self.msg)
+        args: Any = self.args
+        if len(args) == 1 and isinstance(args[0], Mapping) and args[0]:
+            args = args[0]
+        try:
+            return str(str(self.msg) % args)
+        except Exception:  # a slip must not cost the record
+            return f'{self.msg} {self.args!r}'
+
+    def traceback(self) -> str:
+        """What is to follow the message: a traceback, or nothing."""
+        if not self.exc_info or not self.exc_info[1]:
+            return ''
+        text = ''.join(traceback.format_exception(*self.exc_info)).rstrip('\n')
+        return '\n' + text[-MAX_TRACEBACK:]
+
+
+@dataclass(frozen=True)
+class LogTarget:
+    """One destination: `kind` is syslog, file, stdout or stderr; `path` is the socket or the file."""
+
+    kind: str
+    path: str = ''
+
+    def as_dict(self) -> Dict[str, Any]:
+        """For another process: LogTarget(**target.as_dict()) is the same again."""
+        return asdict(self)
+
+
+class Destination(Protocol):
+    """Where records are written. What it needs it opens at the first record, and again after a failure."""
+
+    def write(self, record: Record, patience: float) -> None:
+        """Write the record, or the rest of one of which a part was written. Raises OSError if it could not be
+        written within so many seconds; then it may be called again, with the same record or the next."""
+
+    def close(self) -> None:
+        """Close what is open."""
+
+
+def open_target(target: LogTarget, pid: int) -> Destination:
+    """The destination, whose records say twitcher[pid]. Opens nothing yet."""
+    if target.kind == 'syslog':
+        return _Syslog(target.path, pid)
+    if target.kind == 'file':
+        return _File(target.path, pid)
+    return _Lines(1 if target.kind == 'stdout' else 2, pid)
+
+
+def check_file(path: str) -> None:
+    """Raises OSError if the log file cannot be opened."""
+    os.close(_open(path))
+
+
+def _open(path: str) -> int:
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOCTTY, 0o640)
+
+
+def _level(record: Record) -> Tuple[str, int]:
+    """The name of its level, and its severity in syslog."""
+    for least, name, severity in _LEVELS:
+        if record.levelno >= least:
+            return name, severity
+    return _LEVELS[-1][1:]
+
+
+def _text(record: Record) -> str:
+    return escaped(record.getMessage()[:MAX_MESSAGE]) + record.traceback()
+
+
+class _Transit:
+    """A record on its way, which may take several attempts. Once a part of it has gone the rest follows, even if another
+    record is to be sent meanwhile, so that they cannot run into each other."""
+
+    def __init__(self) -> None:
+        self._record: Optional[Record] = None
+        self._unsent = b''
+        self._rest = b''
+
+    def send(self, record: Record, encode: Callable[[Record], bytes], send: Callable[[bytes], int]) -> None:
+        """Send the record, or what is left of it, with a function that returns how many bytes have gone."""
+        if record is not self._record:
+            self._record, self._unsent = record, encode(record)
+        while self._rest or self._unsent:
+            if self._rest:
+                self._rest = self._rest[send(self._rest):]
+            else:
+                self._rest, self._unsent = self._unsent[send(self._unsent):], b''
+
+
+class _Lines:
+    """Writes each record to a descriptor, as a line."""
+
+    def __init__(self, descriptor: int, pid: int) -> None:
+        self._descriptor = descriptor
+        self._pid = pid
+        self._transit = _Transit()
+
+    def write(self, record: Record, patience: float) -> None:
+        """As Destination says; but a disk or a terminal may take longer than the patience."""
+        self._transit.send(record, self._line, partial(os.write, self._descriptor))
+
+    def close(self) -> None:
+        """Nothing: stdout is not ours alone."""
+
+    def _line(self, record: Record) -> bytes:
+        when = time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(record.created))
+        line = (f'{when}.{int(record.created % 1 * 1000):03d} {IDENT}[{self._pid}] {_level(record)[0]}: '
+                f'{_text(record)}\n')
+        return line.encode('utf-8', 'backslashreplace')
+
+
+class _File(_Lines):
+    """Writes to a file, and opens it again when it has been moved away, so that logrotate(8) needs to do nothing else."""
+
+    def __init__(self, path: str, pid: int) -> None:
+        super().__init__(-1, pid)
+        self._path = path
+
+    def write(self, record: Record, patience: float) -> None:
+        """As Destination says."""
+        try:
+            is_there = self._descriptor >= 0 and os.path.samestat(os.stat(self._path), os.fstat(self._descriptor))
+        except FileNotFoundError:
+            is_there = False
+        if not is_there:
+            opened = _open(self._path)
+            self.close()
+            self._descriptor, self._transit = opened, _Transit()
+        super().write(record, patience)
+
+    def close(self) -> None:
+        """As Destination says."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+class _Syslog:
+    """Sends each record to a syslog server on this machine: as a datagram or, where the socket is a stream, with a NUL at
+    its end as syslog(3) does. It connects again for each record until there is a server."""
+
+    def __init__(self, path: str, pid: int) -> None:
+        self._path = path
+        self._pid = pid
+        self._socket: Optional[socket.socket] = None
+        self._end = b''
+        self._transit = _Transit()
+
+    def write(self, record: Record, patience: float) -> None:
+        """As Destination says."""
+        try:
+            if not self._socket:
+                self._socket = self._connected(patience)
+            self._transit.send(record, self._message, partial(self._send, self._socket, patience))
+        except BlockingIOError:
+            raise  # the server is there, but does not read
+        except OSError:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """As Destination says."""
+        if self._socket:
+            self._socket.close()
+        self._socket, self._transit = None, _Transit()
+
+    def _connected(self, patience: float) -> socket.socket:
+        try:
+            connection, self._end = self._connect(socket.SOCK_DGRAM, patience), b''
+        except OSError as error:
+            if error.errno != errno.EPROTOTYPE:
+                raise
+            connection, self._end = self._connect(socket.SOCK_STREAM, patience), b'\0'
+        return connection
+
+    def _connect(self, kind: socket.SocketKind, patience: float) -> socket.socket:
+        connection = socket.socket(socket.AF_UNIX, kind)
+        try:
+            connection.settimeout(patience)
+            connection.connect(self._path)
+            connection.setblocking(False)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _send(self, connection: socket.socket, patience: float, message: bytes) -> int:
+        """Sends what fits, and waits only if nothing does: a stream that is a quarter full is not yet writable to poll(2)."""
+        try:
+            return connection.send(message)
+        except BlockingIOError:
+            poll = select.poll()
+            poll.register(connection, select.POLLOUT)
+            poll.poll(patience * 1000)
+            return connection.send(message)
+
+    def _message(self, record: Record) -> bytes:
+        text = f'<{_DAEMON | _level(record)[1]}>{IDENT}[{self._pid}]: {_text(record)}'
+        return text.encode('utf-8', 'backslashreplace') + self._end
