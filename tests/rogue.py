@@ -29,6 +29,7 @@ class Rogue:
         self.connections: List[Connection] = []
         self.is_read_only = False
         self.zxid = 100
+        self._changed_at: Dict[str, int] = {}
         self._listener = socket.create_server(('127.0.0.1', 0), backlog=128)
         self.port = int(self._listener.getsockname()[1])
         self.hosts = f'127.0.0.1:{self.port}'
@@ -38,10 +39,15 @@ class Rogue:
         """Set a znode, and tell those who watch it."""
         self.zxid += 1
         self.znodes[path] = contents
+        self._changed_at[path] = self.zxid
         for connection in list(self.connections):
             if path in connection.watches:
                 connection.watches.discard(path)
                 connection.event(CHANGED, path)
+
+    def changed_at(self, path: str) -> int:
+        """The zxid of a znode's last change."""
+        return self._changed_at.get(path, 1)
 
     def close(self) -> None:
         """End everything."""
@@ -133,7 +139,8 @@ class Connection:
             if body[-1] and (exists or kind == 'exists'):
                 self.watches.add(path)
             contents = server.znodes.get(path, b'')
-            stat = struct.pack('!qqqqiiiqiiq', 1, server.zxid, 0, 0, 1, 1, 0, 0, len(contents), 0, server.zxid)
+            zxid = server.changed_at(path)
+            stat = struct.pack('!qqqqiiiqiiq', 1, zxid, 0, 0, 1, 1, 0, 0, len(contents), 0, zxid)
             if not exists:
                 self.reply(xid, _NO_NODE)
             elif kind == 'exists':

@@ -75,7 +75,7 @@ def test_a_session_that_breaks_each_time_is_tried_again_with_a_growing_pause(rog
     daemon.start(wait=False)
     wait_for('five connections', lambda: len(rogue.connections) >= 5)
     at = [connection.at for connection in rogue.connections]
-    assert at[4] - at[3] > 1.5 * (at[1] - at[0])
+    assert at[4] - at[3] > 2 * (at[1] - at[0])
     rogue.misbehave = lambda connection, kind, path: None
     assert sorted(trace.wait(2)) == ['a 0', 'b 0']
     assert len(complaints(daemon)) <= 3

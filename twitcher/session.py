@@ -56,13 +56,22 @@ class Backoff:
         self._connected_at = time.monotonic()
 
     def ended(self) -> None:
-        """The connection has ended, or the client that should have made one."""
-        now = time.monotonic()
-        has_lived = self._connected_at is not None and now - self._connected_at >= SHORT_LIFE
-        self._connected_at = None
-        self.failures = 0 if has_lived else min(self.failures + 1, 20)
-        if self.failures:
-            self._not_before = now + min(_FIRST_PAUSE * 2 ** self.failures, MAX_PAUSE) * random.uniform(0.7, 1)
+        """The connection has ended, if there was one."""
+        connected_at, self._connected_at = self._connected_at, None
+        if connected_at is not None and time.monotonic() - connected_at >= SHORT_LIFE:
+            self.failures = 0
+        elif connected_at is not None:
+            self._fail()
+
+    def client_ended(self) -> None:
+        """The client has ended; if its connection has as well just now, that has been counted."""
+        self.ended()
+        if not self.remaining():
+            self._fail()
+
+    def _fail(self) -> None:
+        self.failures = min(self.failures + 1, 20)
+        self._not_before = time.monotonic() + min(_FIRST_PAUSE * 2 ** self.failures, MAX_PAUSE) * random.uniform(0.7, 1)
 
     def remaining(self) -> float:
         """Seconds until then."""
@@ -150,7 +159,7 @@ class Session:
         """kazoo's thread has ended, or could not be started."""
         if self._is_closing or generation != self._generation:
             return
-        self._backoff.ended()
+        self._backoff.client_ended()
         self._lost(f'the client has failed ({reason})')
         if generation:
             try:
