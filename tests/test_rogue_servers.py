@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import time
 from pathlib import Path
 from typing import Iterator, List, Optional
@@ -117,6 +118,22 @@ def test_a_server_that_drops_each_session_for_want_of_authentication_is_named_on
     rogue.misbehave = lambda connection, kind, path: None
     assert sorted(trace.wait(2)) == ['a 0', 'b 0']
     daemon.wait_log('ZooKeeper: connected')
+
+
+def test_a_shortage_of_descriptors_while_a_server_is_looked_up_passes(rogue: Rogue, daemon: Twitcher, trace: Trace) -> None:
+    daemon.hosts = f'localhost:{rogue.port}'
+    daemon.start()
+    assert sorted(trace.wait(2)) == ['a 0', 'b 0']
+    before = resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (3, before[1]))
+    seen = len(daemon.log())
+    rogue.connections[0].end()
+    daemon.wait_log('Too many open files|Errno 24', after=seen)
+    resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, before)
+    rogue.put('/a', b'1')
+    trace.wait_for_line('a 1')
+    daemon.wait_log('ZooKeeper: connected', after=seen)
+    assert len(complaints(daemon)) < 6, daemon.log()
 
 
 def test_a_read_only_server_that_becomes_writable_is_used_on(rogue: Rogue, daemon: Twitcher, trace: Trace) -> None:

@@ -17,14 +17,14 @@ import logging
 import threading
 from collections import deque
 from functools import partial
-from typing import Any, Deque, Dict, List, Optional, Tuple
+from typing import Any, Callable, Deque, Dict, List, Optional, Tuple
 
 from twitcher.children import MAX_AT_ONCE, sorted_lines
-from twitcher.node import Listener, Node, Tokens
+from twitcher.node import Listener, Node, Tokens, stamp_of
 from twitcher.rotation import Rotation
 from twitcher.session import CONNECTION_ERRORS, Session
 from twitcher.spec import WatchType
-from twitcher.znode import UNKNOWN, Stamp, ZnodeState
+from twitcher.znode import UNKNOWN, ZnodeState
 from twitcher.zookeeper import NoAuthError, NoNodeError, WatchedEvent
 
 log = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ _CHECK_RATE = 2.0
 _SUSPECT_CHECK_RATE = 20.0
 _CHECKS_PER_PERIOD = 6
 
-# What is asked: the contents or children; after that failed, whether the znode exists; whether it is as we know it.
+# The questions: contents or children; after that failed, whether the znode exists; whether it is as we know it.
 _READ, _EXISTS, _CHECK = 'read', 'exists', 'check'
 
 # The events of kazoo that make a read necessary, and for which side of a znode.
@@ -172,10 +172,14 @@ class Keeper:
                 self._ask(node, question)
 
     def _answered(self, connection: int, node: Node, question: str, answer: Any) -> None:
+        self._consume(connection, node, partial(self._handle, node, question, answer))
+
+    def _consume(self, connection: int, node: Node, handle: Callable[[], bool]) -> None:
+        """Handle an answer, unless a newer connection has made it void. The token goes back unless `handle` asks further."""
         if connection != self._session.connection:
             return
         try:
-            is_done = self._handle(node, question, answer)
+            is_done = handle()
         except Exception as error:
             self._failed(connection, node, error)
         else:
@@ -195,12 +199,12 @@ class Keeper:
     def _put_token_back(self, node: Node) -> None:
         is_stale = self._tokens.put_back(node)
         if node.failure and not node.retry:
-            node.retry = self._loop.call_later(self._retry_delay, self._try_again, node)
+            node.retry = self._loop.call_later(self._retry_delay, self._retry, node)
         if is_stale:
             self._want(node)
         self._pump()
 
-    def _try_again(self, node: Node) -> None:
+    def _retry(self, node: Node) -> None:
         node.retry = None
         self._want(node)
 
@@ -210,7 +214,7 @@ class Keeper:
         if isinstance(error, CONNECTION_ERRORS):
             return True  # the connection is lost, whether or not we have been told yet; the next one reads everything
         if question == _CHECK:
-            if not error and node.known == (answer.value and _stamp(node.watch_type, answer.value)):
+            if not error and node.known == (answer.value and stamp_of(node.watch_type, answer.value)):
                 return True
             self._ask(node, _READ)
             return False
@@ -227,7 +231,7 @@ class Keeper:
             self._ask(node, _READ)  # it was made in between
             return False
         else:
-            self._tell(node, ZnodeState(_stamp(node.watch_type, answer.value)))
+            self._tell(node, ZnodeState(stamp_of(node.watch_type, answer.value)))
         return True
 
     def _handle_read(self, node: Node, answer: Any) -> bool:
@@ -236,8 +240,7 @@ class Keeper:
             if isinstance(error, NoNodeError):
                 node.failure = ''
             else:
-                if node.listeners:
-                    self._suspects[node] = None
+                self._suspect(node)
                 self._note_failure(node, f'no permission to read {node.path}')
             self._ask(node, _EXISTS)  # neither leaves a watch; this does
             return False
@@ -245,13 +248,16 @@ class Keeper:
             self._note_failure(node, f'{node.path} cannot be read: {error!r}')
             return True
         contents, stat = answer.value
-        if stat.aversion and node.listeners:
-            self._suspects[node] = None
+        if stat.aversion:
+            self._suspect(node)
         if node.watch_type is WatchType.CHILDREN and len(contents) > MAX_AT_ONCE:
             threading.Thread(target=self._sort, args=(node.reading, node, contents, stat), name='sort', daemon=True).start()
             return False
-        self._tell_read(node, sorted_lines(contents) if node.watch_type is WatchType.CHILDREN else contents or b'', stat)
-        return True
+        return self._tell_read(node, sorted_lines(contents) if node.watch_type is WatchType.CHILDREN else contents or b'', stat)
+
+    def _suspect(self, node: Node) -> None:
+        if node.listeners:
+            self._suspects[node] = None
 
     def _sort(self, connection: int, node: Node, names: memoryview, stat: Any) -> None:
         """On a thread of its own: what a long list of children takes; one at a time."""
@@ -263,18 +269,13 @@ class Keeper:
             self._session.call_on_loop(self._failed, connection, node, error)
 
     def _sorted(self, connection: int, node: Node, lines: bytes, stat: Any) -> None:
-        if connection == self._session.connection:
-            try:
-                self._tell_read(node, lines, stat)
-            except Exception as error:
-                self._failed(connection, node, error)
-            else:
-                self._put_token_back(node)
+        self._consume(connection, node, partial(self._tell_read, node, lines, stat))
 
-    def _tell_read(self, node: Node, contents: bytes, stat: Any) -> None:
+    def _tell_read(self, node: Node, contents: bytes, stat: Any) -> bool:
         version = stat.version if node.watch_type is WatchType.DATA else stat.cversion
-        self._tell(node, ZnodeState(_stamp(node.watch_type, stat), contents, version))
+        self._tell(node, ZnodeState(stamp_of(node.watch_type, stat), contents, version))
         self._note_failure(node, '')
+        return True
 
     def _tell(self, node: Node, state: ZnodeState) -> None:
         """Tell all listeners. A node that one of them fails on is read again soon."""
@@ -295,9 +296,3 @@ class Keeper:
         if node.failure and not failure:
             log.info('ZooKeeper: %s can be read again', node.path)
         node.failure = failure
-
-
-def _stamp(watch_type: WatchType, stat: Any) -> Stamp:
-    if watch_type is WatchType.DATA:
-        return Stamp(stat.czxid, stat.mzxid, stat.mtime)
-    return Stamp(stat.czxid, stat.pzxid, stat.cversion)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from typing import Callable, Optional, Tuple
+from typing import Any, Callable, Optional, Tuple
 
 from twitcher.session import Session
 from twitcher.spec import WatchType
@@ -42,6 +42,13 @@ class Node:
         self.known: Optional[Stamp] = None
         self.failure = ''
         self.retry: Optional[asyncio.TimerHandle] = None
+
+
+def stamp_of(watch_type: WatchType, stat: Any) -> Stamp:
+    """What a server says of a znode, as far as it concerns this side of it."""
+    if watch_type is WatchType.DATA:
+        return Stamp(stat.czxid, stat.mzxid, stat.mtime)
+    return Stamp(stat.czxid, stat.pzxid, stat.cversion)
 
 
 class Tokens:
