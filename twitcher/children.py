@@ -1,7 +1,9 @@
-"""Turns the list of child names that a server sends into what an action gets: sorted, one a line.
+"""Turns the list of child names that a server sends into what an action gets: sorted,
+one a line.
 
-Guarantees: names are sorted as their code points are, which is how UTF-8 sorts as bytes. A list of any length is sorted in
-steps so short that another thread gets its turn within some milliseconds.
+Guarantees: names are sorted as their code points are, which is how UTF-8 sorts as
+bytes. A list of any length is sorted in steps so short that another thread gets its
+turn within some milliseconds.
 """
 
 from __future__ import annotations
@@ -11,7 +13,8 @@ from heapq import merge
 from typing import Iterator, List
 
 MAX_AT_ONCE = 20_000
-"""Bytes of a list that is short enough to be sorted on the event loop: within two milliseconds."""
+"""Bytes of a list that is short enough to be sorted on the event loop: within two
+milliseconds."""
 
 _CHUNK = 8192
 """Names. To sort() is one step, during which no other thread runs; this many take 5 ms."""

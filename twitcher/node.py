@@ -1,7 +1,9 @@
-"""One side of one znode as subscriptions know it, and the tokens that bring its reads into one order.
+"""One side of one znode as subscriptions know it, and the tokens that bring its reads
+into one order.
 
-Guarantees: of one node no more than one request is on its way or its answer unconsumed, whichever threads want to ask; an
-event that comes meanwhile is remembered. All methods are safe on any thread.
+Guarantees: of one node no more than one request is on its way or its answer unconsumed,
+whichever threads want to ask; an event that comes meanwhile is remembered. All methods
+are safe on any thread.
 """
 
 from __future__ import annotations
@@ -17,7 +19,8 @@ from twitcher.znode import Stamp, ZnodeState
 Listener = Callable[[ZnodeState], None]
 
 IN_FLIGHT = 256
-"""Requests whose answers have not been consumed: enough to hide the round trip, too few to swamp a server or our memory."""
+"""Requests whose answers have not been consumed: enough to hide the round trip, too few
+to swamp a server or our memory."""
 
 _NO_CONNECTION = -1
 
@@ -25,9 +28,10 @@ _NO_CONNECTION = -1
 class Node:
     """One side of one znode, and who listens to it.
 
-    `reading` is the connection that it is being read on: the token. `stale`: it may have changed since it was asked for.
-    `wanted` is what it waits in the backlog for. `known` is the stamp that listeners have been told, on the connection
-    `known_on`. `failure` is what keeps it from being read, and `retry` the timer then.
+    `reading` is the connection that it is being read on: the token. `stale`: it may
+    have changed since it was asked for. `wanted` is what it waits in the backlog for.
+    `known` is the stamp that listeners have been told, on the connection `known_on`.
+    `failure` is what keeps it from being read, and `retry` the timer then.
     """
 
     __slots__ = ('path', 'watch_type', 'listeners', 'wanted', 'reading', 'stale', 'known', 'known_on', 'failure', 'retry')
@@ -52,7 +56,8 @@ def stamp_of(watch_type: WatchType, stat: Any) -> Stamp:
 
 
 class Tokens:
-    """The tokens of all nodes of one session. Those of an earlier connection count as put back."""
+    """The tokens of all nodes of one session. Those of an earlier connection count as
+    put back."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -65,7 +70,8 @@ class Tokens:
         return self._in_flight >= IN_FLIGHT and self._connection == self._session.connection
 
     def take(self, node: Node) -> bool:
-        """Whether the caller is to ask. If not, the node is being read, and will be once more afterwards."""
+        """Whether the caller is to ask. If not, the node is being read, and will be
+        once more afterwards."""
         with self._lock:
             connection = self._session.connection
             if node.reading == connection:

@@ -1,7 +1,9 @@
-"""Hands out the members of a set in turn, a few at a time, so that each has its turn once in a period.
+"""Hands out the members of a set in turn, a few at a time, so that each has its turn
+once in a period.
 
-Guarantees: as long as there are few members the period is the one that is asked for; more members make it longer, so that
-the rate is bounded, until it is MAX_PERIOD. No clock: the caller says how much time has passed.
+Guarantees: as long as there are few members the period is the one that is asked for;
+more members make it longer, so that the rate is bounded, until it is MAX_PERIOD. No
+clock: the caller says how much time has passed.
 """
 
 from __future__ import annotations
@@ -16,8 +18,9 @@ Member = TypeVar('Member')
 
 
 class Rotation(Generic[Member]):
-    """`members()` is asked for all of them at the beginning of each round. `period` is in seconds, `rate` in turns a
-    second: beyond `period * rate` members a round takes longer."""
+    """`members()` is asked for all of them at the beginning of each round. `period` is
+    in seconds, `rate` in turns a second: beyond `period * rate` members a round
+    takes longer."""
 
     def __init__(self, members: Callable[[], Collection[Member]], period: float, rate: float) -> None:
         self._members = members

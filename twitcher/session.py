@@ -1,8 +1,11 @@
-"""The session with the ensemble: kept up, and replaced by a new one, for as long as the daemon lives.
+"""The session with the ensemble: kept up, and replaced by a new one, for as long as the
+daemon lives.
 
-Guarantees: whatever ends kazoo's thread, a new client takes over after a pause that grows to half a minute at most; a
-connection that ends within a second counts as a failed attempt. An outage is logged in few lines, with its reason. What
-is asked of `client` after `on_ready` has called is answered by a server that has caught up with its leader.
+Guarantees: whatever ends kazoo's thread, a new client takes over after a pause that
+grows to half a minute at most; a connection that ends within a second counts as a
+failed attempt. An outage is logged in few lines, with its reason. What is asked of
+`client` after `on_ready` has called is answered by a server that has caught up with its
+leader.
 """
 
 from __future__ import annotations
@@ -30,10 +33,12 @@ from twitcher.zookeeper import (
 log = logging.getLogger(__name__)
 
 CONNECTION_ERRORS = (ConnectionLoss, SessionExpiredError, ConnectionClosedError)
-"""What a request fails with when its connection has ended. The next connection is on its way."""
+"""What a request fails with when its connection has ended. The next connection is on
+its way."""
 
 SHORT_LIFE = 1.0
-"""Seconds. A connection that ends sooner is a failed attempt: a server that refuses us may accept a session first."""
+"""Seconds. A connection that ends sooner is a failed attempt: a server that refuses us
+may accept a session first."""
 MAX_PAUSE = 30.0
 """Seconds between two attempts, at most: the daemon promises to try that often."""
 
@@ -44,7 +49,8 @@ _MAX_REPORTS = 8
 
 
 class Backoff:
-    """When the next attempt may be made. Its methods are called on kazoo's thread and on the loop."""
+    """When the next attempt may be made. Its methods are called on kazoo's thread and
+    on the loop."""
 
     def __init__(self) -> None:
         self.failures = 0
@@ -64,7 +70,8 @@ class Backoff:
             self._fail()
 
     def client_ended(self) -> None:
-        """The client has ended; if its connection has as well just now, that has been counted."""
+        """The client has ended; if its connection has as well just now, that has been
+        counted."""
         self.ended()
         if not self.remaining():
             self._fail()
@@ -79,11 +86,13 @@ class Backoff:
 
 
 class Session:
-    """A client of one ensemble. `on_connection(is_connected)` is called when the ensemble comes or goes."""
+    """A client of one ensemble. `on_connection(is_connected)` is called when the
+    ensemble comes or goes."""
 
     def __init__(self, hosts: str, on_connection: Callable[[bool], None]) -> None:
         self.connection = 0
-        """Counts connections. What was asked on one is of no interest on the next, where all is asked again."""
+        """Counts connections. What was asked on one is of no interest on the next,
+        where all is asked again."""
         self.is_ready = False
         self._hosts = hosts
         self._on_connection = on_connection
@@ -98,12 +107,14 @@ class Session:
         self._handed_over: Deque[Tuple[Callable[..., None], Tuple[Any, ...]]] = deque()
 
     def start(self) -> None:
-        """Connect, now or when a server comes up. Returns at once; call it on the running loop."""
+        """Connect, now or when a server comes up. Returns at once; call it on the
+        running loop."""
         self._loop = asyncio.get_running_loop()
         self._open()
 
     def stop(self) -> threading.Thread:
-        """Begin to close the session. The thread that does it is returned: it may take as long as a connect takes."""
+        """Begin to close the session. The thread that does it is returned: it may take
+        as long as a connect takes."""
         self._is_closing = True
         thread = threading.Thread(target=self.client.stop if self._generation else lambda: None, name='close', daemon=True)
         thread.start()
@@ -114,7 +125,8 @@ class Session:
         self._on_ready.append(callback)
 
     def call_on_loop(self, function: Callable[..., None], *args: Any) -> None:
-        """Have the function called on the loop, after all that was handed over before. For any thread.
+        """Have the function called on the loop, after all that was handed over before.
+        For any thread.
 
         The loop is woken once for a batch of calls.
         """
@@ -127,7 +139,8 @@ class Session:
                 log.debug('ZooKeeper: an answer after the end')
 
     def _run_handed_over(self) -> None:
-        # Before the first call: what a thread adds from now on either is found below, or wakes the loop again.
+        # Before the first call: what a thread adds from now on either is found below,
+        # or wakes the loop again.
         self._wakeup_is_due = False
         for _ in range(0 if self._is_closing else min(len(self._handed_over), _BATCH)):
             function, args = self._handed_over.popleft()
@@ -140,7 +153,8 @@ class Session:
             self._loop.call_soon(self._run_handed_over)
 
     def _open(self) -> None:
-        """Make a client. It is needed even where it cannot be made for want of memory, threads or descriptors: try again."""
+        """Make a client. It is needed even where it cannot be made for want of memory,
+        threads or descriptors: try again."""
         if self._is_closing:
             return
         generation = self._generation + 1
@@ -174,8 +188,8 @@ class Session:
             self._backoff.connected()
         else:
             self._backoff.ended()
-            # Else an ensemble that was restored with smaller zxids would refuse us for ever. A follower that lags is
-            # handled by the sync.
+            # Else an ensemble that was restored with smaller zxids would refuse us for
+            # ever. A follower that lags is handled by the sync.
             client.last_zxid = 0
         self.call_on_loop(self._state_changed, client, state, client.client_state == KeeperState.EXPIRED_SESSION)
 
@@ -192,8 +206,9 @@ class Session:
             self._lost('the server has accepted a session and ended it at once')
 
     def _sync(self, attempts: int = 1) -> None:
-        # A follower that lags could answer a new session with what an old one has seen overwritten. After a sync it has
-        # caught up with its leader, and whatever differs from what we know is a change, even where zxids are smaller.
+        # A follower that lags could answer a new session with what an old one has seen
+        # overwritten. After a sync it has caught up with its leader, and whatever
+        # differs from what we know is a change, even where zxids are smaller.
         self.is_ready = False
         connection = self.connection + 1
         try:
