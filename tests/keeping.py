@@ -12,6 +12,7 @@ from typing import Any, Callable, Iterator, List
 
 from tests.harness import wait_for
 from twitcher.keeper import Keeper
+from twitcher.session import Session
 from twitcher.spec import WatchType
 from twitcher.znode import ZnodeState
 
@@ -46,14 +47,15 @@ class Told:
 
 
 class Keeping:
-    """The keeper and its loop, which runs in a thread. `deaths` are the reasons that on_death was called with."""
+    """The keeper, its session and its loop, which runs in a thread."""
 
-    def __init__(self, hosts: str, retry_delay: float = 0.2, reread_interval: float = 2.0) -> None:
-        self.deaths: List[str] = []
+    def __init__(self, hosts: str, retry_delay: float = 0.2, check_period: float = 2.0) -> None:
         self.loop = asyncio.new_event_loop()
-        self.keeper = Keeper(hosts, self.deaths.append, lambda _: None, retry_delay, reread_interval)
+        self.session = Session(hosts, lambda _: None)
+        self.keeper = Keeper(self.session, retry_delay, check_period)
         self._thread = threading.Thread(target=self.loop.run_forever)
         self._thread.start()
+        self.call(self.session.start)
         self.call(self.keeper.start)
 
     def call(self, function: Callable[..., Any], *args: Any) -> Any:
@@ -81,7 +83,7 @@ class Keeping:
 
     def close(self) -> None:
         """End it all."""
-        self.call(self.keeper.stop).join(30)
+        self.call(self.session.stop).join(30)
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join(30)
         self.loop.close()

@@ -166,7 +166,7 @@ def test_thousands_of_subscriptions_leave_no_trace(keeping: Keeping, ensemble: E
     told = keeping.subscribe('/a')
     told.wait(b'0')
     fence(keeping, ensemble)
-    client = keeping.keeper._client
+    client = keeping.session.client
     for watchers in (client._data_watchers, client._child_watchers):
         assert sum(len(of_path) for of_path in watchers.values()) <= 4
     assert count_watches(shared_server.port, ensemble.chroot) <= 8
@@ -238,12 +238,12 @@ def test_two_thousand_znodes_are_told_with_few_threads_and_few_requests_at_a_tim
         result.get(60)
     before = threading.active_count()
     keeping.subscribe('/').wait(b'')
-    monkeypatch.setattr('twitcher.keeper.IN_FLIGHT', 16)
+    monkeypatch.setattr('twitcher.node.IN_FLIGHT', 16)
     most = 0
 
     def look() -> None:
         nonlocal most
-        most = max(most, len(keeping.keeper._client._pending) + len(keeping.keeper._client._queue))
+        most = max(most, len(keeping.session.client._pending) + len(keeping.session.client._queue))
 
     listeners: List[Told] = []
 

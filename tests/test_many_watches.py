@@ -17,7 +17,7 @@ from tests.harness import ComingAndGoing, Trace, Twitcher, connected, process_st
 from tests.keeping import ask_server
 from tests.proxy import Proxy
 from twitcher.devel import ThrowAwayServer
-from twitcher.keeper import IN_FLIGHT
+from twitcher.node import IN_FLIGHT
 
 COUNT = 10_000
 BATCH = 200

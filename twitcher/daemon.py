@@ -16,6 +16,7 @@ from twitcher.log_target import LogTarget
 from twitcher.output import Output
 from twitcher.runner import Runner
 from twitcher.service import ServiceManager
+from twitcher.session import Session
 from twitcher.slots import Slots
 from twitcher.state import State
 from twitcher.watch import Around
@@ -55,7 +56,6 @@ def _log_exception(loop: asyncio.AbstractEventLoop, context: Dict[str, Any]) -> 
 class _Daemon:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._exit_code = 0
         self._connected = False
 
     async def run(self) -> int:
@@ -64,7 +64,8 @@ class _Daemon:
         loop.set_exception_handler(_log_exception)
         self._stop = asyncio.Event()
         self._manager = ServiceManager(os.environ, loop.call_later)
-        self._keeper = keeper = Keeper(self._settings.hosts, self._keeper_died, self._keeper_connected)
+        session = Session(self._settings.hosts, self._connection_changed)
+        self._keeper = keeper = Keeper(session)
         state = State(self._settings.state_dir, self._settings.config_path, loop.call_later)
         output = Output(self._settings.log_target)
         runner = Runner(output, state)
@@ -86,6 +87,7 @@ class _Daemon:
                 if record.has_slot:
                     slots.take()
                     run.on_end(slots.free)
+        session.start()
         keeper.start()
         configs.start()
         self._tell_status()
@@ -96,9 +98,9 @@ class _Daemon:
         watches.close()
         state.close()  # first: who starts now must find it
         output.close()
-        keeper.stop().join(FAREWELL)
+        session.stop().join(FAREWELL)
         log.info('ended')
-        return self._exit_code
+        return 0
 
     def _told_to_stop(self, number: signal.Signals) -> None:
         log.info('%s: stopping; runs in progress go on', number.name)
@@ -114,15 +116,10 @@ class _Daemon:
         self._watches.apply(changes)
         self._tell_status()
 
-    def _keeper_connected(self, connected: bool) -> None:
+    def _connection_changed(self, connected: bool) -> None:
         self._connected = connected
         self._tell_status()
 
     def _tell_status(self) -> None:
         self._manager.status(f'{"connected" if self._connected else "trying to connect"} to {self._settings.hosts}; '
                              f'watches in force: {self._keeper.subscriptions}')
-
-    def _keeper_died(self, reason: str) -> None:
-        log.critical('the ZooKeeper client has ended and cannot go on (%s): exiting, to be started anew', reason)
-        self._exit_code = 1
-        self._stop.set()

@@ -1,23 +1,21 @@
 """The ZooKeeper client: a KazooClient set up to try for ever, to keep quiet, and to say when it has died.
 
-The only module that knows kazoo; the names that others need of it are imported here. Blocks nowhere.
+This module and its transport are the only ones that know kazoo; the names that others need of it are imported here.
+Blocks nowhere.
 """
 
 from __future__ import annotations
 
 import ipaddress
-import os
 import re
-import select
-import socket
-import sys
-import threading
-from importlib import import_module
-from typing import Any, Callable, List, Optional, Sequence, Tuple
+from functools import partial
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 import kazoo.protocol.connection
+import kazoo.protocol.serialization
 from kazoo.client import KazooClient
 from kazoo.exceptions import (
+    EXCEPTIONS,
     BadVersionError,
     ConnectionClosedError,
     ConnectionLoss,
@@ -26,39 +24,27 @@ from kazoo.exceptions import (
     NodeExistsError,
     NoNodeError,
     SessionExpiredError,
+    ZookeeperError,
 )
-from kazoo.handlers.threading import KazooTimeoutError, SequentialThreadingHandler
-from kazoo.protocol.states import KazooState, WatchedEvent
+from kazoo.handlers.threading import KazooTimeoutError
+from kazoo.protocol.serialization import GetChildren2, int_struct, stat_struct
+from kazoo.protocol.states import KazooState, KeeperState, WatchedEvent, ZnodeStat
 from kazoo.retry import KazooRetry
 
 from twitcher.errors import UsageError
 from twitcher.log import Logger, get_logger
 from twitcher.log_target import DEBUG, WARNING, Record
 from twitcher.spec import znode_fault
+from twitcher.transport import Handler
 
 __all__ = [
-    'BadVersionError', 'ConnectionClosedError', 'ConnectionLoss', 'KazooClient', 'KazooException', 'KazooState',
-    'KazooTimeoutError', 'NoAuthError', 'NoNodeError', 'NodeExistsError', 'SessionExpiredError', 'WatchedEvent',
-    'checked_hosts', 'new_client',
+    'BadVersionError', 'Client', 'ConnectionClosedError', 'ConnectionLoss', 'KazooClient', 'KazooException', 'KazooState',
+    'KazooTimeoutError', 'KeeperState', 'NoAuthError', 'NoNodeError', 'NodeExistsError', 'SessionExpiredError', 'WatchedEvent',
+    'TroubleFilter', 'checked_hosts', 'new_client',
 ]
 
 log = get_logger(__name__)
 
-
-class _Tls:
-    """In the place of the ssl module, whose error kazoo looks for when a connection is lost: while OpenSSL has not been
-    imported there is none, and to import it for that costs four megabytes, and fails when descriptors are out."""
-
-    class _Never(OSError):
-        """What is never raised."""
-
-    def __getattr__(self, name: str) -> Any:
-        if name == 'SSLError' and 'ssl' not in sys.modules:
-            return self._Never
-        return getattr(import_module('ssl'), name)
-
-
-kazoo.protocol.connection.ssl = _Tls()
 
 DEFAULT_PORT = 2181
 SESSION_TIMEOUT = 10.0
@@ -100,193 +86,96 @@ def _is_address(text: Optional[str]) -> bool:
         return False
 
 
-def new_client(hosts: str, on_thread_end: Callable[[str], None]) -> KazooClient:
+_LATER_CODES = {-124: 'the server requires SASL authentication', -127: 'the server throttles requests'}
+
+
+class _Exceptions(Dict[int, Any]):
+    """kazoo's exceptions by error code. For a code that it does not know kazoo's own table raises in kazoo's thread, which
+    ends it; here it is the error of the one request."""
+
+    def __missing__(self, code: int) -> Callable[[], ZookeeperError]:
+        return partial(ZookeeperError, f'error code {code}: {_LATER_CODES.get(code, "unknown")}')
+
+
+kazoo.protocol.connection.EXCEPTIONS = kazoo.protocol.serialization.EXCEPTIONS = _Exceptions(EXCEPTIONS)
+
+
+class _RawChildren(GetChildren2):
+    """A request for a znode's children whose answer keeps the names as the server sent them: to take a million of them apart
+    here would hold up all other answers for a second."""
+
+    __slots__ = ()
+
+    @classmethod
+    def deserialize(cls, data: bytes, offset: int) -> Tuple[memoryview, ZnodeStat]:
+        """The list, without its length, and the stat, which is the answer's end."""
+        until = len(data) - stat_struct.size
+        return memoryview(data)[offset + int_struct.size:until], ZnodeStat._make(stat_struct.unpack_from(data, until))
+
+
+class Client(KazooClient):
+    """A KazooClient that can also ask for children without taking their names apart."""
+
+    def raw_children_async(self, path: str, watch: Callable[[WatchedEvent], None]) -> Any:
+        """As get_children_async with include_data, but the names are bytes in ZooKeeper's own form (children.py)."""
+        answer = self.handler.async_result()
+        self._call(_RawChildren((self.chroot + path).rstrip('/') or '/', watch), answer)
+        return answer
+
+
+def new_client(hosts: str, on_thread_end: Callable[[str], None], seconds_to_wait: Callable[[], float] = lambda: 0.0,
+               trouble: Optional[TroubleFilter] = None) -> Client:
     """A client that is not started yet.
 
-    When one of kazoo's threads ends, by stop() or by an error, `on_thread_end` is called in it, with the reason.
+    When its thread ends, by stop() or by an error, `on_thread_end` is called in it, with the reason. Each attempt to
+    connect begins `seconds_to_wait()` later than kazoo would begin it.
     """
-    return KazooClient(
+    return Client(
         hosts=hosts,
         timeout=SESSION_TIMEOUT,
-        handler=_Handler(on_thread_end),
+        handler=Handler(on_thread_end, seconds_to_wait),
         connection_retry=KazooRetry(max_tries=-1, delay=0.1, backoff=2, max_jitter=0.4, max_delay=LONGEST_PAUSE),
-        logger=_calm_logger(),
+        logger=_calm_logger(trouble or TroubleFilter()),
     )
 
 
-class _Pipe:
-    """One end of a pipe, with as much of a socket as kazoo wants of its socket pair."""
-
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
-
-    def fileno(self) -> int:
-        """For select."""
-        return self._descriptor
-
-    def recv(self, size: int) -> bytes:
-        """As a socket does it."""
-        return os.read(self._descriptor, size)
-
-    def send(self, data: bytes) -> int:
-        """As a socket does it."""
-        return os.write(self._descriptor, data)
-
-    def close(self) -> None:
-        """As a socket does it."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
-
-
-class _ReadAhead:
-    """A socket that reads all there is at once. kazoo asks for four bytes and then for the rest, and waits before each.
-
-    It has `pending`, as one of TLS has, which kazoo looks at before it waits.
-    """
-
-    def __init__(self, connection: socket.socket) -> None:
-        self._socket = connection
-        self._buffer = bytearray(65536)  # one for all: what recv() allocates and cuts leaves malloc(3) in fragments
-        self._at = self._until = 0
-        self._end: Optional[Exception] = None
-        for name in ('fileno', 'send', 'close', 'setblocking', 'getpeername'):
-            setattr(self, name, getattr(connection, name))
-
-    def pending(self) -> int:
-        """How much `recv` gives, or raises, without waiting."""
-        return self._until - self._at or bool(self._end)
-
-    def fill(self) -> None:
-        """Read ahead, should there be something."""
-        try:
-            self._until, self._at = self._socket.recv_into(self._buffer), 0
-            self._end = None if self._until else ConnectionResetError('the server has closed the connection')
-        except BlockingIOError:
-            return
-        except OSError as error:
-            self._end = error
-
-    def recv(self, size: int) -> bytes:
-        """As a socket does it, but that the end is an error."""
-        if not self.pending():
-            self.fill()
-        if self._at == self._until:
-            raise self._end or BlockingIOError()
-        begin, self._at = self._at, min(self._at + size, self._until)
-        return bytes(self._buffer[begin:self._at])
-
-
-def _is_readable(reader: Any, is_ready: bool) -> bool:
-    if not isinstance(reader, _ReadAhead):
-        return is_ready
-    if is_ready and not reader.pending():
-        reader.fill()
-    return reader.pending() > 0
-
-
-class _AtOnce:
-    """In the place of a queue of callbacks: whoever puts one in calls it. Ours only hand over, and each queue of kazoo's costs
-    a thread, and every callback a change of threads."""
-
-    def put(self, callback: Callable[[], None]) -> None:
-        """Call it."""
-        try:
-            callback()
-        except Exception:
-            log.exception('ZooKeeper: a mistake of twitcher itself')
-
-
-class _Handler(SequentialThreadingHandler):
-    """kazoo's one thread, which reports its end, and what wakes it."""
-
-    queue_impl = _AtOnce
-
-    def __init__(self, on_thread_end: Callable[[str], None]) -> None:
-        super().__init__()
-        self._on_thread_end = on_thread_end
-
-    def start(self) -> None:
-        """As kazoo asks; without threads for the queues."""
-        self._running = True
-
-    def stop(self) -> None:
-        """As kazoo asks."""
-        self._running = False
-
-    def create_connection(self, *args: Any, **kwargs: Any) -> Any:
-        """As kazoo asks."""
-        connection = super().create_connection(*args, **kwargs)
-        return connection if hasattr(connection, 'pending') else _ReadAhead(connection)
-
-    def select(self, readers: Sequence[Any], writers: Sequence[Any], _: Sequence[Any], timeout: Optional[float] = None
-               ) -> Tuple[List[Any], List[Any], List[Any]]:
-        """As select.select, which takes no descriptor above 1023. kazoo's own makes an epoll object for each call, and calls
-        it six times in the time of an update; this one is called twice."""
-        waiting = any(isinstance(reader, _ReadAhead) and reader.pending() for reader in readers)
-        poll = select.poll()
-        for reader in readers:
-            poll.register(reader, select.POLLIN)
-        for writer in writers:
-            poll.register(writer, select.POLLOUT)
-        milliseconds = 0 if waiting else None if timeout is None else max(0.0, timeout) * 1000
-        ready = {descriptor for descriptor, _ in poll.poll(milliseconds)}
-        return ([reader for reader in readers if _is_readable(reader, reader.fileno() in ready)],
-                [writer for writer in writers if writer.fileno() in ready], [])
-
-    def create_socket_pair(self) -> Tuple[_Pipe, _Pipe]:
-        """What a request is announced by, with a byte. A socket pair takes 278 of them (measured), and then blocks whoever
-        sends, for as long as there is no connection; a pipe takes 65,536."""
-        reader, writer = os.pipe2(os.O_CLOEXEC)
-        return _Pipe(reader), _Pipe(writer)
-
-    def spawn(self, func: Callable[..., Any], *args: Any, **kwargs: Any) -> threading.Thread:
-        """Start a thread, as kazoo asks."""
-        def until_it_ends() -> None:
-            """Call the function, and report why it does not go on."""
-            reason = 'it has returned'
-            try:
-                func(*args, **kwargs)
-            except BaseException as error:
-                reason = f'{type(error).__name__}: {error}'
-            self._on_thread_end(reason)
-
-        thread = threading.Thread(target=until_it_ends, name='kazoo', daemon=True)
-        thread.start()
-        return thread
-
-
-def _calm_logger() -> Logger:
+def _calm_logger(trouble: TroubleFilter) -> Logger:
     """kazoo's log. It has two lines for every attempt to connect: of an outage only each different trouble is worth one."""
     logger = get_logger('twitcher.kazoo')
-    logger.filter = _Calm().filter
+    logger.filter = trouble.filter
     return logger
 
 
-class _Calm:
-    """Turns kazoo's records into DEBUG, but for the first of each kind of trouble since the last connection."""
+class TroubleFilter:
+    """Turns kazoo's records into DEBUG, but for the first of each kind of trouble since the last `forget`."""
 
     def __init__(self) -> None:
         self._told: List[Tuple[str, str]] = []
 
+    def forget(self) -> None:
+        """All is well again: log the next trouble of each kind."""
+        self._told.clear()
+
     def filter(self, record: Record) -> bool:
         """Whether to log the record, which may be changed."""
-        if record.levelno < WARNING:
-            if 'connection established' in str(record.msg):
-                self._told.clear()
-        elif record.levelno == WARNING:
+        if record.levelno == WARNING:
             trouble = (str(record.msg), str(record.args))
             if str(record.msg).startswith(_TROUBLE) and trouble not in self._told and len(self._told) < _MOST_TROUBLES:
                 self._told.append(trouble)
                 record.msg, record.args = 'ZooKeeper: %s; trying again until it answers', (record.getMessage(),)
                 return True
-        elif (str(record.msg), '') not in self._told:
+        elif record.levelno > WARNING and (str(record.msg), '') not in self._told and not _is_end(record):
             # Neither its arguments, which may hold the session's password, nor its traceback: they are kazoo's affair.
             self._told.append((str(record.msg), ''))
             record.msg, record.args, record.exc_info = f'ZooKeeper: {str(record.msg).partition("%")[0]}', (), None
             return True
         record.levelno = DEBUG
         return get_logger(record.name).isEnabledFor(DEBUG)
+
+
+def _is_end(record: Record) -> bool:
+    """Whether kazoo's thread ends now: that is reported, with its reason, when it has."""
+    return str(record.msg).startswith('Unhandled exception in connection loop')
 
 
 _TROUBLE = ('Connection dropped', 'Connection time-out', 'Cannot resolve', 'AUTH_FAILED')
