@@ -53,10 +53,15 @@ class Claim:
 
 
 class UnclaimedRuns:
-    """`on_expiry` is called with the name of each watch that is gone for good, and with it its pending update."""
+    """`on_expiry` is called with the name of each watch that is gone for good, and with it its pending update.
 
-    def __init__(self, on_expiry: Callable[[str], None]) -> None:
+    `has_run(key)` says whether the next new watch with this key has run already, under an earlier daemon: then it is
+    known, though it has left nothing.
+    """
+
+    def __init__(self, on_expiry: Callable[[str], None], has_run: Callable[[str], bool]) -> None:
         self._on_expiry = on_expiry
+        self._has_run = has_run
         self._left: Dict[str, Dict[str, List[Left]]] = {}  # by znode and side, and by key
 
     def __iter__(self) -> Iterator[Left]:
@@ -102,7 +107,8 @@ class UnclaimedRuns:
             if znode in self._left:
                 for index in indices:
                     claims[index] = self._claim_own(path, specs[index], keys[index])
-                self._claim_in_order(path, znode, [index for index in indices if not claims[index].left], claims)
+                new = [index for index in indices if not claims[index].left and not self._has_run(keys[index])]
+                self._claim_in_order(path, znode, new, claims)
         return claims
 
     def wait(self, watch: Watch, znode: str) -> None:

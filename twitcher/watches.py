@@ -45,7 +45,7 @@ class Watches:
         state.in_force = self._by_name
         # Those that came while another one that does the same was in force: it may turn out to have been moved.
         self._doubles: DefaultDict[str, List[Watch]] = defaultdict(list)
-        self._unclaimed = UnclaimedRuns(state.forget)
+        self._unclaimed = UnclaimedRuns(state.forget, lambda key: state.has_run(self._new_name(key)))
         for record in state.pending():
             self._unclaimed.add_pending(record.watch, record.path)
         self._is_purged = self._is_sweep_due = False
