@@ -85,7 +85,7 @@ class World:
         self.history: Dict[str, List[int]] = {}
         self.now = 0.0
         self.alarms: List[Tuple[float, Callable[[], None]]] = []
-        self.is_up = False
+        self.is_up = self.moves_while_down = False
         self.boot = 0
         self.names = 0
         self._directory = directory
@@ -128,6 +128,7 @@ class World:
             self.watches.close()
             self.state.close()
             self.is_up = False
+            self.moves_while_down = self.chance.random() < 0.5
             for _, run in self.active():
                 run._callbacks.clear()
 
@@ -169,11 +170,16 @@ class World:
         self.alarms.append((self.now + seconds, callback))
 
     def new_job(self, znode: str = '') -> Job:
-        """One that there was never before; it has to wait for all runs of its znode whose job is gone."""
+        """One that there was never before.
+
+        It has to wait for all runs of its znode whose job is gone, unless another one has taken that job's place.
+        """
         self.names += 1
-        job = Job(znode or self.chance.choice(ZNODES), f'job {self.names}')
+        # One cause, as it may take the place of one that has just gone, with an update pending.
+        job = Job(znode or self.chance.choice(ZNODES), f'job {self.names}', causes=1)
         job.waits_for = {index for index, (_, run) in enumerate(self.runs)
-                         if not run.is_over and run.spec.znode == job.znode and not self.has(run_command(run))}
+                         if not run.is_over and run.spec.znode == job.znode and not self.has(run_command(run))
+                         and not any(index in other.waits_for for other in self.jobs())}
         return job
 
     def has(self, command: str) -> bool:
@@ -201,7 +207,7 @@ class World:
     def check(self) -> None:
         """Whatever has been received is run for, unless the job, or one that is gone, has a run in progress."""
         for job in self.jobs() if self.is_up else ():
-            if job.received and job.received not in self.history.get(job.command, [])[-1:]:
+            if job.received and job.received > (self.history.get(job.command) or [0])[-1]:
                 obstacles = [run for _, run in self.active() if run.spec.znode == job.znode
                              and (run_command(run) == job.command or not self.has(run_command(run)))]
                 assert obstacles, f'{job.command} should have run for {job.received}'
@@ -217,8 +223,11 @@ def step(world: World) -> None:
     chance = world.chance
     source, target = chance.choice(FILES), chance.choice(FILES)
     jobs = world.files[source]
-    kind = chance.choice(['put'] * 4 + ['end'] * 2 + ['add', 'add', 'remove', 'shuffle', 'option', 'rename', 'move', 'wait',
-                                                      'restart', 'restart', 'down', 'up', 'reboot', 'command'])
+    # A file that gets the name of another one which is renamed meanwhile, both while no daemon runs, may be taken for that.
+    kind = chance.choice(['put'] * 4 + ['end'] * 2 + ['remove', 'shuffle', 'option', 'wait', 'restart', 'restart', 'down',
+                                                      'up', 'reboot']
+                         + ['rename', 'move'] * (world.is_up or world.moves_while_down)
+                         + ['add', 'add', 'command'] * (world.is_up or not world.moves_while_down))
     if kind == 'put':
         world.put(chance.choice(ZNODES))
     elif kind == 'end' and world.active():
@@ -265,7 +274,6 @@ def edit(world: World, kind: str, source: str, target: str) -> None:
     elif kind == 'command':
         earlier = jobs.pop(index)
         new = world.new_job(earlier.znode)
-        new.causes = 1  # it may take the place of one with a pending update
         jobs.insert(index, new)
         world.read(source)
 

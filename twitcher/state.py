@@ -165,9 +165,13 @@ class State:
         """Note the latest update that waits for its run; None: none does any more."""
         self._database.note(f'pending {watch}', _SAVE_PENDING, watch, self._path(watch), *(stamp or (None, None, None)))
 
+    def moved(self, watch: str) -> None:
+        """Note that the watch is in force from another file now."""
+        self._database.note(f'path {watch}', 'UPDATE watch SET path = ? WHERE name = ?', self._path(watch), watch)
+
     def forget(self, watch: str) -> None:
         """The watch is gone for good."""
-        for what in ('applied', 'ended', 'pending'):
+        for what in ('applied', 'ended', 'pending', 'path'):
             self._database.cancel(f'{what} {watch}')
         self._database.note(f'gone {watch}', 'DELETE FROM watch WHERE name = ?', watch)
 

@@ -55,13 +55,13 @@ class Claim:
 class UnclaimedRuns:
     """`on_expiry` is called with the name of each watch that is gone for good, and with it its pending update.
 
-    `has_run(key)` says whether the next new watch with this key has run already, under an earlier daemon: then it is
-    known, though it has left nothing.
+    `is_known(path, key)` says whether a new watch of this file is known, so that it is no new version of
+    another one, though nothing was left under its name.
     """
 
-    def __init__(self, on_expiry: Callable[[str], None], has_run: Callable[[str], bool]) -> None:
+    def __init__(self, on_expiry: Callable[[str], None], is_known: Callable[[str, str], bool]) -> None:
         self._on_expiry = on_expiry
-        self._has_run = has_run
+        self._is_known = is_known
         self._left: Dict[str, Dict[str, List[Left]]] = {}  # by znode and side, and by key
 
     def __iter__(self) -> Iterator[Left]:
@@ -107,7 +107,7 @@ class UnclaimedRuns:
             if znode in self._left:
                 for index in indices:
                     claims[index] = self._claim_own(path, specs[index], keys[index])
-                new = [index for index in indices if not claims[index].left and not self._has_run(keys[index])]
+                new = [index for index in indices if not claims[index].left and not self._is_known(path, keys[index])]
                 self._claim_in_order(path, znode, new, claims)
         return claims
 

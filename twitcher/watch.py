@@ -55,11 +55,12 @@ class Watch:
     """A RegisterWatch in force.
 
     `name` tells it from all others, also in the daemons to come; `path` is its file; `description` is what the log calls
-    it. If an update is pending from an earlier daemon, the first state is run for, whatever run_on_load says.
+    it. If an update is pending from an earlier daemon, the first state is run for, whatever run_on_load says. `was_told`
+    is true as soon as it has learned a state of its znode.
     """
 
-    __slots__ = ('name', 'path', 'spec', 'description', 'runs', '_around', '_waiting', '_seen', '_load_is_due', '_owed',
-                 '_refusals', '_is_pausing', '_is_closed')  # there may be tens of thousands
+    __slots__ = ('name', 'path', 'spec', 'description', 'runs', 'was_told', '_around', '_waiting', '_seen', '_load_is_due',
+                 '_owed', '_refusals', '_is_pausing', '_is_closed')  # there may be tens of thousands
 
     def __init__(self, name: str, path: str, spec: WatchSpec, description: str, around: Around,
                  has_pending: bool = False) -> None:
@@ -68,6 +69,7 @@ class Watch:
         self.spec = spec
         self.description = description
         self.runs: List[Running] = []
+        self.was_told = False
         self._around = around
         self._waiting: List[Update] = []
         self._seen: Optional[Stamp] = None
@@ -81,11 +83,6 @@ class Watch:
     def pending(self) -> Optional[Stamp]:
         """The latest update that waits for its run, as it is noted in the state."""
         return self._owed
-
-    @property
-    def was_told(self) -> bool:
-        """Whether it has learned a state of its znode, or of an earlier version what that had learned."""
-        return self._seen is not None
 
     def wait_for(self, runs: Sequence[Running]) -> None:
         """Start nothing until these are over (in PARALLEL mode: but count them as its own)."""
@@ -124,6 +121,7 @@ class Watch:
         """The znode's state has been read; it may be the one that is known already."""
         if self._is_closed:
             return
+        self.was_told = True
         if state.stamp is None:
             if self._seen not in (None, _ABSENT):
                 log.info('%s: %s was deleted', self.description, self.spec.znode)

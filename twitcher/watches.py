@@ -45,7 +45,7 @@ class Watches:
         state.in_force = self._by_name
         # Those that came while another one that does the same was in force: it may turn out to have been moved.
         self._doubles: DefaultDict[str, List[Watch]] = defaultdict(list)
-        self._unclaimed = UnclaimedRuns(state.forget, lambda key: state.has_run(self._new_name(key)))
+        self._unclaimed = UnclaimedRuns(state.forget, self._is_known)
         for record in state.pending():
             self._unclaimed.add_pending(record.watch, record.path)
         self._is_purged = self._is_sweep_due = False
@@ -123,10 +123,17 @@ class Watches:
             if watch.pending:
                 self._state.save_pending(name, watch.pending)
             self._state.forget(left.name)
+        elif left and left.path != path:
+            self._state.moved(name)
         if self._unclaimed.has_runs(znode_of(key)) and not self._state.has_run(name):
             self._unclaimed.wait(watch, znode_of(key))
         self._keeper.subscribe(spec.znode, spec.watch_type, watch.state_is)
         return watch
+
+    def _is_known(self, path: str, key: str) -> bool:
+        """Whether a new watch was idle when an earlier daemon ended, or is being moved to this file from another."""
+        twin = self._by_name.get(f'{key} 1')
+        return twin is not None and twin.path != path or self._state.has_run(self._new_name(key))
 
     def _new_name(self, key: str) -> str:
         for number in count(self._numbers.get(key, 1)):
@@ -157,6 +164,7 @@ class Watches:
                 del self._by_name[double.name]
                 double.name = watch.name
                 self._by_name[double.name] = double
+                self._state.moved(double.name)
                 double.continue_from(watch, double.spec.is_same(watch.spec))
                 return True
         return False
