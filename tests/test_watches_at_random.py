@@ -86,6 +86,7 @@ class World:
         self.now = 0.0
         self.alarms: List[Tuple[float, Callable[[], None]]] = []
         self.is_up = self.moves_while_down = False
+        self.ended_unseen: Set[str] = set()
         self.boot = 0
         self.names = 0
         self._directory = directory
@@ -119,6 +120,7 @@ class World:
             if self.files[path]:
                 self.watches.replace(path, [job.spec() for job in self.files[path]], is_same_text=False)
         self.is_up = True
+        self.ended_unseen.clear()
         for job in self.jobs():
             job.seen = None
 
@@ -231,7 +233,10 @@ def step(world: World) -> None:
     if kind == 'put':
         world.put(chance.choice(ZNODES))
     elif kind == 'end' and world.active():
-        chance.choice(world.active())[1].end()
+        run = chance.choice(world.active())[1]
+        run.end()
+        if not world.is_up:
+            world.ended_unseen.add(run_command(run))
     elif kind == 'wait':
         world.wait(chance.choice([0.3, RENAME_WINDOW + 0.1]))
     elif kind == 'add':
@@ -281,6 +286,8 @@ def edit(world: World, kind: str, source: str, target: str) -> None:
 def reboot(world: World) -> None:
     """All processes are gone; what they ran for is to be run for again."""
     world.boot += 1
+    for job in world.jobs():
+        job.causes += job.command in world.ended_unseen
     for _, run in world.active():
         run.is_over = True
         for job in world.jobs():

@@ -20,7 +20,7 @@ from twitcher.watch import Running, Watch
 class Left:
     """What one watch has left. `watch` is None if it was an earlier daemon's, or has been gone for long.
 
-    `key` is what all watches that do the same have in common: the name without its number.
+    `key` is what all watches that do the same have in common: the name without its number. `batch` numbers the edits.
     """
 
     name: str
@@ -30,6 +30,7 @@ class Left:
     has_pending: bool = False
     is_old: bool = False
     is_expired: bool = False
+    batch: int = 0
     waiting: List[Watch] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -62,6 +63,7 @@ class UnclaimedRuns:
     def __init__(self, on_expiry: Callable[[str], None], is_known: Callable[[str, str], bool]) -> None:
         self._on_expiry = on_expiry
         self._is_known = is_known
+        self._batch = 0
         self._left: Dict[str, Dict[str, List[Left]]] = {}  # by znode and side, and by key
 
     def __iter__(self) -> Iterator[Left]:
@@ -76,9 +78,11 @@ class UnclaimedRuns:
         """Whether a run is left on this side of the znode."""
         return any(left.runs for left in self._on(znode))
 
-    def add(self, name: str, path: str, watch: Watch) -> None:
-        """A watch is not in force any more; it has been closed."""
-        self._add(Left(name, path, watch, watch.runs))
+    def add(self, watches: Sequence[Watch]) -> None:
+        """These watches of a file are not in force any more; they have been closed."""
+        self._batch += 1
+        for watch in watches:
+            self._add(Left(watch.name, watch.path, watch, watch.runs, batch=self._batch))
 
     def add_run(self, name: str, path: str, run: Running) -> None:
         """A run of an earlier daemon is in progress; `path` is the file of its watch, if that is known."""
@@ -154,9 +158,9 @@ class UnclaimedRuns:
         return left
 
     def _on(self, znode: str) -> List[Left]:
-        """What was left on this side of a znode, in order."""
+        """What was left on this side of a znode, by the last edit first, and in the order of the file."""
         lefts = [left for lefts in self._left.get(znode, {}).values() for left in lefts]
-        return sorted(lefts, key=lambda left: 0 if left.watch else left.number)
+        return sorted(lefts, key=lambda left: (-left.batch, 0 if left.batch else left.number))
 
     def _ended(self, left: Left, run: Running) -> None:
         if run in left.runs:

@@ -116,17 +116,17 @@ class Watches:
         self._by_name[name] = watch
         if not claim.name and _number(name) > 1:
             self._doubles[key].append(watch)
+        watch.wait_for(claim.runs)
+        if self._unclaimed.has_runs(znode_of(key)) and not self._state.has_run(name):
+            self._unclaimed.wait(watch, znode_of(key))
         if left and left.watch:
             watch.continue_from(left.watch, claim.is_same)
-        watch.wait_for(claim.runs)
         if left and not claim.name:
             if watch.pending:
                 self._state.save_pending(name, watch.pending)
             self._state.forget(left.name)
         elif left and left.path != path:
             self._state.moved(name)
-        if self._unclaimed.has_runs(znode_of(key)) and not self._state.has_run(name):
-            self._unclaimed.wait(watch, znode_of(key))
         self._keeper.subscribe(spec.znode, spec.watch_type, watch.state_is)
         return watch
 
@@ -150,9 +150,9 @@ class Watches:
             self._keeper.unsubscribe(watch.spec.znode, watch.spec.watch_type, watch.state_is)
             watch.close()
             del self._by_name[watch.name]
-            if not self._hand_over(watch):
-                self._unclaimed.add(watch.name, watch.path, watch)
-        if watches:
+        left = [watch for watch in watches if not self._hand_over(watch)]
+        if left:
+            self._unclaimed.add(left)
             self._sweep_later()
 
     def _hand_over(self, watch: Watch) -> bool:
