@@ -40,12 +40,12 @@ def test_a_flood_of_large_updates_costs_a_bounded_amount_of_memory_and_the_newes
     trace.wait_for_line('first ')
     ensemble.put('/q', 1)
     before = resident(twitcher.pid)
-    for number in range(4500):  # of a size that the server's small heap can take
+    for number in range(6000):  # of a size that the server's small heap can take
         ensemble.client.set('/p', f'{number:6}'.encode() + bytes(20_000))
     assert resident(twitcher.pid) - before < 100_000
     assert twitcher.log_lines('p.twc: too many updates wait for a run')
     go.touch()
-    wait_for('the newest', lambda: f'{4499:6}' in trace.lines())
+    wait_for('the newest', lambda: f'{5999:6}' in trace.lines())
     assert 'q 1' in trace.lines()
     assert len(twitcher.log_lines('p.twc: too many updates wait for a run')) == 1
     twitcher.wait_log(r'p\.twc: \d+ updates were dropped')

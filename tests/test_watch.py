@@ -291,6 +291,6 @@ def test_nothing_is_owed_for_a_znode_that_is_gone() -> None:
     bench, znode = Bench(), Znode()
     watch = bench.watch(has_pending=True, run_on_load=False)
     watch.state_is(znode.state)
-    assert bench.debts == [znode.state.stamp, None]
+    assert bench.debts == [None]
     watch.state_is(znode.put('a'))
     assert bench.events == ['created']
