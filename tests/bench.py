@@ -77,16 +77,16 @@ class Bench:
         self._alarms: List[Tuple[float, Callable[[], None]]] = []
         self._around = Around(self._start, self._later, self.slots, lambda name, stamp: self.debts.append(stamp))
 
-    def watch(self, owes_run: bool = False, **arguments: Any) -> Watch:
+    def watch(self, has_pending: bool = False, **arguments: Any) -> Watch:
         """A watch with these arguments of RegisterWatch."""
         spec = make_spec('/z', Exec('true'), **arguments)
-        return Watch('name', spec, 'w', self._around, owes_run)
+        return Watch('name', '/etc/twitcher/w.twc', spec, 'w', self._around, has_pending)
 
     def successor(self, watch: Watch, **arguments: Any) -> Watch:
         """A watch that takes the place of another one, as when its config has been edited."""
         watch.close()
         new = self.watch(**arguments)
-        new.inherit(watch)
+        new.continue_from(watch)
         return new
 
     @property

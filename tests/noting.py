@@ -12,7 +12,7 @@ from twitcher.state import State
 from twitcher.znode import Stamp
 
 CONFIGS = '/etc/twitcher'
-WATCH = '/etc/twitcher/a.twc data /a 1'
+WATCH = 'WATCH_DATA /a 01234567 1'
 
 
 class Clock:
@@ -38,8 +38,10 @@ def use(state: State, watch: str = WATCH) -> None:
     first, second = (state.run_begins(watch, 'a.twc', pipe, 1.0, None) for pipe in (1, 2))
     state.run_started(first, os.getpid())
     state.applied(watch, Stamp(1, 2, 3))
-    state.set_waiting(watch, Stamp(1, 2, 4))
-    state.owes_run(watch)
+    state.save_pending(watch, Stamp(1, 2, 4))
+    state.pending()
+    state.has_run(watch)
+    state.purge(lambda name, path: False)
     state.run_ended(first, watch, 0)
     state.run_failed(second)
     state.forget(watch)
@@ -55,6 +57,11 @@ def begin(state: State, pipe: int) -> int:
 def pipes(state: State) -> List[int]:
     """The runs that are noted."""
     return sorted(record.pipe for record in state.unfinished())
+
+
+def has_pending(state: State, watch: str = WATCH) -> bool:
+    """Whether an update of the watch is noted as pending."""
+    return watch in [record.watch for record in state.pending()]
 
 
 @contextlib.contextmanager

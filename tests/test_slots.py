@@ -28,30 +28,30 @@ class Served:
 
 def test_slots_serve_in_the_order_in_which_they_were_asked() -> None:
     slots, served = Slots(1), Served()
-    slots.ask(lambda: True)
+    slots.acquire(lambda: True)
     for name in 'abc':
-        slots.ask(served.starter(name))
+        slots.acquire(served.starter(name))
     for count in range(4):
         assert served.names == list('abc')[:count]
-        slots.free()
+        slots.release()
 
 
 def test_a_starter_that_starts_nothing_takes_no_slot() -> None:
     slots, served = Slots(1), Served()
-    slots.ask(lambda: False)
-    slots.ask(served.starter('a'))
+    slots.acquire(lambda: False)
+    slots.acquire(served.starter('a'))
     assert served.names == ['a']
 
 
 def test_a_forgotten_starter_is_not_called_and_the_others_keep_their_order() -> None:
     slots, served = Slots(1), Served()
-    slots.ask(lambda: True)
+    slots.acquire(lambda: True)
     forgotten = served.starter('no')
     for starter in (served.starter('a'), forgotten, served.starter('b'), forgotten, served.starter('c')):
-        slots.ask(starter)
-    slots.forget(forgotten)
+        slots.acquire(starter)
+    slots.cancel(forgotten)
     for _ in range(3):
-        slots.free()
+        slots.release()
     assert served.names == ['a', 'b', 'c']
 
 
@@ -74,5 +74,5 @@ def test_waiting_for_slots_is_logged_when_it_begins_and_when_it_ends(caplog: pyt
     for number in range(50):
         watch.state_is(znode.put(str(number)))
     bench.end_all()
-    assert caplog.messages == ['2 PARALLEL runs are in progress (--max_running): further ones wait in order',
+    assert caplog.messages == ['2 PARALLEL runs are in progress (--max_running): further ones wait; watches take turns',
                                'no PARALLEL run waits any more']

@@ -12,7 +12,7 @@ from typing import Callable, List, Optional
 
 import pytest
 
-from tests.noting import CONFIGS, WATCH, Clock, begin, opened, pipes, use
+from tests.noting import CONFIGS, WATCH, Clock, begin, has_pending, opened, pipes, use
 from twitcher.state import State
 from twitcher.znode import Stamp
 
@@ -28,14 +28,14 @@ def test_what_is_noted_is_known_to_the_next(tmp_path: Path) -> None:
         ended, failed, going = begin(state, 1), begin(state, 2), begin(state, 3)
         state.run_ended(ended, WATCH, 0)
         state.run_failed(failed)
-        state.set_waiting(WATCH, Stamp(1, 2, 4))
+        state.save_pending(WATCH, Stamp(1, 2, 4))
     with opened(tmp_path) as state:
         assert [(record.id, record.pid) for record in state.unfinished()] == [(going, os.getpid())]
-        assert state.owes_run(WATCH)
+        assert has_pending(state)
         state.forget(WATCH)
-        assert not state.owes_run(WATCH)
+        assert not has_pending(state)
     with opened(tmp_path) as state:
-        assert not state.owes_run(WATCH)
+        assert not has_pending(state)
 
 
 def test_a_crash_loses_nothing(tmp_path: Path) -> None:
@@ -223,24 +223,24 @@ def test_a_state_that_never_works_keeps_nothing_of_what_is_over(tmp_path: Path) 
 def test_an_update_that_waited_is_owed_unless_it_was_run_for(tmp_path: Path, waiting: Optional[Stamp], applied: Optional[Stamp],
                                                              is_owed: bool) -> None:
     with opened(tmp_path) as state:
-        state.set_waiting(WATCH, Stamp(1, 1, 1))
-        state.set_waiting(WATCH, waiting)
+        state.save_pending(WATCH, Stamp(1, 1, 1))
+        state.save_pending(WATCH, waiting)
         if applied:
             state.applied(WATCH, applied)
     with opened(tmp_path) as state:
-        assert state.owes_run(WATCH) == is_owed
-        state.set_waiting(WATCH, None)
-        assert not state.owes_run(WATCH)
+        assert has_pending(state) == is_owed
+        state.save_pending(WATCH, None)
+        assert not has_pending(state)
 
 
 @pytest.mark.parametrize('watch', ['/etc/\udcff.twc data /a 1', '/etc/ü.twc data /ü 1', '/etc/a\nb.twc data /a 1'])
 def test_any_file_name_can_be_noted(tmp_path: Path, warnings: Callable[[], List[str]], watch: str) -> None:
     with opened(tmp_path) as state:
         use(state, watch)
-        state.set_waiting(watch, Stamp(1, 2, 4))
+        state.save_pending(watch, Stamp(1, 2, 4))
         assert [record.watch for record in state.unfinished()] == []
         state.run_begins(watch, 'a.twc', 1, 1.0, None)
         assert [record.watch for record in state.unfinished()] == [watch]
     with opened(tmp_path) as state:
-        assert state.owes_run(watch)
+        assert has_pending(state, watch)
     assert warnings() == []

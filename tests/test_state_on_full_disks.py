@@ -9,7 +9,7 @@ from typing import Callable, Iterator, List
 
 import pytest
 
-from tests.noting import WATCH, Clock, begin, fill, opened, pipes, small_disk, use
+from tests.noting import WATCH, Clock, begin, fill, has_pending, opened, pipes, small_disk, use
 from twitcher.znode import Stamp
 
 
@@ -28,15 +28,15 @@ def test_what_a_full_disk_has_kept_from_being_noted_is_noted_when_there_is_room(
     if not is_new:
         with opened(small) as state:
             begin(state, 1)
-            state.set_waiting(WATCH, Stamp(1, 2, 3))
+            state.save_pending(WATCH, Stamp(1, 2, 3))
     fill(small)
     clock = Clock()
     with opened(small, clock=clock) as state:
-        assert (pipes(state), state.owes_run(WATCH)) == (([], False) if is_new else ([1], True))
+        assert (pipes(state), has_pending(state)) == (([], False) if is_new else ([1], True))
         for number in range(50):
             use(state, f'/etc/twitcher/{number}.twc data /a 1')
         begin(state, 2)
-        state.set_waiting(WATCH, Stamp(1, 2, 4))
+        state.save_pending(WATCH, Stamp(1, 2, 4))
         clock.ring()
         assert len(warnings()) == 1
         (small / 'filler').unlink()
@@ -44,7 +44,7 @@ def test_what_a_full_disk_has_kept_from_being_noted_is_noted_when_there_is_room(
         assert clock.alarms == []
     with opened(small) as state:
         assert pipes(state) == ([2] if is_new else [1, 2])
-        assert state.owes_run(WATCH)
+        assert has_pending(state)
     assert len(warnings()) == 1
 
 

@@ -279,17 +279,17 @@ def test_a_refused_start_is_owed_until_it_is_made_up_for_or_given_up(is_transien
 @pytest.mark.parametrize('run_on_load, event', [(True, 'load'), (False, 'changed')])
 def test_an_owed_run_is_made_once_when_the_znode_is_first_seen(mode: RunMode, run_on_load: bool, event: str) -> None:
     bench, znode = Bench(), Znode()
-    watch = bench.watch(owes_run=True, run_mode=mode, run_on_load=run_on_load)
+    watch = bench.watch(has_pending=True, run_mode=mode, run_on_load=run_on_load)
     znode.put('a')
     for state in (znode.hidden(), znode.state, znode.state):
         watch.state_is(state)
     assert bench.events == [event]
-    assert bench.debts == [None]
+    assert bench.debts == [znode.state.stamp, None]
 
 
 def test_nothing_is_owed_for_a_znode_that_is_gone() -> None:
     bench, znode = Bench(), Znode()
-    watch = bench.watch(owes_run=True, run_on_load=False)
+    watch = bench.watch(has_pending=True, run_on_load=False)
     watch.state_is(znode.state)
     assert bench.debts == [None]
     watch.state_is(znode.put('a'))

@@ -110,7 +110,7 @@ def test_runs_of_a_removed_watch_that_comes_back_do_not_overlap_with_its_own() -
     watch.state_is(znode.put('a'))
     watch.close()
     again = bench.watch(notify_signal='USR1')
-    again.take_over(list(watch.runs))
+    again.wait_for(list(watch.runs))
     again.state_is(znode.state)
     assert bench.started == ['a']
     assert bench.runs[0].signals == [signal.SIGUSR1]

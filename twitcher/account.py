@@ -9,7 +9,7 @@ from __future__ import annotations
 import grp
 import os
 import pwd
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Dict, Optional, Tuple, Union
 
 from twitcher.errors import SpecError
@@ -22,14 +22,19 @@ _HIGHEST_ID = 2 ** 32 - 2
 
 @dataclass(frozen=True)
 class Account:
-    """A user, its primary group and its supplementary groups, as numbers, and what its environment says of it."""
+    """A user, its primary group and its supplementary groups, as numbers, and what its environment says of it.
 
-    uid: int
-    gid: int
-    groups: Tuple[int, ...]
-    name: str
-    home: str
-    shell: str
+    `asked` is the uid and gid that a file gives. Two accounts are equal if that is: what it stands for on this machine
+    may change without an edit.
+    """
+
+    uid: int = field(compare=False)
+    gid: int = field(compare=False)
+    groups: Tuple[int, ...] = field(compare=False)
+    name: str = field(compare=False)
+    home: str = field(compare=False)
+    shell: str = field(compare=False)
+    asked: Tuple[Who, Who]
 
     def environment(self) -> Dict[str, str]:
         """The variables that login(1) would set for this user."""
@@ -39,7 +44,7 @@ class Account:
 def own_account() -> Account:
     """The account that the daemon itself runs under."""
     entry = _user_entry(os.geteuid())
-    return _account(os.geteuid(), os.getegid(), tuple(os.getgroups()), entry)
+    return _account(os.geteuid(), os.getegid(), tuple(os.getgroups()), entry, (None, None))
 
 
 def find_account(uid: Who, gid: Who) -> Optional[Account]:
@@ -60,7 +65,7 @@ def find_account(uid: Who, gid: Who) -> Optional[Account]:
     if os.geteuid() != 0 and (number, group) != (os.geteuid(), os.getegid()):
         raise SpecError(f'uid={uid!r}, gid={gid!r}: only root may run actions as somebody else; twitcher runs as uid '
                         f'{os.geteuid()}, gid {os.getegid()}')
-    return _account(number, group, groups, entry)
+    return _account(number, group, groups, entry, (_as_number(uid), _as_number(gid)))
 
 
 def _group_of(uid: Who, gid: Who, entry: Optional[pwd.struct_passwd]) -> int:
@@ -72,10 +77,16 @@ def _group_of(uid: Who, gid: Who, entry: Optional[pwd.struct_passwd]) -> int:
     return entry.pw_gid
 
 
-def _account(uid: int, gid: int, groups: Tuple[int, ...], entry: Optional[pwd.struct_passwd]) -> Account:
+def _account(uid: int, gid: int, groups: Tuple[int, ...], entry: Optional[pwd.struct_passwd],
+             asked: Tuple[Who, Who]) -> Account:
     if entry is None:
-        return Account(uid, gid, groups, str(uid), '/', '/bin/sh')
-    return Account(uid, gid, groups, entry.pw_name, entry.pw_dir or '/', entry.pw_shell or '/bin/sh')
+        return Account(uid, gid, groups, str(uid), '/', '/bin/sh', asked)
+    return Account(uid, gid, groups, entry.pw_name, entry.pw_dir or '/', entry.pw_shell or '/bin/sh', asked)
+
+
+def _as_number(who: Who) -> Who:
+    """A string of digits asks for the same as the number."""
+    return int(who) if isinstance(who, str) and who.isdecimal() else who
 
 
 def _number(argument: str, who: Who) -> int:

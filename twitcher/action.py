@@ -13,7 +13,7 @@ import threading
 import types
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, Iterator, List, NoReturn, Tuple, Union
+from typing import Any, Callable, Dict, Iterator, List, NoReturn, Set, Tuple, Union
 
 from twitcher.errors import SpecError
 
@@ -72,6 +72,44 @@ class Exec:
         sys.stdout.flush()
         sys.stderr.flush()
         os.execvp(self.argv[0], self.argv)
+
+
+def outline(action: Any) -> str:
+    """What an action is recognised by after an edit and in another daemon: a command's words, a function's name and the
+    values that it was made with.
+
+    It does not depend on the version of Python, as a function's code does. Actions that are not the same may have the
+    same outline; `identity` tells them apart.
+    """
+    try:
+        return _outline(action, set())
+    except BaseException:  # the user's own objects are looked at here, and may refuse in any way
+        return type(action).__name__
+
+
+def _outline(value: Any, met: Set[int]) -> str:
+    """`met` has what was met already: values may contain themselves."""
+    if isinstance(value, Exec):
+        return f'Exec({value.command!r})'
+    if type(value) in (str, bytes, int, float, bool, type(None)):
+        return repr(value)
+    if id(value) in met:
+        return '...'
+    met.add(id(value))
+    if isinstance(value, (tuple, list)):
+        parts: List[Any] = list(value)
+    elif isinstance(value, functools.partial):
+        parts = [value.func, *value.args, *sorted(value.keywords.items())]
+    elif isinstance(value, types.FunctionType):
+        parts = [*(value.__defaults__ or ()), *sorted((value.__kwdefaults__ or {}).items()),
+                 *(cell.cell_contents for cell in value.__closure__ or () if _is_filled(cell))]
+        if value.__name__ == '<lambda>':  # its name says nothing
+            parts += [name for name in value.__code__.co_names if not name.startswith('__')]
+            parts += [constant for constant in value.__code__.co_consts if isinstance(constant, str)]
+    else:
+        parts = []
+    name = value.__qualname__ if isinstance(value, (types.FunctionType, types.BuiltinFunctionType)) else type(value).__name__
+    return f'{name}({", ".join(_outline(part, met) for part in parts)})'
 
 
 def identity(action: Any) -> Any:

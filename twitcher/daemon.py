@@ -71,7 +71,7 @@ class _Daemon:
         runner = Runner(output, state)
         slots = Slots(self._settings.max_running)
         self._watches = watches = Watches(self._settings.config_path, keeper, state,
-                                          Around(runner.start, loop.call_later, slots, state.set_waiting))
+                                          Around(runner.start, loop.call_later, slots, state.save_pending))
         configs = ConfigDir(self._settings.config_path, self._apply)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._told_to_stop, number)
@@ -83,10 +83,10 @@ class _Daemon:
         for record in state.unfinished():
             run = runner.adopt(record)
             if run:
-                watches.adopt(record.watch, run)
+                watches.adopt(record, run)
                 if record.has_slot:
-                    slots.take()
-                    run.on_end(slots.free)
+                    slots.count()
+                    run.on_end(slots.release)
         session.start()
         keeper.start()
         configs.start()

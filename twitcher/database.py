@@ -11,7 +11,8 @@ import fcntl
 import os
 import sqlite3
 import time
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+from functools import partial
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from twitcher.log import get_logger
 
@@ -23,22 +24,27 @@ _LEAVE = 1.0
 """Seconds that a process is given that is about to end and holds the lock still."""
 
 Later = Callable[[float, Callable[[], None]], object]
+Execute = Callable[..., List[Tuple[Any, ...]]]
+"""Executes a statement with values for its question marks, and returns the rows."""
 
 
 class Database:
     """The first of `directory`/`name`.0, .1 ... that nobody else holds.
 
-    `schema` makes its tables, `queries` must work on them, and `version` tells them from those of other releases: what does
-    not fit is set aside. `later(seconds, callback)` calls back.
+    `schema` makes its tables, `queries` must work on them, and `version` tells them from those of other releases.
+    `upgrades` holds, for each version that can be brought to the next one, the function that does it; a file of any
+    other version is set aside. `later(seconds, callback)` calls back.
     """
 
-    def __init__(self, directory: str, name: str, schema: str, queries: Sequence[str], version: int, later: Later) -> None:
+    def __init__(self, directory: str, name: str, schema: str, queries: Sequence[str], version: int, later: Later,
+                 upgrades: Mapping[int, Callable[[Execute], None]]) -> None:
         self._directory = directory
         self._name = name
         self._schema = schema
         self._queries = queries
         self._version = version
         self._later = later
+        self._upgrades = upgrades
         self._lock = -1
         self._path = ''
         self._file: Optional[sqlite3.Connection] = None
@@ -82,8 +88,7 @@ class Database:
 
     def _execute(self, statement: str, values: Sequence[Any]) -> List[Tuple[Any, ...]]:
         assert self._file
-        rows = self._file.execute(statement, [_encoded(value) for value in values]).fetchall()
-        return [tuple(map(_decoded, row)) for row in rows]
+        return _execute(self._file, statement, *values)
 
     def _try(self, action: Callable[[], None]) -> bool:
         """Whether it was done, with an open file. Where that fails, say so once, and try to write again in a while."""
@@ -167,13 +172,29 @@ class Database:
             ((version,),) = file.execute('PRAGMA user_version')
             if not file.execute('SELECT * FROM sqlite_master').fetchall():
                 file.executescript(f'BEGIN; {self._schema} PRAGMA user_version = {self._version}; COMMIT;')
-            elif version != self._version:
-                raise sqlite3.DatabaseError('another release has written it')
+            else:
+                self._upgrade(file, version)
             self._check(file)
         except BaseException:
             file.close()
             raise
         return file
+
+    def _upgrade(self, file: sqlite3.Connection, version: int) -> None:
+        """Bring the tables to the present version, in one transaction. Raise DatabaseError if there is no way."""
+        while version != self._version:
+            if version not in self._upgrades:
+                raise sqlite3.DatabaseError('another release has written it')
+            file.execute('BEGIN')
+            try:
+                self._upgrades[version](partial(_execute, file))
+            except sqlite3.OperationalError as error:
+                if 'no such' in str(error):
+                    raise sqlite3.DatabaseError(str(error)) from error
+                raise
+            version += 1
+            file.execute(f'PRAGMA user_version = {version}')
+            file.execute('COMMIT')
 
     def _check(self, file: sqlite3.Connection) -> None:
         """Raise DatabaseError, the mother of all others, if the file is damaged or holds something else."""
@@ -187,6 +208,11 @@ class Database:
             if 'no such' in str(error):
                 raise sqlite3.DatabaseError(str(error)) from error
             raise
+
+
+def _execute(file: sqlite3.Connection, statement: str, *values: Any) -> List[Tuple[Any, ...]]:
+    rows = file.execute(statement, [_encoded(value) for value in values]).fetchall()
+    return [tuple(map(_decoded, row)) for row in rows]
 
 
 def _encoded(value: Any) -> Any:

@@ -37,6 +37,15 @@ def boot_id() -> str:
         return ''
 
 
+def machine_id() -> str:
+    """What tells one life of the machine, or of the container that we are in, from all others.
+
+    A container that is started again has the boot id of its host, but another process 1; when that ends, all others of
+    the container do. pid_namespaces(7).
+    """
+    return f'{boot_id()} {start_time(1) or ""}'.strip()
+
+
 def _stat(pid: int) -> List[bytes]:
     """The fields of /proc/PID/stat from the third on, behind the name, which may hold anything."""
     try:

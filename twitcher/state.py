@@ -1,4 +1,4 @@
-"""What must outlive the daemon: the runs in progress, what each watch has applied last, and which update waits for its run.
+"""What must outlive the daemon: the runs in progress, what each watch has applied last, and which update is pending.
 
 A restarted daemon finds what its predecessor with the same configuration directory has noted; daemons with other directories
 have notes of their own. As far as these cannot be written or read, the next daemon does without: no method here raises.
@@ -10,38 +10,58 @@ import re
 import time
 from dataclasses import dataclass
 from itertools import count
-from typing import List, Optional
+from typing import Callable, List, Mapping, Optional, Protocol
 from zlib import crc32
 
-from twitcher.database import Database, Later
-from twitcher.procfs import boot_id, start_time
-from twitcher.znode import Stamp
+from twitcher.database import Database, Execute, Later
+from twitcher.procfs import boot_id, machine_id, start_time
+from twitcher.znode import UNKNOWN, Stamp
 
-_VERSION = 1
+_VERSION = 2
 _SCHEMA = """
     CREATE TABLE run (
         id INTEGER PRIMARY KEY, watch TEXT NOT NULL, description TEXT NOT NULL, boot TEXT NOT NULL, pipe INTEGER NOT NULL,
         began REAL NOT NULL, timeout REAL, has_slot INTEGER NOT NULL, pid INTEGER, start_time INTEGER);
     CREATE TABLE watch (
         name TEXT PRIMARY KEY, czxid INTEGER, zxid INTEGER, moment INTEGER, started REAL, ended REAL, exit_code INTEGER,
-        waiting_czxid INTEGER, waiting_zxid INTEGER, waiting_moment INTEGER);
+        waiting_czxid INTEGER, waiting_zxid INTEGER, waiting_moment INTEGER, path TEXT);
 """
-_RUNS = 'SELECT id, watch, description, pipe, began, timeout, has_slot, pid, start_time FROM run WHERE boot = ?'
-# A daemon that was killed right after a start may not have come to note that nothing waits any more.
-_OWING = ('SELECT name FROM watch WHERE waiting_zxid IS NOT NULL '
-          'AND (waiting_czxid, waiting_zxid, waiting_moment) IS NOT (czxid, zxid, moment)')
-
-
+_RUNS = """
+    SELECT id, watch, description, pipe, began, timeout, has_slot, pid, start_time,
+        COALESCE((SELECT path FROM watch WHERE name = run.watch), '') FROM run WHERE boot = ? ORDER BY id
+"""
+# A daemon that was killed right after a start may not have come to note that nothing is pending any more.
+_PENDING = """
+    SELECT name, COALESCE(path, '') FROM watch WHERE waiting_zxid IS NOT NULL
+    AND (waiting_czxid, waiting_zxid, waiting_moment) IS NOT (czxid, zxid, moment) ORDER BY rowid
+"""
 _APPLIED = """
-    INSERT INTO watch (name, czxid, zxid, moment, started) VALUES (?, ?, ?, ?, ?)
+    INSERT INTO watch (name, path, czxid, zxid, moment, started) VALUES (?, ?, ?, ?, ?, ?)
     ON CONFLICT (name) DO UPDATE SET czxid = excluded.czxid, zxid = excluded.zxid, moment = excluded.moment,
-        started = excluded.started, ended = NULL, exit_code = NULL
+        path = excluded.path, started = excluded.started, ended = NULL, exit_code = NULL
 """
-_WAITING = """
-    INSERT INTO watch (name, waiting_czxid, waiting_zxid, waiting_moment) VALUES (?, ?, ?, ?)
+_SAVE_PENDING = """
+    INSERT INTO watch (name, path, waiting_czxid, waiting_zxid, waiting_moment) VALUES (?, ?, ?, ?, ?)
+    ON CONFLICT (name) DO UPDATE SET waiting_czxid = excluded.waiting_czxid, waiting_zxid = excluded.waiting_zxid,
+        waiting_moment = excluded.waiting_moment, path = excluded.path
+"""
+# The pending update is not known by its stamp: any state of the znode calls for a run.
+_INTERRUPTED = f"""
+    INSERT INTO watch (name, waiting_czxid, waiting_zxid, waiting_moment)
+    SELECT DISTINCT watch, {UNKNOWN.czxid}, {UNKNOWN.zxid}, {UNKNOWN.moment} FROM run WHERE boot != ?
     ON CONFLICT (name) DO UPDATE SET waiting_czxid = excluded.waiting_czxid, waiting_zxid = excluded.waiting_zxid,
         waiting_moment = excluded.waiting_moment
 """
+# Not all at once: ten thousand would take megabytes.
+_PAGE = "SELECT rowid, name, COALESCE(path, '') FROM watch WHERE rowid > ? ORDER BY rowid LIMIT 500"
+_NAME_1 = re.compile(r'(.*?\.twc) (WATCH_DATA|WATCH_CHILDREN) (/.*) (\d+)', re.DOTALL)
+"""What version 1 called a watch: its file, the side, the znode and a number."""
+
+
+class InForce(Protocol):
+    """A watch, as far as the state has to know it."""
+
+    path: str
 
 
 @dataclass(frozen=True)
@@ -49,7 +69,7 @@ class RunRecord:
     """A run that had not ended when its daemon did. `began` is in seconds of CLOCK_MONOTONIC, which counts from the boot.
 
     `pid` is None if the daemon died between its two notes of it; then only the pipe that it prints to is known, by its inode.
-    `has_slot` says that it counts against --max_running.
+    `has_slot` says that it counts against --max_running. `path` is the file of its watch; empty if it is not known.
     """
 
     id: int
@@ -61,27 +81,55 @@ class RunRecord:
     has_slot: bool
     pid: Optional[int]
     start_time: Optional[int]
+    path: str
+
+
+@dataclass(frozen=True)
+class PendingRecord:
+    """A watch with an update for which no earlier daemon has started a run. `path` is its file."""
+
+    watch: str
+    path: str
 
 
 class State:
-    """The state of the daemon that reads `config_path`, in `directory`. `later(seconds, callback)` calls back."""
+    """The state of the daemon that reads `config_path`, in `directory`. `later(seconds, callback)` calls back.
+
+    `in_force` are the watches in force by name, kept up to date by their owner.
+    """
+
+    in_force: Mapping[str, InForce]
 
     def __init__(self, directory: str, config_path: str, later: Later) -> None:
-        self._boot = boot_id()
+        self._boot = machine_id()
+        self.in_force = {}
         self._ids = count(time.time_ns())  # what could not be noted yet must not be taken for an older run
         readable = re.sub('[^A-Za-z0-9]+', '-', config_path).strip('-')[-40:]
         name = f'{readable}-{crc32(config_path.encode("utf-8", "surrogateescape")):08x}'
-        self._database = Database(directory, name, _SCHEMA, [_RUNS.replace('?', "''"), _OWING], _VERSION, later)
-        self._owing = {watch for watch, in self._database.rows(_OWING)}
+        self._database = Database(directory, name, _SCHEMA, [_RUNS.replace('?', "''"), _PENDING], _VERSION, later,
+                                  {1: self._from_version_1})
+        self._database.note('interrupted', _INTERRUPTED, self._boot)
+        self._database.note('boot', 'DELETE FROM run WHERE boot != ?', self._boot)
 
     def close(self) -> None:
         """Leave it to the next daemon."""
         self._database.close()
 
     def unfinished(self) -> List[RunRecord]:
-        """The runs that an earlier daemon has noted since the machine was booted, and not their end."""
-        self._database.note('boot', 'DELETE FROM run WHERE boot != ?', self._boot)
+        """The runs in progress of an earlier daemon.
+
+        A run that ended with its machine (a crash, a reboot, the end of a container) is not among them: its watch has an
+        update pending instead, for it is not known how far the run came.
+        """
         return [RunRecord(*row) for row in self._database.rows(_RUNS, self._boot)]
+
+    def pending(self) -> List[PendingRecord]:
+        """The updates that an earlier daemon has received, and started no run for."""
+        return [PendingRecord(*row) for row in self._database.rows(_PENDING)]
+
+    def has_run(self, watch: str) -> bool:
+        """Whether a run of the watch was ever started, by this daemon or an earlier one."""
+        return bool(self._database.rows('SELECT 1 FROM watch WHERE name = ? AND zxid IS NOT NULL', watch))
 
     def run_begins(self, watch: str, description: str, pipe: int, began: float, timeout: Optional[float],
                    has_slot: bool = False) -> int:
@@ -111,20 +159,44 @@ class State:
     def applied(self, watch: str, stamp: Stamp) -> None:
         """Note which state of its znode a watch runs for."""
         self._database.cancel(f'ended {watch}')
-        self._database.note(f'applied {watch}', _APPLIED, watch, *stamp, time.time())
+        self._database.note(f'applied {watch}', _APPLIED, watch, self._path(watch), *stamp, time.time())
 
-    def owes_run(self, watch: str) -> bool:
-        """Whether an update of the watch was received, but its run not started, by a daemon before this one."""
-        return watch in self._owing
-
-    def set_waiting(self, watch: str, stamp: Optional[Stamp]) -> None:
+    def save_pending(self, watch: str, stamp: Optional[Stamp]) -> None:
         """Note the latest update that waits for its run; None: none does any more."""
-        self._owing.discard(watch)
-        self._database.note(f'waiting {watch}', _WAITING, watch, *(stamp or (None, None, None)))
+        self._database.note(f'pending {watch}', _SAVE_PENDING, watch, self._path(watch), *(stamp or (None, None, None)))
+
+    def moved(self, watch: str) -> None:
+        """Note that the watch is in force from another file now."""
+        self._database.note(f'path {watch}', 'UPDATE watch SET path = ? WHERE name = ?', self._path(watch), watch)
 
     def forget(self, watch: str) -> None:
         """The watch is gone for good."""
-        self._owing.discard(watch)
-        for what in ('applied', 'ended', 'waiting'):
+        for what in ('applied', 'ended', 'pending', 'path'):
             self._database.cancel(f'{what} {watch}')
         self._database.note(f'gone {watch}', 'DELETE FROM watch WHERE name = ?', watch)
+
+    def purge(self, is_gone: Callable[[str, str], bool]) -> None:
+        """Forget each watch for whose name and file `is_gone` says so."""
+        rows = self._database.rows(_PAGE, 0)
+        while rows:
+            for _, name, path in rows:
+                if is_gone(name, path):
+                    self.forget(name)
+            rows = self._database.rows(_PAGE, rows[-1][0])
+
+    def _path(self, watch: str) -> Optional[str]:
+        in_force = self.in_force.get(watch)
+        return in_force.path if in_force else None
+
+    def _from_version_1(self, execute: Execute) -> None:
+        """Names did not tell what a watch does, only where it stood."""
+        execute('ALTER TABLE watch ADD COLUMN path TEXT')
+        execute('UPDATE run SET boot = ? WHERE boot = ?', self._boot, boot_id())
+        execute('INSERT OR IGNORE INTO watch (name) SELECT DISTINCT watch FROM run')
+        for name, in execute('SELECT name FROM watch'):
+            match = _NAME_1.fullmatch(name)
+            if match:
+                path, side, znode, number = match.groups()
+                new = f'{side} {znode} {crc32(name.encode("utf-8", "surrogateescape")):08x} {number}'
+                execute('UPDATE run SET watch = ? WHERE watch = ?', new, name)
+                execute('UPDATE watch SET name = ?, path = ? WHERE name = ?', new, path, name)

@@ -6,10 +6,11 @@ is on the event loop's thread.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Callable, List, Optional, Protocol
+from typing import Callable, List, Optional, Protocol, Sequence
 
+from twitcher.backlog import Backlog
 from twitcher.errors import SpawnError
 from twitcher.log import get_logger
 from twitcher.slots import Slots
@@ -39,67 +40,88 @@ class Around:
     """What all watches share. Those that know a watch by its name get that first.
 
     `start(name, spec, description, update)` starts a run or raises SpawnError; `later(seconds, callback)` calls back; `slots`
-    bound the runs in PARALLEL mode. `owe(name, stamp)` is told the latest update that waits for its run, and None when none
-    does any more.
+    bound the runs in PARALLEL mode, and `backlog` the updates that wait for them. `owe(name, stamp)` is told the latest
+    update that waits for its run, and None when none does any more.
     """
 
     start: Callable[[str, WatchSpec, str, Update], Running]
     later: Callable[[float, Callable[[], None]], object]
     slots: Slots
     owe: Callable[[str, Optional[Stamp]], None]
+    backlog: Backlog = field(default_factory=Backlog)
 
 
 class Watch:
     """A RegisterWatch in force.
 
-    `name` tells it from all others, also in the daemons to come; `description` is what the log calls it. With `owes_run` the
-    first state is run for, whatever run_on_load says.
+    `name` tells it from all others, also in the daemons to come; `path` is its file; `description` is what the log calls
+    it. If an update is pending from an earlier daemon, the first state is run for, whatever run_on_load says. `was_told`
+    is true as soon as it has learned a state of its znode.
     """
 
-    __slots__ = ('name', 'spec', 'description', 'runs', '_around', '_waiting', '_seen', '_load_is_due', '_owed', '_refusals',
-                 '_is_pausing', '_is_closed')  # there may be tens of thousands
+    __slots__ = ('name', 'path', 'spec', 'description', 'runs', 'was_told', '_around', '_waiting', '_seen', '_load_is_due',
+                 '_owed', '_refusals', '_is_pausing', '_is_closed')  # there may be tens of thousands
 
-    def __init__(self, name: str, spec: WatchSpec, description: str, around: Around, owes_run: bool = False) -> None:
+    def __init__(self, name: str, path: str, spec: WatchSpec, description: str, around: Around,
+                 has_pending: bool = False) -> None:
         self.name = name
+        self.path = path
         self.spec = spec
         self.description = description
         self.runs: List[Running] = []
+        self.was_told = False
         self._around = around
         self._waiting: List[Update] = []
         self._seen: Optional[Stamp] = None
         self._load_is_due = spec.run_on_load
-        self._owed: Optional[Stamp] = UNKNOWN if owes_run else None
+        self._owed: Optional[Stamp] = UNKNOWN if has_pending else None
         self._refusals = 0
         self._is_pausing = False
         self._is_closed = False
 
-    def take_over(self, runs: List[Running]) -> None:
-        """Count runs of an earlier version of this watch as its own: they must not overlap with new ones."""
-        for run in runs:
-            self.runs.append(run)
-            run.on_end(partial(self._ended, run))
+    @property
+    def pending(self) -> Optional[Stamp]:
+        """The latest update that waits for its run, as it is noted in the state."""
+        return self._owed
 
-    def inherit(self, earlier: Watch) -> None:
-        """Go on where another version of this watch stopped, which has been closed."""
+    def wait_for(self, runs: Sequence[Running]) -> None:
+        """Start nothing until these are over (in PARALLEL mode: but count them as its own)."""
+        for run in runs:
+            if run not in self.runs:
+                self.runs.append(run)
+                run.on_end(partial(self.stop_waiting_for, run))
+
+    def stop_waiting_for(self, run: Running) -> None:
+        """The run is over, or turns out to be another watch's."""
+        if run in self.runs:
+            self._ended(run)
+
+    def continue_from(self, earlier: Watch, is_same: bool = False) -> None:
+        """Go on where another version of this watch stopped, which has been closed; `is_same` if it asked for the same."""
         self._seen = earlier._seen
         self._owed = earlier._owed
-        self.take_over(earlier.runs)
+        if is_same:
+            self._load_is_due = earlier._load_is_due
+        self.wait_for(earlier.runs)
         if self.spec.run_mode is RunMode.PARALLEL:
-            self._waiting = earlier._waiting[:]
+            for update in earlier._waiting:
+                self._wait_in_line(update)
         elif not self._load_is_due:  # else the load run is about to see the latest contents
             self._waiting = earlier._waiting[-1:]
-        for _ in range(len(self._waiting)):
+        if self._waiting:
             self._proceed()
 
     def close(self) -> None:
         """Start nothing any more. Runs in progress go on."""
         self._is_closed = True
-        self._around.slots.forget(self._start_one)
+        self._around.slots.cancel(self._start_next)
+        self._around.backlog.cancel(self)
 
     def state_is(self, state: ZnodeState) -> None:
         """The znode's state has been read; it may be the one that is known already."""
         if self._is_closed:
             return
+        self.was_told = True
         if state.stamp is None:
             if self._seen not in (None, _ABSENT):
                 log.info('%s: %s was deleted', self.description, self.spec.znode)
@@ -136,9 +158,12 @@ class Watch:
             log.debug('%s: %s (version %d) is discarded: a run is in progress', self.description, update.event.value,
                       update.version)
             return
-        if mode is not RunMode.PARALLEL:
-            self._waiting.clear()
-        self._waiting.append(update)
+        if mode is RunMode.PARALLEL:
+            self._wait_in_line(update)
+        else:
+            self._waiting[:] = [update]
+        if self._owed is UNKNOWN:  # or a daemon killed right after the start would take it for pending still
+            self._note_debt()
         if mode is not RunMode.PARALLEL and self.runs:
             log.debug('%s: %s (version %d) waits for the run in progress', self.description, update.event.value,
                       update.version)
@@ -154,9 +179,27 @@ class Watch:
         if self._is_pausing:
             return
         if self.spec.run_mode is RunMode.PARALLEL:
-            self._around.slots.ask(self._start_one)
+            self._around.slots.acquire(self._start_next)
         elif not self.runs:
             self._start_one()
+
+    def _wait_in_line(self, update: Update) -> None:
+        self._waiting.append(update)
+        self._around.backlog.add(self, len(update.contents))
+
+    def drop_oldest(self) -> int:
+        """As backlog.Queue says."""
+        return len(self._waiting.pop(0).contents)
+
+    def _start_next(self) -> bool:
+        """It is our turn to start one run in PARALLEL mode; whether it was started."""
+        head = self._waiting[0] if self._waiting else None
+        is_started = self._start_one()
+        if head and not (self._waiting and self._waiting[0] is head):
+            self._around.backlog.remove(self, len(head.contents))
+        if self._waiting and not self._is_pausing and not self._is_closed:
+            self._around.slots.acquire(self._start_next)
+        return is_started
 
     def _start_one(self) -> bool:
         """Start the run that has waited longest, if one does; whether there is one more run now."""
@@ -176,7 +219,7 @@ class Watch:
         self.runs.append(run)
         run.on_end(partial(self._ended, run))
         if self.spec.run_mode is RunMode.PARALLEL:
-            run.on_end(self._around.slots.free)
+            run.on_end(self._around.slots.release)
         return True
 
     def _refused(self, update: Update, error: SpawnError) -> None:
@@ -191,7 +234,7 @@ class Watch:
 
     def _try_again(self) -> None:
         self._is_pausing = False
-        for _ in range(len(self._waiting)):
+        if self._waiting:
             self._proceed()
 
     def _note_debt(self) -> None:

@@ -1,0 +1,110 @@
+"""How many updates may wait for their runs in PARALLEL mode, for all watches together.
+
+Each watch keeps its newest update, whatever the bound. The oldest of the watch that has most are dropped first, so that a
+flood on one znode costs no other watch an update.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Dict, Optional, Protocol
+
+from twitcher.log import get_logger
+
+log = get_logger(__name__)
+
+MAX_UPDATES = 10_000
+MAX_BYTES = 64 * 1024 * 1024
+"""Of contents."""
+
+
+class Queue(Protocol):
+    """The updates of one watch that wait."""
+
+    description: str
+
+    def drop_oldest(self) -> int:
+        """Drop the update that has waited longest. Returns the size of its contents in bytes."""
+
+
+@dataclass
+class _Share:
+    updates: int = 0
+    bytes: int = 0
+    dropped: int = 0
+
+
+class Backlog:
+    """`max_updates` with `max_bytes` of contents may wait."""
+
+    def __init__(self, max_updates: int = MAX_UPDATES, max_bytes: int = MAX_BYTES) -> None:
+        self._max_updates = max_updates
+        self._max_bytes = max_bytes
+        self._shares: Dict[Queue, _Share] = {}
+        self._updates = 0
+        self._bytes = 0
+
+    def add(self, queue: Queue, size: int) -> None:
+        """One more update waits in the queue, with so many bytes. Makes room for it, if need be."""
+        share = self._shares.get(queue)
+        if not share:
+            share = self._shares[queue] = _Share()
+        share.updates += 1
+        share.bytes += size
+        self._updates += 1
+        self._bytes += size
+        while self._updates > self._max_updates or self._bytes > self._max_bytes:
+            victim = self._victim(queue)
+            if not victim:
+                break
+            self._drop_oldest(victim)
+
+    def remove(self, queue: Queue, size: int) -> None:
+        """An update does not wait any more; `size` is what `add` was given."""
+        share = self._shares[queue]
+        self._take(share, size)
+        if not share.updates:
+            self._end(queue)
+
+    def cancel(self, queue: Queue) -> None:
+        """Nothing waits in the queue any more."""
+        if queue in self._shares:
+            share = self._shares[queue]
+            self._updates -= share.updates
+            self._bytes -= share.bytes
+            self._end(queue)
+
+    def _drop_oldest(self, queue: Queue) -> None:
+        share = self._shares[queue]
+        if not share.dropped:
+            log.warning('%s: too many updates wait for a run (--max_running): dropping the oldest, keeping the newest',
+                        queue.description)
+        share.dropped += 1
+        self._take(share, queue.drop_oldest())
+
+    def _take(self, share: _Share, size: int) -> None:
+        share.updates -= 1
+        share.bytes -= size
+        self._updates -= 1
+        self._bytes -= size
+
+    def _end(self, queue: Queue) -> None:
+        dropped = self._shares.pop(queue).dropped
+        if dropped:
+            log.warning('%s: %d updates were dropped, of the ones that waited for a run', queue.description, dropped)
+
+    def _victim(self, queue: Queue) -> Optional[Queue]:
+        """A queue that has more than its share, and more than one update."""
+        if self._updates == len(self._shares):
+            return None
+        if self._excess(self._shares[queue]) >= 1:  # spares a search among all, update after update
+            return queue
+        others = [other for other, share in self._shares.items() if share.updates > 1]
+        return max(others, key=lambda other: self._excess(self._shares[other]))
+
+    def _excess(self, share: _Share) -> float:
+        """How many times its share of what is exceeded a queue has."""
+        if share.updates < 2:
+            return 0
+        part = share.updates / self._updates if self._updates > self._max_updates else share.bytes / self._bytes
+        return part * len(self._shares)
