@@ -8,9 +8,11 @@ import logging
 import os
 import signal
 from dataclasses import dataclass
+from typing import Optional
 
 from twitcher.configdir import Changes, ConfigDir
 from twitcher.keeper import Keeper
+from twitcher.lock import StateLock
 from twitcher.log import LogTarget
 from twitcher.output import Output
 from twitcher.runner import Runner
@@ -28,13 +30,14 @@ FAREWELL = 0.5
 
 @dataclass(frozen=True)
 class Settings:
-    """What a daemon is told when it starts."""
+    """What a daemon is told when it starts. `lock` is that of the state directory, if it has been tried before."""
 
     hosts: str
     config_path: str
     log_target: LogTarget
     max_running: int
     state_dir: str
+    lock: Optional[StateLock] = None
 
 
 def run_daemon(settings: Settings) -> int:
@@ -54,7 +57,8 @@ class _Daemon:
         self._stop = asyncio.Event()
         self._manager = ServiceManager(os.environ, loop.call_later)
         self._keeper = keeper = Keeper(self._settings.hosts, self._keeper_died, self._keeper_connected)
-        state = State(self._settings.state_dir, self._settings.config_path, loop.call_later)
+        state = State(self._settings.state_dir, self._settings.config_path, loop.call_later,
+                      self._settings.lock)
         runner = Runner(Output(self._settings.log_target), state)
         slots = Slots(self._settings.max_running)
         self._watches = watches = Watches(self._settings.config_path, keeper, state,

@@ -6,14 +6,13 @@ have notes of their own. As far as these cannot be written or read, the next dae
 
 from __future__ import annotations
 
-import re
 import time
 from dataclasses import dataclass
 from itertools import count
 from typing import List, Optional
-from zlib import crc32
 
 from twitcher.database import Database, Later
+from twitcher.lock import StateLock
 from twitcher.procfs import boot_id, start_time
 from twitcher.znode import Stamp
 
@@ -64,19 +63,23 @@ class RunRecord:
 
 
 class State:
-    """The state of the daemon that reads `config_path`, in `directory`. `later(seconds, callback)` calls back."""
+    """The state of the daemon that reads `config_path`, in `directory`. `later(seconds, callback)` calls back.
 
-    def __init__(self, directory: str, config_path: str, later: Later) -> None:
+    `lock` may have been acquired; it is released at the end.
+    """
+
+    def __init__(self, directory: str, config_path: str, later: Later, lock: Optional[StateLock] = None) -> None:
+        self._lock = lock or StateLock(directory, config_path)
         self._boot = boot_id()
         self._ids = count(time.time_ns())  # what could not be noted yet must not be taken for an older run
-        readable = re.sub('[^A-Za-z0-9]+', '-', config_path).strip('-')[-40:]
-        name = f'{readable}-{crc32(config_path.encode("utf-8", "surrogateescape")):08x}'
-        self._database = Database(directory, name, _SCHEMA, [_RUNS.replace('?', "''"), _OWING], _VERSION, later)
+        self._database = Database(directory, self._lock.name, _SCHEMA, [_RUNS.replace('?', "''"), _OWING], _VERSION, later,
+                                  self._lock.acquire)
         self._owing = {watch for watch, in self._database.rows(_OWING)}
 
     def close(self) -> None:
         """Leave it to the next daemon."""
         self._database.close()
+        self._lock.close()
 
     def unfinished(self) -> List[RunRecord]:
         """The runs that an earlier daemon has noted since the machine was booted, and not their end."""
