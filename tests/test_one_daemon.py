@@ -5,17 +5,18 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 import signal
 import subprocess
 import textwrap
 from pathlib import Path
 from typing import Callable, Iterator, List
+from zlib import crc32
 
 import pytest
 
 from tests.harness import PATIENCE, Ensemble, Trace, Twitcher, call, wait_for
 from tests.noting import begin, opened, pipes
-from twitcher.lock import StateLock
 
 
 @pytest.fixture
@@ -30,6 +31,12 @@ def others(tmp_path: Path, ensemble: Ensemble) -> Iterator[Callable[[], Twitcher
     yield make
     for daemon in made:
         daemon.close()
+
+
+def state_name(configs: object) -> str:
+    """What the names of the files of a configuration begin with in the state directory."""
+    readable = re.sub('[^A-Za-z0-9]+', '-', str(configs)).strip('-')[-40:]
+    return f'{readable}-{crc32(str(configs).encode()):08x}'.lstrip('-')
 
 
 def refusal(daemon: Twitcher, *options: str) -> str:
@@ -104,11 +111,11 @@ def test_a_daemon_that_has_ended_is_in_nobody_s_way(twitcher: Twitcher, ensemble
 
 def test_a_daemon_that_is_about_to_end_is_waited_for(twitcher: Twitcher, ensemble: Ensemble,
                                                      others: Callable[[], Twitcher]) -> None:
-    lock = StateLock(str(twitcher.directory / 'state'), str(twitcher.configs))
-    lock.acquire()
-    other = others().start(wait=False)
-    wait_for('it to find the lock', lambda: any(name.endswith('.lock') for name in _open_files(other.pid)))
-    lock.close()
+    (twitcher.directory / 'state').mkdir()
+    with (twitcher.directory / 'state' / f'{state_name(twitcher.configs)}.0.lock').open('w') as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        other = others().start(wait=False)
+        wait_for('it to find the lock', lambda: any(name.endswith('.lock') for name in _open_files(other.pid)))
     other.wait_log('ZooKeeper: connected')
 
 
@@ -165,7 +172,7 @@ def test_a_lock_file_that_is_something_else_is_not_touched(
     elsewhere.write_text('precious')
     elsewhere.chmod(0o644)
     directory.mkdir()
-    make(directory / f'{StateLock(str(directory), "/etc/twitcher").name}.0.lock', elsewhere)
+    make(directory / f'{state_name("/etc/twitcher")}.0.lock', elsewhere)
     with opened(directory, '/etc/twitcher') as state:
         begin(state, 1)
     assert (elsewhere.read_text(), elsewhere.stat().st_mode & 0o777) == ('precious', 0o644)
@@ -200,7 +207,7 @@ def test_what_2_0_0_has_left_under_a_name_with_a_hyphen_is_found_and_renamed(tmp
             file.rename(tmp_path / f'-{file.name}')
         elif not file.name.startswith('-'):
             file.unlink()
-    (tmp_path / f'-{StateLock(str(tmp_path), LONG).name}.0.lock').touch()
+    (tmp_path / f'-{state_name(LONG)}.0.lock').touch()
     with opened(tmp_path, LONG) as state:
         assert pipes(state) == [1]
         assert [file.name for file in tmp_path.iterdir() if file.name.startswith('-')] == []
@@ -210,7 +217,7 @@ def test_a_2_0_0_that_still_runs_under_a_name_with_a_hyphen_is_found(tmp_path: P
     configs, state = tmp_path / ('y' * 39), tmp_path / 'state'
     configs.mkdir()
     state.mkdir()
-    with open(state / f'-{StateLock(str(state), str(configs)).name}.0.lock', 'w') as held:
+    with open(state / f'-{state_name(configs)}.0.lock', 'w') as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         answer = call('twitcher', '--zkservers', '127.0.0.1:1', '--config_path', configs, '--state_dir', state,
                       '--log_to_stdout')

@@ -105,7 +105,7 @@ def make_corrupt_log(path: Path) -> None:
 def make_bad_index(path: Path) -> None:
     """Where only writing would notice it."""
     with contextlib.closing(sqlite3.connect(path)) as connection:
-        ((page,),) = connection.execute("SELECT rootpage FROM sqlite_master WHERE name LIKE 'sqlite_autoindex%'")
+        ((page,),) = connection.execute("SELECT rootpage FROM sqlite_master WHERE name LIKE 'sqlite_autoindex_watch%'")
         ((size,),) = connection.execute('PRAGMA page_size')
     with path.open('r+b') as file:
         file.seek((page - 1) * size)

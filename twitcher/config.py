@@ -17,6 +17,7 @@ from typing import Any, Iterator, List, Optional
 
 from twitcher.action import Exec, being_loaded
 from twitcher.errors import ConfigError, SpecError, StopError
+from twitcher.helpers import CONTEXT, HelperCode, Helpers
 from twitcher.spec import LANGUAGE, WatchSpec, make_spec
 
 TIME_LIMIT = 10.0
@@ -37,28 +38,30 @@ class _TakesTooLong(BaseException):
     """Raised in the midst of a file; no Exception, so that `except Exception` does not stop it."""
 
 
-def load_config(path: str, source: bytes, time_limit: float = TIME_LIMIT) -> List[WatchSpec]:
-    """Execute the source of the file at `path` and return what it registered, in order.
+def load_config(path: str, source: bytes, time_limit: float = TIME_LIMIT, helpers: Optional[Helpers] = None) -> List[WatchSpec]:
+    """Execute the source of the file at `path` and return what it registered, in order. It may import the `helpers`.
 
     Must be called in the main thread, where signals are delivered. Raises ConfigError, which names the file, the line where
     it is known, and the reason; StopError if SIGTERM or SIGINT came meanwhile.
     """
     collector = _Collector()
+    helpers = helpers or Helpers(HelperCode(os.path.dirname(path)), path)
     # A module, so that what looks up the module of a class (dataclasses do) finds the file's globals.
     module = ModuleType(MODULE)
-    module.__dict__.update({'__file__': path, 'Exec': Exec, 'RegisterWatch': collector.register, **dict(LANGUAGE)})
+    module.__dict__.update({'__file__': path, 'Exec': Exec, 'RegisterWatch': collector.register, **dict(LANGUAGE),
+                            CONTEXT: helpers})
     sys.modules[MODULE] = module
     fault: Optional[str] = None
     signals: List[int] = []
     try:
-        with _limited(path, time_limit) as signals, being_loaded(), _unchanged():
+        with _limited(path, time_limit) as signals, being_loaded(), _unchanged(), helpers.importable():
             try:
                 exec(compile(source, path, 'exec', dont_inherit=True), module.__dict__)
             except BaseException as error:  # SystemExit and KeyboardInterrupt are a file's mistakes, too
                 fault = f'{_where(path, error)}: {type(error).__name__}'  # should it not even let itself be printed
-                fault = f'{_where(path, error)}: {_reason(error, time_limit)}'
+                fault = f'{_where(path, error)}: {_reason(error, time_limit)}{helpers.where(error)}'
     except BaseException as error:
-        fault = fault or f'{_where(path, error)}: {_reason(error, time_limit)}'
+        fault = fault or f'{_where(path, error)}: {_reason(error, time_limit)}{helpers.where(error)}'
     finally:
         collector.is_open = False
         del sys.modules[MODULE]

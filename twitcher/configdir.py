@@ -10,10 +10,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from dataclasses import dataclass
-from typing import Callable, Dict, List, Optional, Set, Tuple
+from dataclasses import dataclass, field
+from typing import Callable, Dict, Iterable, List, Optional, Set, Tuple
 
-from twitcher.configtree import SUFFIX, Text, Tree, read, walk
+from twitcher.configtree import HELPER_SUFFIX, SUFFIX, Text, Tree, read, walk
 from twitcher.errors import ConfigError
 from twitcher.inotify import Inotify, NoInotify, Notice
 
@@ -29,20 +29,26 @@ POLL = 10.0
 
 @dataclass(frozen=True)
 class Changes:
-    """What a look at the disk found: files with their new text, or why it cannot be had; and the files that are gone."""
+    """What a look at the disk found: files with their new text, or why it cannot be had; the files that are gone; and the
+    helper modules that are new, changed or gone."""
 
     texts: Dict[str, Text]
     gone: List[str]
+    helpers: Set[str] = field(default_factory=set)
 
 
 class ConfigDir:
-    """Follows the .twc files below `root`; `start` once, on a running loop."""
+    """Follows the .twc files below `root`; `start` once, on a running loop.
 
-    def __init__(self, root: str, on_change: Callable[[Changes], None]) -> None:
+    Files that are in `known`, and no longer there, are reported as gone.
+    """
+
+    def __init__(self, root: str, on_change: Callable[[Changes], None], known: Iterable[str] = ()) -> None:
         self._root = os.path.abspath(root)
         self._on_change = on_change
         self._stats: Dict[str, Tuple[int, ...]] = {}
-        self._texts: Dict[str, Text] = {}
+        self._texts: Dict[str, Text] = dict.fromkeys(known, ConfigError('it has not been read yet'))
+        self._helpers: Dict[str, Tuple[int, ...]] = {}
         self._writing: Dict[str, float] = {}
         self._touched: Set[str] = set()
         self._look: Optional[asyncio.TimerHandle] = None
@@ -78,6 +84,7 @@ class ConfigDir:
         for path, status in tree.files.items():
             if self._is_settled(path, tree) and self._read(path, tree, status, everything):
                 texts[path] = self._texts[path]
+        helpers = self._changed_helpers(tree)
         self._touched.clear()
         self._inotify.drain()
         for path in [path for path in texts if not self._is_settled(path, tree)]:
@@ -86,8 +93,20 @@ class ConfigDir:
         for path in gone:
             del self._texts[path]
             self._stats.pop(path, None)
-        if texts or gone:
-            self._on_change(Changes(texts, gone))
+        if texts or gone or helpers:
+            self._on_change(Changes(texts, gone, helpers))
+
+    def _changed_helpers(self, tree: Tree) -> Set[str]:
+        """The helpers that are not what they were. One that is being written is left alone, as long as it is."""
+        changed = {path for path in self._helpers if path not in tree.helpers and not tree.may_hold(path)}
+        for path in changed:
+            del self._helpers[path]
+        for path, status in tree.helpers.items():
+            is_touched = path in self._touched or tree.targets.get(path) in self._touched
+            if self._is_settled(path, tree) and (is_touched or self._helpers.get(path) != _stats(status)):
+                self._helpers[path] = _stats(status)
+                changed.add(path)
+        return changed
 
     def _walk(self) -> Tree:
         self._inotify.begin()
@@ -112,7 +131,7 @@ class ConfigDir:
 
     def _read(self, path: str, tree: Tree, status: os.stat_result, always: bool) -> bool:
         """Read the file if it may have changed; whether there is something to report."""
-        stats = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+        stats = _stats(status)
         # Two edits in one tick of the file system's clock leave the same stats: hence `touched`.
         is_touched = path in self._touched or tree.targets.get(path) in self._touched
         if not always and self._stats.get(path) == stats and not is_touched:
@@ -127,7 +146,7 @@ class ConfigDir:
     def _note(self, path: str, is_writing: bool, is_final: bool) -> None:
         """One event: remember what it says about writers, and look soon. An event of unknown origin has an empty path."""
         if is_writing:
-            if path.endswith(SUFFIX):
+            if path.endswith((SUFFIX, HELPER_SUFFIX)):
                 self._writing[path] = self._loop.time() + WRITING_LIMIT
             return
         if is_final:
@@ -147,3 +166,8 @@ class ConfigDir:
         if message not in self._complained:
             self._complained.add(message)
             log.warning('%s', message)
+
+
+def _stats(status: os.stat_result) -> Tuple[int, ...]:
+    """What changes when a file does."""
+    return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)

@@ -1,4 +1,5 @@
-"""What is on the disk below the configuration directory: its .twc files, its directories, and what a file says.
+"""What is on the disk below the configuration directory: its .twc files, the helper modules beside them, its directories,
+and what a file says.
 
 Names that begin with a dot are passed over, symlinks are followed, a directory is entered once: by its own name rather than
 by a symlink's. Never opens what is no regular file: a FIFO would block, a device would never end.
@@ -15,6 +16,7 @@ from typing import Deque, Dict, List, Optional, Protocol, Set, Tuple, Union
 from twitcher.errors import ConfigError
 
 SUFFIX = '.twc'
+HELPER_SUFFIX = '.py'
 LARGEST = 1 << 20
 """Bytes that a .twc may have. What is larger was not written by an administrator."""
 MOST_SYMLINKS = 40
@@ -37,9 +39,11 @@ class Follower(Protocol):
 
 @dataclass
 class Tree:
-    """What one walk found. `targets`: where symlinks lead; `hidden`: the directories that cannot be read, and why."""
+    """What one walk found. `files` are the .twc files, `helpers` the .py files. `targets`: where symlinks lead; `hidden`:
+    the directories that cannot be read, and why."""
 
     files: Dict[str, os.stat_result] = field(default_factory=dict)
+    helpers: Dict[str, os.stat_result] = field(default_factory=dict)
     targets: Dict[str, str] = field(default_factory=dict)
     hidden: Dict[str, str] = field(default_factory=dict)
 
@@ -135,15 +139,16 @@ def _list(directory: str, tree: Tree, follower: Follower, real: Deque[str], link
             follower.follow(entry.path)
         if _is_directory(entry):
             (linked if is_link else real).append(entry.path)
-        elif entry.name.endswith(SUFFIX):
+        elif entry.name.endswith((SUFFIX, HELPER_SUFFIX)):
+            files = tree.files if entry.name.endswith(SUFFIX) else tree.helpers
             if is_link:
                 tree.targets[entry.path] = os.path.realpath(entry.path)
             try:
-                tree.files[entry.path] = entry.stat()
+                files[entry.path] = entry.stat()
             except FileNotFoundError:
                 continue  # removed meanwhile, or a symlink to nothing
             except OSError:
-                tree.files[entry.path] = entry.stat(follow_symlinks=False)  # reading it will tell why
+                files[entry.path] = entry.stat(follow_symlinks=False)  # reading it will tell why
 
 
 def _is_directory(entry: os.DirEntry[str]) -> bool:

@@ -12,8 +12,9 @@ from typing import Optional
 
 from twitcher.configdir import Changes, ConfigDir
 from twitcher.keeper import Keeper
+from twitcher.loader import Loader
 from twitcher.lock import StateLock
-from twitcher.log import LogTarget
+from twitcher.log import LogTarget, escaped
 from twitcher.output import Output
 from twitcher.runner import Runner
 from twitcher.service import ServiceManager
@@ -61,9 +62,12 @@ class _Daemon:
                       self._settings.lock)
         runner = Runner(Output(self._settings.log_target), state)
         slots = Slots(self._settings.max_running)
-        self._watches = watches = Watches(self._settings.config_path, keeper, state,
+        watches = Watches(self._settings.config_path, keeper, state,
                                           Around(runner.start, loop.call_later, slots, state.set_waiting))
-        configs = ConfigDir(self._settings.config_path, self._apply)
+        self._loader = Loader(self._settings.config_path, state, watches.replace, watches.remove, loop.call_later,
+                              self._tell_status)
+        known = self._loader.known()
+        configs = ConfigDir(self._settings.config_path, self._apply, known)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._told_to_stop, number)
         loop.add_signal_handler(signal.SIGHUP, self._reread, configs)
@@ -77,6 +81,7 @@ class _Daemon:
                     run.on_end(slots.free)
         keeper.start()
         configs.start()
+        self._loader.restore(known)
         self._tell_status()
         self._manager.ready()
         await self._stop.wait()
@@ -99,7 +104,7 @@ class _Daemon:
         self._manager.ready()
 
     def _apply(self, changes: Changes) -> None:
-        self._watches.apply(changes)
+        self._loader.apply(changes)
         self._tell_status()
 
     def _keeper_connected(self, connected: bool) -> None:
@@ -107,8 +112,10 @@ class _Daemon:
         self._tell_status()
 
     def _tell_status(self) -> None:
+        failing = self._loader.failing
+        faults = f'; files that do not load: {len(failing)}, {escaped(failing[0])} first' if failing else ''
         self._manager.status(f'{"connected" if self._connected else "trying to connect"} to {self._settings.hosts}; '
-                             f'watches in force: {self._keeper.subscriptions}')
+                             f'watches in force: {self._keeper.subscriptions}{faults}')
 
     def _keeper_died(self, reason: str) -> None:
         log.critical('the ZooKeeper client has ended and cannot go on (%s): exiting, to be started anew', reason)

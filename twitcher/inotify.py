@@ -13,7 +13,7 @@ import warnings
 from types import SimpleNamespace
 from typing import Callable, Dict, Protocol, Set, Tuple
 
-from twitcher.configtree import SUFFIX, Follower, Place, place_of, resolution
+from twitcher.configtree import HELPER_SUFFIX, SUFFIX, Follower, Place, place_of, resolution
 
 warnings.filterwarnings('ignore', 'The asyncore module is deprecated', DeprecationWarning)
 import pyinotify  # noqa: E402  # it imports asyncore, and that is no news for an operator
@@ -114,7 +114,7 @@ class Inotify:
             self._around.add(home)
             try:
                 # The last may be a file of ours itself, whose writing is of interest.
-                is_file = step is steps[-1] and path.endswith(SUFFIX)
+                is_file = step is steps[-1] and path.endswith((SUFFIX, HELPER_SUFFIX))
                 self._watch(home, place_of(home), _WITHIN if is_file else _AROUND)
             except OSError:
                 return  # gone in this moment, of which there is an event
@@ -163,7 +163,7 @@ class Inotify:
     def _is_of_interest(self, path: str, mask: int) -> bool:
         """Not a neighbour of something on the way, nor what editors leave for a moment, nor the writing of other files."""
         directory, name = os.path.split(path)
-        is_other_file = not (name.endswith(SUFFIX) or mask & pyinotify.IN_ISDIR)
+        is_other_file = not (name.endswith((SUFFIX, HELPER_SUFFIX)) or mask & pyinotify.IN_ISDIR)
         is_writing = mask & (pyinotify.IN_MODIFY | pyinotify.IN_CLOSE_WRITE | pyinotify.IN_ATTRIB)
         return directory in self._entered and not name.startswith('.') and not (is_other_file and is_writing)
 

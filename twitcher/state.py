@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from itertools import count
-from typing import List, Optional
+from typing import Any, Iterable, Iterator, List, Mapping, Optional, Tuple
 
 from twitcher.database import Database, Later
 from twitcher.lock import StateLock
@@ -24,6 +24,8 @@ _SCHEMA = """
     CREATE TABLE watch (
         name TEXT PRIMARY KEY, czxid INTEGER, zxid INTEGER, moment INTEGER, started REAL, ended REAL, exit_code INTEGER,
         waiting_czxid INTEGER, waiting_zxid INTEGER, waiting_moment INTEGER);
+    CREATE TABLE config (path TEXT PRIMARY KEY, text BLOB NOT NULL, loaded REAL NOT NULL);
+    CREATE TABLE helper (config TEXT NOT NULL, path TEXT NOT NULL, text BLOB NOT NULL, PRIMARY KEY (config, path));
 """
 _RUNS = 'SELECT id, watch, description, pipe, began, timeout, has_slot, pid, start_time FROM run WHERE boot = ?'
 # A daemon that was killed right after a start may not have come to note that nothing waits any more.
@@ -41,6 +43,31 @@ _WAITING = """
     ON CONFLICT (name) DO UPDATE SET waiting_czxid = excluded.waiting_czxid, waiting_zxid = excluded.waiting_zxid,
         waiting_moment = excluded.waiting_moment
 """
+# Where nothing is new nothing is written, and the time is that of the first load.
+_GOOD_CONFIG = """
+    INSERT INTO config VALUES (?, ?, ?)
+    ON CONFLICT (path) DO UPDATE SET text = excluded.text, loaded = excluded.loaded WHERE text IS NOT excluded.text
+"""
+_GOOD_CONFIGS = 'SELECT path, text, loaded FROM config'
+_GOOD_HELPER = """
+    INSERT INTO helper VALUES (?, ?, ?)
+    ON CONFLICT (config, path) DO UPDATE SET text = excluded.text WHERE text IS NOT excluded.text
+"""
+_USING_HELPERS = 'SELECT DISTINCT config FROM helper WHERE text IS NOT NULL'
+_GOOD_HELPERS = 'SELECT path, text FROM helper WHERE config = ?'
+
+
+@dataclass(frozen=True)
+class GoodConfig:
+    """A version of a .twc file that has loaded, and the texts of the helpers that it imports, by their paths.
+
+    `loaded` is when it first did, in seconds since 1970; 0 for now.
+    """
+
+    path: str
+    text: bytes
+    helpers: Mapping[str, bytes]
+    loaded: float = 0
 
 
 @dataclass(frozen=True)
@@ -72,8 +99,9 @@ class State:
         self._lock = lock or StateLock(directory, config_path)
         self._boot = boot_id()
         self._ids = count(time.time_ns())  # what could not be noted yet must not be taken for an older run
-        self._database = Database(directory, self._lock.name, _SCHEMA, [_RUNS.replace('?', "''"), _OWING], _VERSION, later,
-                                  self._lock.acquire)
+        queries = [_RUNS.replace('?', "''"), _OWING, f'{_GOOD_CONFIGS} LIMIT 0', f'{_USING_HELPERS} LIMIT 0']
+        self._database = Database(directory, self._lock.name, _SCHEMA, queries, _VERSION, later, self._lock.acquire)
+        self._using_helpers = {path for path, in self._database.rows(_USING_HELPERS)}
         self._owing = {watch for watch, in self._database.rows(_OWING)}
 
     def close(self) -> None:
@@ -131,3 +159,41 @@ class State:
         for what in ('applied', 'ended', 'waiting'):
             self._database.cancel(f'{what} {watch}')
         self._database.note(f'gone {watch}', 'DELETE FROM watch WHERE name = ?', watch)
+
+    def good_configs(self) -> List[str]:
+        """The .twc files of which a good version is known."""
+        return [path for path, in self._database.rows('SELECT path FROM config')]
+
+    def good_config(self, path: str) -> Optional[GoodConfig]:
+        """The last version of a .twc file that has loaded, if one is known."""
+        for _, text, loaded in self._database.rows(f'{_GOOD_CONFIGS} WHERE path = ?', path):
+            helpers = {helper: _as_bytes(source) for helper, source in self._database.rows(_GOOD_HELPERS, path)}
+            return GoodConfig(path, _as_bytes(text), helpers, loaded)
+        return None
+
+    def save_configs(self, configs: Iterable[GoodConfig]) -> None:
+        """Note versions that have loaded."""
+        self._database.note_all(self._notes_of(configs))
+
+    def forget_config(self, path: str) -> None:
+        """The .twc file is gone."""
+        self._using_helpers.discard(path)
+        self._database.note_all([(f'config {path}', 'DELETE FROM config WHERE path = ?', (path,)),
+                                 (f'helpers {path}', 'DELETE FROM helper WHERE config = ?', (path,))])
+
+    def _notes_of(self, configs: Iterable[GoodConfig]) -> Iterator[Tuple[str, str, Tuple[Any, ...]]]:
+        now = time.time()
+        for config in configs:
+            path, helpers = config.path, config.helpers
+            yield f'config {path}', _GOOD_CONFIG, (path, config.text, now)
+            if helpers or path in self._using_helpers:
+                marks = ', '.join('?' * len(helpers))
+                yield f'helpers {path}', f'DELETE FROM helper WHERE config = ? AND path NOT IN ({marks})', (path, *helpers)
+            for helper, text in helpers.items():
+                self._using_helpers.add(path)
+                yield f'helper {path} {helper}', _GOOD_HELPER, (path, helper, text)
+
+
+def _as_bytes(text: str) -> bytes:
+    """The database gives all bytes back as text."""
+    return text.encode('utf-8', 'surrogateescape')

@@ -1,7 +1,7 @@
-"""All watches in force, by the file they come from; the place where a file takes effect, whole or not at all.
+"""All watches in force, by the file they come from.
 
 A new version of a file leaves the watches that it repeats untouched, lets those that it changes go on from where they were,
-and never lets a new run overlap with one that an earlier version has started. A file that does not load changes nothing.
+and never lets a new run overlap with one that an earlier version has started.
 """
 
 from __future__ import annotations
@@ -12,9 +12,6 @@ from functools import partial
 from itertools import count
 from typing import DefaultDict, Dict, List, Optional, Set, Tuple
 
-from twitcher.config import load_config
-from twitcher.configdir import Changes
-from twitcher.errors import ConfigError, StopError
 from twitcher.keeper import Keeper
 from twitcher.spec import WatchSpec, WatchType
 from twitcher.state import State
@@ -31,7 +28,6 @@ class Watches:
         self._state = state
         self._around = around
         self._files: Dict[str, List[Watch]] = {}
-        self._texts: Dict[str, bytes] = {}
         # Runs in progress whose watch is gone: should it come back, they must not overlap with its runs.
         self._orphans: DefaultDict[str, List[Tuple[str, Running]]] = defaultdict(list)
 
@@ -48,28 +44,15 @@ class Watches:
             for watch in watches:
                 watch.close()
 
-    def apply(self, changes: Changes) -> None:
-        """Put what a look at the disk found into force."""
-        for path in changes.gone:
-            watches = self._files.pop(path, None)
-            self._texts.pop(path, None)
-            if watches is not None:
-                log.info('%s: removed, with %s', path, _count(len(watches)))
-                for watch in watches:
-                    self._retire(watch)
-        for path, text in changes.texts.items():
-            try:
-                if isinstance(text, ConfigError):
-                    raise text
-                self._replace(path, load_config(path, text), is_same_text=self._texts.get(path) == text)
-                self._texts[path] = text
-            except StopError as error:
-                log.warning('%s, and what was to be loaded after it is not', error)
-                return
-            except ConfigError as error:
-                log.error('%s; %s', error, 'its previous version stays in force' if path in self._files else 'not loaded')
+    def remove(self, path: str) -> None:
+        """The file is gone, and its watches with it."""
+        watches = self._files.pop(path, None)
+        if watches is not None:
+            log.info('%s: removed, with %s', path, _count(len(watches)))
+            for watch in watches:
+                self._retire(watch)
 
-    def _replace(self, path: str, specs: List[WatchSpec], is_same_text: bool) -> None:
+    def replace(self, path: str, specs: List[WatchSpec], is_same_text: bool) -> None:
         """Make the specs the watches of the file. Where its text is the same, an action is, whatever it compares to."""
         before = self._files.get(path)
         old: DefaultDict[Tuple[str, WatchType], List[Watch]] = defaultdict(list)
