@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 from pathlib import Path
 from typing import Callable, Iterator
 
 import pytest
 
-from tests.coming import fence, hup, watch
+from tests.coming import fence, watch
 from tests.harness import Ensemble, Trace, Twitcher, wait_for
 
 BROKEN = 'RegisterWatch(\n\nnonsense'
 
 END = pytest.mark.parametrize('end', [Twitcher.kill, Twitcher.stop], ids=['killed', 'stopped'])
-
-
-@pytest.fixture
-def brief(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """A wrapper for a daemon that tries failed files again every half second."""
-    yield ['env', 'TWITCHER_TEST_RETRY=0.5']
 
 
 @END
@@ -109,28 +101,67 @@ def test_a_last_good_version_that_fails_as_well_is_said_and_nothing_is_loaded(tw
     assert len(trace.lines()) == 1
 
 
-@pytest.mark.parametrize('what', ['file', 'directory'])
-def test_what_cannot_be_read_at_a_start_stays_in_force(twitcher: Twitcher, ensemble: Ensemble, trace: Trace, what: str) -> None:
-    path = twitcher.config('sub/a.twc', watch('/a', trace, 'a'))
+@pytest.fixture
+def unprivileged(root: Path, ensemble: Ensemble) -> Iterator[Twitcher]:
+    """A daemon of the user nobody, to whom a directory may be closed."""
+    daemon = Twitcher(root, ensemble.hosts)
+    for path in (root, daemon.configs):
+        path.chmod(0o777)
+    yield daemon
+    daemon.close()
+
+
+@pytest.mark.parametrize('closed, reason', [('sub', r'its directory cannot be read'), ('sub/a.twc', 'cannot be read: .*')])
+def test_what_cannot_be_read_at_a_start_stays_in_force(unprivileged: Twitcher, ensemble: Ensemble, root: Path, closed: str,
+                                                       reason: str) -> None:
+    trace, path = Trace(root / 'trace'), unprivileged.configs / closed
+    unprivileged.config('sub/a.twc', watch('/a', trace, 'a'))
+    ensemble.put('/a', 1)
+    nobody = ['setpriv', '--reuid=65534', '--regid=65534', '--clear-groups']
+    unprivileged.start(wrapper=nobody)
+    trace.wait(1)
+    unprivileged.stop()
+    mode = path.stat().st_mode
+    path.chmod(0)
+    unprivileged.start(wrapper=nobody)
+    assert trace.wait(2) == ['a load 1'] * 2
+    unprivileged.wait_log(rf'a\.twc: {reason}; its version of 20.* is in force')
+    path.chmod(mode)
+    unprivileged.wait_log(r'a\.twc: loads again')
+    (unprivileged.configs / 'sub/a.twc').unlink()
+    unprivileged.wait_log(r'a\.twc: removed, with 1 watch')
+    fence(unprivileged, ensemble)
+    assert len(trace.lines()) == 2
+
+
+def test_a_file_that_went_in_a_directory_that_could_not_be_read_is_gone(unprivileged: Twitcher, ensemble: Ensemble,
+                                                                        root: Path) -> None:
+    trace, directory = Trace(root / 'trace'), unprivileged.configs / 'sub'
+    path = unprivileged.config('sub/a.twc', watch('/a', trace, 'a'))
+    ensemble.put('/a', 1)
+    nobody = ['setpriv', '--reuid=65534', '--regid=65534', '--clear-groups']
+    unprivileged.start(wrapper=nobody)
+    trace.wait(1)
+    unprivileged.stop()
+    directory.chmod(0)
+    path.unlink()
+    unprivileged.start(wrapper=nobody)
+    trace.wait(2)
+    directory.chmod(0o755)
+    unprivileged.wait_log(r'a\.twc: removed, with 1 watch')
+
+
+def test_what_failed_for_a_reason_that_passes_is_loaded_within_about_a_minute(twitcher: Twitcher, ensemble: Ensemble,
+                                                                             trace: Trace, tmp_path: Path) -> None:
+    twitcher.config('a.twc', f"open({str(tmp_path / 'mounted')!r})\n" + watch('/a', trace, 'a'))
+    twitcher.config('b.twc', BROKEN)
     ensemble.put('/a', 1)
     twitcher.start()
-    trace.wait(1)
-    twitcher.stop()
-    path = path if what == 'file' else path.parent
-    aside = twitcher.directory / 'aside'
-    path.rename(aside)
-    path.symlink_to(path.name)  # root may read everything, but not a symlink to itself
-    if what == 'directory':
-        path.unlink()
-        path.mkdir()
-        subprocess.run(['mount', '--bind', '/proc/self/map_files', path], check=True)
-    try:
-        twitcher.start()
-        assert trace.wait(2) == ['a load 1'] * 2
-        assert len(twitcher.log_lines(r'a\.twc: .*cannot be read.*; its version of 20.* is in force')) == 1
-    finally:
-        if what == 'directory':
-            subprocess.run(['umount', '--lazy', path], check=True)
+    twitcher.wait_log(r'a\.twc:1: FileNotFoundError.*; not loaded')
+    (tmp_path / 'mounted').touch()
+    wait_for('another attempt', trace.lines, 100)
+    twitcher.wait_log(r'a\.twc: loads again')
+    assert len(twitcher.log_lines('b.twc:')) == 1
 
 
 def test_a_state_that_cannot_be_used_costs_no_file(twitcher: Twitcher, ensemble: Ensemble, trace: Trace) -> None:
