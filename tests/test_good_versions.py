@@ -29,9 +29,11 @@ def test_a_broken_file_has_its_last_good_version_in_force_after_a_restart(
         seen = len(twitcher.log())
         twitcher.start()
         twitcher.wait_log(r'ERROR: .*/a\.twc:\d+: SyntaxError: .*; its version of 20\d\d-.* is in force', after=seen)
+        trace.wait(2 * number - 2)
         ensemble.put('/a', number)
-        trace.wait_for_line(f'good changed {number}')
+        trace.wait(2 * number - 1)
         end(twitcher)
+    assert trace.lines() == ['good load 1', 'good load 1', 'good changed 2', 'good load 2', 'good changed 3']
 
 
 def test_the_file_takes_over_as_soon_as_it_loads(twitcher: Twitcher, ensemble: Ensemble, trace: Trace) -> None:

@@ -6,6 +6,7 @@ and it is interrupted when it has not returned after TIME_LIMIT.
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]  # signal.getsignal makes an enum of each: half the time that a load takes
 import inspect
 import os
 import signal
@@ -27,7 +28,7 @@ MODULE = '__twitcher__'
 """What a file finds as its __name__."""
 ARGUMENTS = make_spec.__code__.co_varnames[:make_spec.__code__.co_argcount + make_spec.__code__.co_kwonlyargcount]
 _POSITIONAL = 5
-_SIGNALS = tuple(signal.valid_signals())
+_SIGNALS = tuple(map(int, signal.valid_signals()))
 
 # A file may catch the interruption (`except BaseException`), so it comes again until it is felt.
 _AGAIN = 0.05
@@ -143,7 +144,7 @@ def _limited(path: str, seconds: float) -> Iterator[List[int]]:
 def _unchanged() -> Iterator[None]:
     """Put back what a file may have changed and the daemon depends on; end a copy of the daemon that it has made."""
     pid, recursion_limit = os.getpid(), sys.getrecursionlimit()
-    handlers = {number: signal.getsignal(number) for number in _SIGNALS}
+    handlers = {number: _signal.getsignal(number) for number in _SIGNALS}
     try:
         yield
     finally:
@@ -151,7 +152,7 @@ def _unchanged() -> Iterator[None]:
             os._exit(0)
         sys.setrecursionlimit(recursion_limit)
         for number, handler in handlers.items():
-            if handler is not None and signal.getsignal(number) is not handler:
+            if handler is not None and _signal.getsignal(number) is not handler:
                 signal.signal(number, handler)
 
 

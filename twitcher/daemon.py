@@ -66,8 +66,7 @@ class _Daemon:
                                           Around(runner.start, loop.call_later, slots, state.set_waiting))
         self._loader = Loader(self._settings.config_path, state, watches.replace, watches.remove, loop.call_later,
                               self._tell_status)
-        known = self._loader.known()
-        configs = ConfigDir(self._settings.config_path, self._apply, known)
+        configs = ConfigDir(self._settings.config_path, self._apply, self._loader.known)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._told_to_stop, number)
         loop.add_signal_handler(signal.SIGHUP, self._reread, configs)
@@ -81,7 +80,7 @@ class _Daemon:
                     run.on_end(slots.free)
         keeper.start()
         configs.start()
-        self._loader.restore(known)
+        self._loader.restore()
         self._tell_status()
         self._manager.ready()
         await self._stop.wait()

@@ -156,6 +156,7 @@ class Database:
             file.execute('PRAGMA locking_mode = EXCLUSIVE')
             file.execute('PRAGMA journal_mode = WAL')
             file.execute('PRAGMA synchronous = OFF')
+            file.execute('PRAGMA cache_size = -200')
             ((version,),) = file.execute('PRAGMA user_version')
             if not file.execute('SELECT * FROM sqlite_master').fetchall():
                 file.executescript(f'BEGIN; {self._schema} PRAGMA user_version = {self._version}; COMMIT;')

@@ -31,6 +31,8 @@ MAX_PAUSE = 64
 """Times RETRY, at most, until a file is tried again whose failure takes long: about an hour."""
 _SLOW = 1.0
 """Seconds for which a failing file may hold up the daemon once every RETRY seconds."""
+_BATCH = 200
+"""Versions that are noted in one transaction."""
 _NO_HELPERS: Mapping[str, bytes] = {}
 
 Replace = Callable[[str, List[WatchSpec], bool], None]
@@ -65,6 +67,7 @@ class Loader:
         self._helper_texts: Dict[str, Mapping[str, bytes]] = {}
         self._looked_for: Dict[str, Set[str]] = {}
         self._failures: Dict[str, _Failure] = {}
+        self._saved = state.good_configs()
         self._unsaved: List[GoodConfig] = []
         self._is_retry_due = False
 
@@ -73,32 +76,30 @@ class Loader:
         """The files that do not load."""
         return sorted(self._failures)
 
+    @property
     def known(self) -> List[str]:
-        """The files whose last good version an earlier daemon has left."""
-        return self._state.good_configs()
+        """Before `restore`: the files whose last good version an earlier daemon has left."""
+        return list(self._saved)
 
     def apply(self, changes: Changes) -> None:
         """Put what a scan of the directory found into force."""
         self._code.begin()
         for path in changes.gone:
             self._forget(path)
-        texts = {**self._users(changes.helpers), **changes.texts}
-        for path, text in texts.items():
-            if not self._load(path, text):
-                break
-        self._save()
+        self._load_all({**self._users(changes.helpers), **changes.texts})
 
-    def restore(self, paths: List[str]) -> None:
+    def restore(self) -> None:
         """Put the last good version of those files into force that the first scan has not found, and not found gone."""
-        for path in paths:
-            if path not in self._texts and path not in self._failures:
-                self._load(path, ConfigError(f'{path}: its directory cannot be read'))
+        missing = [path for path in self._saved if path not in self._texts and path not in self._failures]
+        self._load_all({path: ConfigError(f'{path}: its directory cannot be read') for path in missing})
+        self._saved = {}
 
     def _forget(self, path: str) -> None:
         self._texts.pop(path, None)
         self._helper_texts.pop(path, None)
         self._looked_for.pop(path, None)
         self._failures.pop(path, None)
+        self._saved.pop(path, None)
         self._state.forget_config(path)
         self._remove(path)
 
@@ -108,27 +109,43 @@ class Loader:
         texts = {path: self._failures[path].text if path in self._failures else self._texts[path] for path in paths}
         return {path: text for path, text in texts.items() if isinstance(text, bytes)}
 
-    def _load(self, path: str, text: Text, is_retry: bool = False) -> bool:
-        """Execute a text and put it into force, or say why not. False if the daemon has to stop."""
-        began = time.monotonic()
+    def _load_all(self, texts: Mapping[str, Text], is_retry: bool = False) -> None:
         try:
-            try:
-                if isinstance(text, ConfigError):
-                    raise text
-                self._execute(path, text)
-            except ConfigError as error:
-                self._failed(path, text, error, is_retry, is_slow=time.monotonic() - began > _SLOW)
-                return True
+            for path, text in texts.items():
+                self._load(path, text, is_retry)
         except StopError as error:
             log.warning('%s, and what was to be loaded after it is not', error)
-            return False
+        self._save()
+
+    def _load(self, path: str, text: Text, is_retry: bool) -> None:
+        """Execute a text and put it into force, or say why not. Raises StopError."""
+        began = time.monotonic()
+        try:
+            if isinstance(text, ConfigError):
+                raise text
+            is_same = self._execute(path, text)
+        except StopError:
+            raise
+        except ConfigError as error:
+            self._failed(path, text, error, is_retry, time.monotonic() - began)
+        except Exception as error:  # no memory, for instance: it must cost no other file, and is tried again
+            log.debug('%s: internal error', path, exc_info=True)
+            self._failed(path, text, ConfigError(f'{path}: internal error: {error!r}'), is_retry, time.monotonic() - began)
+        else:
+            self._loaded(path, text, is_same)
+
+    def _loaded(self, path: str, text: bytes, is_same: bool) -> None:
+        """Note a version that has loaded for the next daemon, unless it is what is noted."""
         if self._failures.pop(path, None):
             log.info('%s: loads again', path)
-        self._unsaved.append(GoodConfig(path, text, self._helper_texts.get(path, _NO_HELPERS)))
-        return True
+        good = GoodConfig(path, text, self._helper_texts.get(path, _NO_HELPERS))
+        if not is_same and self._saved.get(path) != good.fingerprint:
+            self._unsaved.append(good)
+            if len(self._unsaved) >= _BATCH:
+                self._save()
 
-    def _execute(self, path: str, text: bytes, helper_texts: Mapping[str, bytes] = _NO_HELPERS) -> None:
-        """Put a version of a file into force. Raises ConfigError or StopError."""
+    def _execute(self, path: str, text: bytes, helper_texts: Mapping[str, bytes] = _NO_HELPERS) -> bool:
+        """Put a version of a file into force; whether it is the one that was. Raises ConfigError or StopError."""
         helpers = Helpers(self._code, path, helper_texts)
         try:
             specs = load_config(path, text, helpers=helpers)
@@ -137,13 +154,14 @@ class Loader:
             if helpers.looked_for:
                 self._looked_for[path] = helpers.looked_for
         is_same = self._texts.get(path) == text and self._helper_texts.get(path, _NO_HELPERS) == helpers.texts
+        self._replace(path, specs, is_same)
         self._texts[path] = text
         self._helper_texts.pop(path, None)
         if helpers.texts:
             self._helper_texts[path] = helpers.texts
-        self._replace(path, specs, is_same)
+        return is_same
 
-    def _failed(self, path: str, text: Text, error: ConfigError, is_retry: bool, is_slow: bool) -> None:
+    def _failed(self, path: str, text: Text, error: ConfigError, is_retry: bool, seconds: float) -> None:
         """Say so, unless it is what was said before, and see to it that a version is in force."""
         looked_for = self._looked_for.get(path)
         outcome = self._fall_back(path)
@@ -153,7 +171,7 @@ class Loader:
         message = str(error) if path in self._texts else f'{error}; {outcome}'
         if not is_retry or not before or before.message != message:
             log.error('%s; %s', error, outcome)
-        pause = min(2 * before.pause, MAX_PAUSE) if before and is_retry and is_slow else 1
+        pause = min(2 * before.pause, MAX_PAUSE) if before and is_retry and seconds > _SLOW else 1
         self._failures[path] = _Failure(text, message, pause, pause)
         self._retry_later()
 
@@ -192,14 +210,17 @@ class Loader:
         self._retry_next(due)
 
     def _retry_next(self, due: Deque[str]) -> None:
-        path = due.popleft() if due else ''
-        if path in self._failures and not self._load(path, self._failures[path].text, is_retry=True):
-            return
-        if due:
-            self._later(0, partial(self._retry_next, due))
-            return
-        self._save()
-        self._changed()
-        self._is_retry_due = False
-        if self._failures:
-            self._retry_later()
+        failure = self._failures.get(due[0]) if due else None
+        try:
+            if failure:
+                self._load_all({due[0]: failure.text}, is_retry=True)
+        finally:
+            if due:
+                due.popleft()
+            if due:
+                self._later(0, partial(self._retry_next, due))
+            else:
+                self._changed()
+                self._is_retry_due = False
+                if self._failures:
+                    self._retry_later()

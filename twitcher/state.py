@@ -6,10 +6,12 @@ have notes of their own. As far as these cannot be written or read, the next dae
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import dataclass
 from itertools import count
-from typing import Any, Iterable, Iterator, List, Mapping, Optional, Tuple
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Tuple
+from zlib import adler32, crc32
 
 from twitcher.database import Database, Later
 from twitcher.lock import StateLock
@@ -24,7 +26,8 @@ _SCHEMA = """
     CREATE TABLE watch (
         name TEXT PRIMARY KEY, czxid INTEGER, zxid INTEGER, moment INTEGER, started REAL, ended REAL, exit_code INTEGER,
         waiting_czxid INTEGER, waiting_zxid INTEGER, waiting_moment INTEGER);
-    CREATE TABLE config (path TEXT PRIMARY KEY, text BLOB NOT NULL, loaded REAL NOT NULL);
+    CREATE TABLE config (
+        path TEXT PRIMARY KEY, text BLOB NOT NULL, fingerprint INTEGER NOT NULL, loaded REAL NOT NULL);
     CREATE TABLE helper (config TEXT NOT NULL, path TEXT NOT NULL, text BLOB NOT NULL, PRIMARY KEY (config, path));
 """
 _RUNS = 'SELECT id, watch, description, pipe, began, timeout, has_slot, pid, start_time FROM run WHERE boot = ?'
@@ -43,15 +46,14 @@ _WAITING = """
     ON CONFLICT (name) DO UPDATE SET waiting_czxid = excluded.waiting_czxid, waiting_zxid = excluded.waiting_zxid,
         waiting_moment = excluded.waiting_moment
 """
-# Where nothing is new nothing is written, and the time is that of the first load.
 _GOOD_CONFIG = """
-    INSERT INTO config VALUES (?, ?, ?)
-    ON CONFLICT (path) DO UPDATE SET text = excluded.text, loaded = excluded.loaded WHERE text IS NOT excluded.text
+    INSERT INTO config VALUES (?, ?, ?, ?)
+    ON CONFLICT (path) DO UPDATE SET text = excluded.text, fingerprint = excluded.fingerprint, loaded = excluded.loaded
 """
-_GOOD_CONFIGS = 'SELECT path, text, loaded FROM config'
+_GOOD_CONFIGS = 'SELECT text, loaded, fingerprint FROM config'
 _GOOD_HELPER = """
     INSERT INTO helper VALUES (?, ?, ?)
-    ON CONFLICT (config, path) DO UPDATE SET text = excluded.text WHERE text IS NOT excluded.text
+    ON CONFLICT (config, path) DO UPDATE SET text = excluded.text
 """
 _USING_HELPERS = 'SELECT DISTINCT config FROM helper WHERE text IS NOT NULL'
 _GOOD_HELPERS = 'SELECT path, text FROM helper WHERE config = ?'
@@ -68,6 +70,15 @@ class GoodConfig:
     text: bytes
     helpers: Mapping[str, bytes]
     loaded: float = 0
+
+    @property
+    def fingerprint(self) -> int:
+        """Tells versions of one file apart."""
+        crc, adler = crc32(self.text), adler32(self.text)
+        for name, text in sorted(self.helpers.items()):
+            crc, adler = (checksum(text, checksum(os.fsencode(name), value))
+                          for checksum, value in ((crc32, crc), (adler32, adler)))
+        return crc | (adler & 0x7fffffff) << 32
 
 
 @dataclass(frozen=True)
@@ -160,13 +171,13 @@ class State:
             self._database.cancel(f'{what} {watch}')
         self._database.note(f'gone {watch}', 'DELETE FROM watch WHERE name = ?', watch)
 
-    def good_configs(self) -> List[str]:
-        """The .twc files of which a good version is known."""
-        return [path for path, in self._database.rows('SELECT path FROM config')]
+    def good_configs(self) -> Dict[str, int]:
+        """The .twc files of which a good version is known, with its fingerprint."""
+        return dict(self._database.rows('SELECT path, fingerprint FROM config'))
 
     def good_config(self, path: str) -> Optional[GoodConfig]:
         """The last version of a .twc file that has loaded, if one is known."""
-        for _, text, loaded in self._database.rows(f'{_GOOD_CONFIGS} WHERE path = ?', path):
+        for text, loaded, _ in self._database.rows(f'{_GOOD_CONFIGS} WHERE path = ?', path):
             helpers = {helper: _as_bytes(source) for helper, source in self._database.rows(_GOOD_HELPERS, path)}
             return GoodConfig(path, _as_bytes(text), helpers, loaded)
         return None
@@ -185,7 +196,7 @@ class State:
         now = time.time()
         for config in configs:
             path, helpers = config.path, config.helpers
-            yield f'config {path}', _GOOD_CONFIG, (path, config.text, now)
+            yield f'config {path}', _GOOD_CONFIG, (path, config.text, config.fingerprint, now)
             if helpers or path in self._using_helpers:
                 marks = ', '.join('?' * len(helpers))
                 yield f'helpers {path}', f'DELETE FROM helper WHERE config = ? AND path NOT IN ({marks})', (path, *helpers)
