@@ -1,8 +1,11 @@
-"""Helper modules: what lies below the configuration directory is importable from the .twc files there.
+"""Helper modules: what lies below the configuration directory is importable from the
+.twc files there.
 
-Each load of a file executes the helpers that it imports anew, as modules of its own: an edit takes effect, and no file sees
-what another has made of them. They are in sys.modules only while their file, or a function of it, is executed. What a file
-does to sys.path ends there, too. The standard library keeps its names, and modules from elsewhere stay as Python has them.
+Each load of a file executes the helpers that it imports anew, as modules of its own: an
+edit takes effect, and no file sees what another has made of them. They are in
+sys.modules only while their file, or a function of it, is executed. What a file does to
+sys.path ends there, too. The standard library keeps its names, and modules from
+elsewhere stay as Python has them.
 """
 
 from __future__ import annotations
@@ -26,7 +29,8 @@ _NOTHING: Mapping[str, bytes] = types.MappingProxyType({})
 
 
 class HelperCode:
-    """What the loads of all files share: the code of each helper, compiled once, and which names a directory has."""
+    """What the loads of all files share: the code of each helper, compiled once, and
+    which names a directory has."""
 
     def __init__(self, root: str) -> None:
         self.root = root
@@ -46,7 +50,8 @@ class HelperCode:
         return code
 
     def names(self, directory: str) -> Set[str]:
-        """The names of the modules that lie in the directory, without those that the standard library has."""
+        """The names of the modules that lie in the directory, without those that the
+        standard library has."""
         if directory not in self._names:
             try:
                 found = os.listdir(directory)
@@ -62,7 +67,8 @@ class HelperCode:
 class Helpers:
     """The helpers of one load of the file at `path`.
 
-    `texts` are those of an earlier load, which are executed again in the place of what lies on the disk.
+    `texts` are those of an earlier load, which are executed again in the place of what
+    lies on the disk.
     """
 
     __slots__ = ('modules', 'texts', 'looked_for', '_path', '_code', '_given', '_sys_path', '__weakref__')
@@ -80,7 +86,8 @@ class Helpers:
 
     @contextmanager
     def importable(self) -> Iterator[None]:
-        """What is executed in the block finds the helpers, and sys.path as it has left it."""
+        """What is executed in the block finds the helpers, and sys.path as it has left
+        it."""
         path, entries = sys.path, sys.path[:]
         hidden = {name: sys.modules.pop(name) for name in self._hiding()}
         if self._sys_path is not None:
@@ -99,7 +106,8 @@ class Helpers:
             sys.modules.update(hidden)
 
     def where(self, error: BaseException) -> str:
-        """Which line of a helper an error came from, for the end of its message; empty if from none."""
+        """Which line of a helper an error came from, for the end of its message; empty
+        if from none."""
         if isinstance(error, SyntaxError) and error.filename in self.looked_for:
             return f' in {error.filename}:{error.lineno}'
         place, step = '', error.__traceback__
@@ -142,7 +150,8 @@ class Helpers:
         return spec
 
     def _text(self, place: str) -> Optional[bytes]:
-        """The helper that lies there, if one does. Raises ImportError if it cannot be read."""
+        """The helper that lies there, if one does. Raises ImportError if it cannot be
+        read."""
         self.looked_for.add(place)
         if place in self._given:
             return self._given[place]
@@ -152,7 +161,8 @@ class Helpers:
         return text
 
     def _directories(self) -> List[str]:
-        """Where to look: the file's own directory, the root, and what the file has put into sys.path below the root."""
+        """Where to look: the file's own directory, the root, and what the file has put
+        into sys.path below the root."""
         below = [entry for entry in sys.path if isinstance(entry, str) and self._is_below(entry)]
         return list(dict.fromkeys([os.path.dirname(self._path), self._code.root, *below]))
 
@@ -160,14 +170,16 @@ class Helpers:
         return path.startswith(self._code.root.rstrip('/') + '/') or path == self._code.root
 
     def _hiding(self) -> List[str]:
-        """The modules from elsewhere that are loaded already and have the name of a helper."""
+        """The modules from elsewhere that are loaded already and have the name of a
+        helper."""
         names = self._code.names(os.path.dirname(self._path)) | self._code.names(self._code.root)
         if not names or names.isdisjoint(sys.modules):
             return []
         return [name for name in sys.modules if name.partition('.')[0] in names]
 
     def _is_asked_by_us(self) -> bool:
-        """Whether what imports is the file or a helper. A module from elsewhere stays, and must not keep a helper."""
+        """Whether what imports is the file or a helper. A module from elsewhere stays,
+        and must not keep a helper."""
         frame: Optional[types.FrameType] = sys._getframe(2)
         while frame and frame.f_globals.get('__name__') in _IMPORTERS:
             frame = frame.f_back
@@ -195,7 +207,8 @@ class _Loader(SourceFileLoader):
 
 @contextmanager
 def importable_by(action: Any) -> Iterator[None]:
-    """What is executed in the block finds the helpers of the file that the action is from."""
+    """What is executed in the block finds the helpers of the file that the action is
+    from."""
     helpers = _globals_of(action).get(CONTEXT)
     if isinstance(helpers, Helpers):
         with helpers.importable():

@@ -1,9 +1,10 @@
 """Executes the texts of the files, and hands what they register to the watches.
 
-A file takes effect whole or not at all. One that does not load leaves its previous version in force; after a restart, that
-is the last version that has loaded, as the state has it. A failed file is tried again every RETRY seconds, because the
-reason may pass: a user who is not known yet, a file system that is not mounted. A file is also executed anew when a helper
-that it imports has changed.
+A file takes effect whole or not at all. One that does not load leaves its previous
+version in force; after a restart, that is the last version that has loaded, as the
+state has it. A failed file is tried again every RETRY seconds, because the reason may
+pass: a user who is not known yet, a file system that is not mounted. A file is also
+executed anew when a helper that it imports has changed.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ log = logging.getLogger(__name__)
 RETRY = 60.0
 """Seconds until a failed file is tried again."""
 MAX_PAUSE = 64
-"""Times RETRY, at most, until a file is tried again whose failure takes long: about an hour."""
+"""Times RETRY, at most, until a file is tried again whose failure takes long: about an
+hour."""
 _SLOW = 1.0
 """Seconds for which a failing file may hold up the daemon once every RETRY seconds."""
 _BATCH = 200
@@ -40,7 +42,8 @@ Replace = Callable[[str, List[WatchSpec], bool], None]
 
 @dataclass
 class _Failure:
-    """A file that does not load: its text, or why that cannot be had; what was logged; and the pause in units of RETRY."""
+    """A file that does not load: its text, or why that cannot be had; what was logged;
+    and the pause in units of RETRY."""
 
     text: Text
     message: str
@@ -49,9 +52,11 @@ class _Failure:
 
 
 class Loader:
-    """The files below `root`. `replace(path, specs, is_same_text)` and `remove(path)` put them into force.
+    """The files below `root`. `replace(path, specs, is_same_text)` and `remove(path)`
+    put them into force.
 
-    `later(seconds, callback)` calls back; `changed` is called when files that were tried again are done.
+    `later(seconds, callback)` calls back; `changed` is called when files that were
+    tried again are done.
     """
 
     def __init__(self, root: str, state: State, replace: Replace, remove: Callable[[str], None],
@@ -78,7 +83,8 @@ class Loader:
 
     @property
     def known(self) -> List[str]:
-        """Before `restore`: the files whose last good version an earlier daemon has left."""
+        """Before `restore`: the files whose last good version an earlier daemon has
+        left."""
         return list(self._saved)
 
     def apply(self, changes: Changes) -> None:
@@ -89,7 +95,8 @@ class Loader:
         self._load_all({**self._users(changes.helpers), **changes.texts})
 
     def restore(self) -> None:
-        """Put the last good version of those files into force that the first scan has not found, and not found gone."""
+        """Put the last good version of those files into force that the first scan has
+        not found, and not found gone."""
         missing = [path for path in self._saved if path not in self._texts and path not in self._failures]
         self._load_all({path: ConfigError(f'{path}: its directory cannot be read') for path in missing})
         self._saved = {}
@@ -135,7 +142,8 @@ class Loader:
             self._loaded(path, text, is_same)
 
     def _loaded(self, path: str, text: bytes, is_same: bool) -> None:
-        """Note a version that has loaded for the next daemon, unless it is what is noted."""
+        """Note a version that has loaded for the next daemon, unless it is what is
+        noted."""
         if self._failures.pop(path, None):
             log.info('%s: loads again', path)
         good = GoodConfig(path, text, self._helper_texts.get(path, _NO_HELPERS))
@@ -145,7 +153,8 @@ class Loader:
                 self._save()
 
     def _execute(self, path: str, text: bytes, helper_texts: Mapping[str, bytes] = _NO_HELPERS) -> bool:
-        """Put a version of a file into force; whether it is the one that was. Raises ConfigError or StopError."""
+        """Put a version of a file into force; whether it is the one that was. Raises
+        ConfigError or StopError."""
         helpers = Helpers(self._code, path, helper_texts)
         try:
             specs = load_config(path, text, helpers=helpers)
@@ -162,7 +171,8 @@ class Loader:
         return is_same
 
     def _failed(self, path: str, text: Text, error: ConfigError, is_retry: bool, seconds: float) -> None:
-        """Say so, unless it is what was said before, and see to it that a version is in force."""
+        """Say so, unless it is what was said before, and see to it that a version is in
+        force."""
         looked_for = self._looked_for.get(path)
         outcome = self._fall_back(path)
         if looked_for is not None:
@@ -176,7 +186,8 @@ class Loader:
         self._retry_later()
 
     def _fall_back(self, path: str) -> str:
-        """Put the last good version of a failed file into force, unless one is; says which. Raises StopError."""
+        """Put the last good version of a failed file into force, unless one is; says
+        which. Raises StopError."""
         if path in self._texts:
             return 'its previous version stays in force'
         good = self._state.good_config(path)
@@ -200,7 +211,8 @@ class Loader:
             self._later(RETRY, self._retry)
 
     def _retry(self) -> None:
-        """Try the failed files again whose pause is over, one in each round of the loop."""
+        """Try the failed files again whose pause is over, one in each round of the
+        loop."""
         due: Deque[str] = deque()
         for path, failure in self._failures.items():
             failure.remaining -= 1

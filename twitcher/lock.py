@@ -1,8 +1,10 @@
-"""One daemon for one configuration: locks in the state directory, which a second daemon finds taken.
+"""One daemon for one configuration: locks in the state directory, which a second daemon
+finds taken.
 
-They are held (flock(2)) from before the daemon detaches until it has written its state for the last time. A configuration
-is a directory: other spellings of its path lead to the same lock. The state's file is named here, too, because whoever
-holds the lock owns it.
+They are held (flock(2)) from before the daemon detaches until it has written its state
+for the last time. A configuration is a directory: other spellings of its path lead to
+the same lock. The state's file is named here, too, because whoever holds the lock owns
+it.
 """
 
 from __future__ import annotations
@@ -26,7 +28,8 @@ _FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
 class StateLock:
-    """The right to serve `config_path` with what is remembered in `directory`. Both are absolute paths."""
+    """The right to serve `config_path` with what is remembered in `directory`. Both are
+    absolute paths."""
 
     def __init__(self, directory: str, config_path: str) -> None:
         self._directory = directory
@@ -43,7 +46,8 @@ class StateLock:
     def acquire(self, patience: float = 0.0) -> None:
         """Take the lock, unless we have it; wait `patience` seconds for it.
 
-        Raises LockedError if another daemon keeps it, OSError if the state directory cannot be used.
+        Raises LockedError if another daemon keeps it, OSError if the state directory
+        cannot be used.
         """
         os.makedirs(self._directory, mode=0o755, exist_ok=True)
         deadline = time.monotonic() + patience
@@ -65,7 +69,8 @@ class StateLock:
                 os.pwrite(descriptor, f'{os.getpid()}\n'.encode(), 0)
 
     def release_in_forks(self) -> None:
-        """From now on no forked process holds it: one that a .twc file makes may outlive us. To be called once."""
+        """From now on no forked process holds it: one that a .twc file makes may
+        outlive us. To be called once."""
         os.register_at_fork(after_in_child=self.close)
 
     def close(self) -> None:
@@ -74,7 +79,8 @@ class StateLock:
             os.close(self._held.popitem()[1])
 
     def _names(self) -> List[str]:
-        """The names to lock: the state's own; that of the directory, wherever a symlink leads; those of release 2.0.0."""
+        """The names to lock: the state's own; that of the directory, wherever a symlink
+        leads; those of release 2.0.0."""
         paths = (self._config_path, os.path.realpath(self._config_path))
         names = [self.name, _name(paths[1])]
         names += [old for old in map(_name_in_2_0_0, paths)
@@ -111,14 +117,16 @@ class StateLock:
                 self._held[path] = descriptor
 
     def _is_current(self, path: str) -> bool:
-        """Whether we hold what lies there: the file, or the whole directory, may have been removed."""
+        """Whether we hold what lies there: the file, or the whole directory, may have
+        been removed."""
         try:
             return path in self._held and os.path.samestat(os.fstat(self._held[path]), os.stat(path))
         except FileNotFoundError:
             return False
 
     def _rename_from_2_0_0(self) -> None:
-        """Release 2.0.0 let names begin with a hyphen, which `rm *` takes for an option."""
+        """Release 2.0.0 let names begin with a hyphen, which `rm *` takes for an
+        option."""
         old, new = (os.path.join(self._directory, name) for name in (_name_in_2_0_0(self._config_path), self.name))
         if old == new:
             return
@@ -132,7 +140,8 @@ class StateLock:
 
 
 def _name(config_path: str) -> str:
-    """A readable name that no other path has, and that begins with a letter or a digit."""
+    """A readable name that no other path has, and that begins with a letter or a
+    digit."""
     return _name_in_2_0_0(config_path).lstrip('-')
 
 
