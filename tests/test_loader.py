@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import os
+import re
 from pathlib import Path
 from typing import Callable, Dict, Iterator, List, Tuple, Union
 
@@ -10,7 +13,7 @@ import pytest
 
 from tests.noting import Clock, opened
 from twitcher import loader
-from twitcher.configdir import Changes
+from twitcher.configdir import Changes, ConfigDir
 from twitcher.errors import ConfigError
 from twitcher.loader import Loader
 from twitcher.spec import WatchSpec
@@ -22,12 +25,13 @@ B = '/etc/twitcher/b.twc'
 class Bench:
     """A loader, and what it has put into force: of each file the znodes, and whether its text was the same."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, root: str = '/etc/twitcher') -> None:
         self.clock = Clock()
         self.in_force: Dict[str, Tuple[List[str], bool]] = {}
+        self.at_first: Dict[str, Tuple[List[str], bool]] = {}
         self.replaced = self.changed = 0
         self._opened = opened(directory, clock=self.clock)
-        self.loader = Loader('/etc/twitcher', self._opened.__enter__(), self._replace, self._remove, self.clock.later,
+        self.loader = Loader(root, self._opened.__enter__(), self._replace, self._remove, self.clock.later,
                              self._changed)
 
     def _replace(self, path: str, specs: List[WatchSpec], is_same_text: bool) -> None:
@@ -44,6 +48,22 @@ class Bench:
         """Report changes."""
         self.loader.apply(Changes({path: text.encode() if isinstance(text, str) else text for path, text in texts.items()},
                                   list(gone)))
+
+    def start(self, root: Path) -> None:
+        """Scan a directory for the first time, as a user to whom one in it may be closed; and as root, when it is not."""
+        async def start() -> None:
+            configs = ConfigDir(str(root), self.loader.apply, self.loader.known)
+            os.seteuid(65534)
+            try:
+                configs.start()
+                self.loader.restore()
+                self.at_first = dict(self.in_force)
+            finally:
+                os.seteuid(0)
+            configs.reread()
+            configs.stop()
+
+        asyncio.run(start())
 
     def close(self) -> None:
         """Leave it to the next."""
@@ -141,6 +161,26 @@ def test_what_was_there_last_time_and_was_not_found_is_put_into_force(benches: C
     assert (list(bench.in_force), bench.loader.failing) == ([A], [A])
     bench.apply({A: "RegisterWatch('/a', Exec('true'))"})
     assert (bench.in_force[A], bench.loader.failing) == ((['/a'], True), [])
+
+
+@pytest.mark.parametrize('is_removed', [False, True])
+def test_a_directory_that_cannot_be_read_at_a_start_costs_no_watch(tmp_path: Path, root: Path, is_removed: bool,
+                                                                   caplog: pytest.LogCaptureFixture) -> None:
+    path = root / 'sub/a.twc'
+    path.parent.mkdir()
+    path.write_text("RegisterWatch('/a', Exec('true'))")
+    first = Bench(tmp_path / 'state', str(root))
+    first.start(root)
+    first.close()
+    path.parent.chmod(0)
+    if is_removed:
+        path.unlink()
+    second = Bench(tmp_path / 'state', str(root))
+    second.start(root)
+    second.close()
+    assert second.at_first == {str(path): (['/a'], False)}
+    assert second.in_force == ({} if is_removed else {str(path): (['/a'], True)})
+    assert re.search('a.twc: its directory cannot be read; its version of 20.* is in force', caplog.text)
 
 
 @pytest.mark.parametrize('path', ['/etc/twitcher/\udcff.twc', '/etc/twitcher/\u00fc.twc'])

@@ -7,8 +7,6 @@ import fcntl
 import os
 import re
 import signal
-import subprocess
-import textwrap
 from pathlib import Path
 from typing import Callable, Iterator, List
 from zlib import crc32
@@ -128,34 +126,31 @@ def _open_files(pid: int) -> List[str]:
 
 
 def test_runs_and_what_a_file_forks_hold_no_lock(twitcher: Twitcher, ensemble: Ensemble, tmp_path: Path) -> None:
-    twitcher.config('f.twc', textwrap.dedent(f'''
+    pids = tmp_path / 'pids'
+    twitcher.config('f.twc', f'''
         import os, subprocess, time
-        if not os.fork():
-            open({str(tmp_path / 'forked')!r}, 'w').write(str(os.getpid()))
-            os.execlp('sleep', 'sleep', '1000')
-        child = os.fork()
-        if not child:
+        forked = os.fork()
+        if not forked:
             time.sleep(1000)
-        open({str(tmp_path / 'asleep')!r}, 'w').write(str(child))
-        subprocess.Popen(['sleep', '1000'])
+        spawned = subprocess.Popen(['sleep', '1000']).pid
+        with open({str(pids)!r}, 'a') as file:
+            print(forked, spawned, file=file)
         def work():
             time.sleep(1000)
         RegisterWatch('/f', work)
         RegisterWatch('/f', Exec('sleep 1000'))
-    '''))
+    ''')
     ensemble.put('/f', 1)
     try:
         twitcher.start()
         twitcher.wait_started('f.twc#1')
         twitcher.wait_started('f.twc#2')
-        wait_for('the fork', lambda: (tmp_path / 'forked').exists() and (tmp_path / 'forked').read_text())
         twitcher.kill()
         (twitcher.configs / 'f.twc').unlink()
         twitcher.start()
     finally:
-        for name in ('forked', 'asleep'):
-            os.kill(int((tmp_path / name).read_text()), signal.SIGKILL)
-        subprocess.run(['pkill', '-s', str(twitcher.pid)], check=False)
+        for pid in pids.read_text().split():
+            os.kill(int(pid), signal.SIGKILL)
 
 
 def test_the_lock_is_its_owner_s_alone(twitcher: Twitcher, ensemble: Ensemble) -> None:
