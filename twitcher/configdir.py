@@ -47,7 +47,8 @@ class ConfigDir:
         self._root = os.path.abspath(root)
         self._on_change = on_change
         self._stats: Dict[str, Tuple[int, ...]] = {}
-        self._texts: Dict[str, Text] = dict.fromkeys(known, ConfigError('it has not been read yet'))
+        self._texts: Dict[str, Text] = {}
+        self._known = list(known)
         self._helpers: Dict[str, Tuple[int, ...]] = {}
         self._writing: Dict[str, float] = {}
         self._touched: Set[str] = set()
@@ -89,9 +90,11 @@ class ConfigDir:
         self._inotify.drain()
         for path in [path for path in texts if not self._is_settled(path, tree)]:
             del texts[path], self._stats[path]  # somebody has begun to write it: what was read may be half of it
-        gone = [path for path in self._texts if path not in tree.files and not tree.may_hold(path)]
+        missing = [path for path in [*self._texts, *self._known] if path not in tree.files]
+        gone = [path for path in missing if not tree.may_hold(path)]
+        self._known = [path for path in self._known if path not in tree.files and tree.may_hold(path)]
         for path in gone:
-            del self._texts[path]
+            self._texts.pop(path, None)
             self._stats.pop(path, None)
         if texts or gone or helpers:
             self._on_change(Changes(texts, gone, helpers))
