@@ -14,11 +14,12 @@ PACKAGE = TOP / 'twitcher'
 
 # Each module may import those that stand before it, and no others.
 LAYERS = [
-    'late', 'errors', 'account', 'action', 'spec', 'znode', 'log_target', 'log_queue', 'log', 'config', 'configtree',
-    'inotify', 'mounts', 'scanner', 'problems', 'configdir', 'transport', 'zookeeper', 'session', 'children',
-    'rotation', 'node', 'keeper', 'slots', 'backlog', 'watch', 'unclaimed', 'procfs', 'database', 'state', 'child',
-    'adopted', 'stdin', 'output_protocol', 'outputd', 'twitcher_output', 'output_link', 'output', 'run', 'runner',
-    'watches', 'pidfile', 'process', 'init', 'devel', 'service', 'daemon', 'poke', 'usage', 'cli', 'ctl', '__main__',
+    'late', 'errors', 'account', 'action', 'spec', 'znode', 'log_target', 'log_queue', 'log', 'configtree', 'helpers',
+    'config', 'inotify', 'mounts', 'scanner', 'problems', 'configdir', 'transport', 'zookeeper', 'session', 'children',
+    'rotation', 'node', 'keeper', 'slots', 'backlog', 'watch', 'unclaimed', 'procfs', 'lock', 'database',
+    'good_configs', 'state', 'loader', 'child', 'adopted', 'stdin', 'output_protocol', 'outputd', 'twitcher_output',
+    'output_link', 'output', 'run', 'runner', 'watches', 'pidfile', 'process', 'init', 'devel', 'service', 'daemon',
+    'poke', 'usage', 'cli', 'ctl', '__main__',
 ]
 RARELY_NEEDED = [('cli', 'twitcher.devel'), ('process', 'daemon')]
 HOMES = {'kazoo': ('transport', 'zookeeper'), 'pyinotify': ('inotify',), 'daemon': ('process',)}

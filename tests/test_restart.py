@@ -116,21 +116,6 @@ def test_runs_from_before_a_reboot_are_forgotten(twitcher: Twitcher, ensemble: E
     assert trace.wait(2) == ['1', '1']
 
 
-def test_a_second_daemon_with_the_same_directories_is_no_restart(twitcher: Twitcher, ensemble: Ensemble, trace: Trace,
-                                                                 tmp_path: Path) -> None:
-    twitcher.config('x.twc', f"RegisterWatch('/x', Exec('echo `cat` >> {trace}; exec sleep 100'))")
-    ensemble.put('/x', 1)
-    twitcher.start()
-    trace.wait(1)
-    twitcher.wait_log('x.twc: pid .* started')
-    other = Twitcher(tmp_path, ensemble.hosts)
-    try:
-        other.start()
-        assert trace.wait(2) == ['1', '1']
-    finally:
-        other.close()
-
-
 def _state_file(twitcher: Twitcher) -> str:
     (path,) = (twitcher.directory / 'state').glob('*.0.sqlite3')
     return str(path)

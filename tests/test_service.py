@@ -113,6 +113,19 @@ def test_the_status_follows_the_connection_and_the_files(tmp_path: Path, own_ser
         twitcher.close()
 
 
+def test_the_status_tells_how_many_files_do_not_load_and_names_the_first(twitcher: Twitcher, ensemble: Ensemble,
+                                                                         manager: Manager) -> None:
+    for name in ('c', 'b'):
+        twitcher.config(f'{name}.twc', 'nonsense')
+    start(twitcher, manager)
+    first = re.escape(str(twitcher.configs / 'b.twc'))
+    manager.wait(f'STATUS=connected to .*; watches in force: 0; files that do not load: 2, {first} first')
+    twitcher.config('b.twc', "RegisterWatch('/b', Exec('true'))")
+    manager.wait('STATUS=connected to .*; watches in force: 1; files that do not load: 1, .*/c.twc first')
+    (twitcher.configs / 'c.twc').unlink()
+    manager.wait('STATUS=connected to .*; watches in force: 1')
+
+
 def test_a_reload_is_told_at_its_begin_and_at_its_end(twitcher: Twitcher, ensemble: Ensemble, manager: Manager) -> None:
     start(twitcher, manager)
     manager.wait('READY=1')

@@ -48,12 +48,20 @@ def test_a_crash_loses_nothing(tmp_path: Path) -> None:
         assert pipes(state) == [1]
 
 
-def test_two_daemons_with_the_same_configs_have_two_states_and_find_them_again(tmp_path: Path) -> None:
-    with opened(tmp_path) as first, opened(tmp_path) as second:
-        begin(first, 1)
+def test_what_another_daemon_has_locked_is_left_alone(tmp_path: Path, warnings: Callable[[], List[str]]) -> None:
+    clock = Clock()
+    with opened(tmp_path, clock=clock) as second:
+        with opened(tmp_path) as first:
+            pass
         begin(second, 2)
-    with opened(tmp_path) as first, opened(tmp_path) as second:
-        assert (pipes(first), pipes(second)) == ([1], [2])
+    with opened(tmp_path) as first, opened(tmp_path, clock=clock) as second:
+        begin(first, 1)
+        begin(second, 3)
+        assert (pipes(first), pipes(second)) == ([1, 2], [])
+        first.close()
+        clock.ring()
+        assert pipes(second) == [1, 2, 3]
+    assert len(warnings()) == 2 and 'serves /etc/twitcher already' in warnings()[1]
 
 
 def test_directories_with_similar_names_are_not_mixed_up(tmp_path: Path) -> None:
@@ -97,7 +105,7 @@ def make_corrupt_log(path: Path) -> None:
 def make_bad_index(path: Path) -> None:
     """Where only writing would notice it."""
     with contextlib.closing(sqlite3.connect(path)) as connection:
-        ((page,),) = connection.execute("SELECT rootpage FROM sqlite_master WHERE name LIKE 'sqlite_autoindex%'")
+        ((page,),) = connection.execute("SELECT rootpage FROM sqlite_master WHERE name LIKE 'sqlite_autoindex_watch%'")
         ((size,),) = connection.execute('PRAGMA page_size')
     with path.open('r+b') as file:
         file.seek((page - 1) * size)

@@ -22,6 +22,7 @@ from typing import Any, Dict, NamedTuple, NoReturn, Optional, Protocol, TextIO, 
 from twitcher.account import Account
 from twitcher.action import Exec
 from twitcher.errors import SpawnError
+from twitcher.helpers import importable_by
 from twitcher.spec import WatchSpec
 
 UMASK = 0o022
@@ -112,7 +113,8 @@ def _be_the_child(spec: WatchSpec, environment: Dict[str, str], stdin: int, outp
         os.environ.clear()
         os.environ.update(environment)
         streams = _forget_the_daemon()
-        code = _run(spec.action)
+        with importable_by(spec.action):
+            code = _run(spec.action)
         for stream in streams:
             _flush(stream)
     except BaseException:

@@ -17,6 +17,7 @@ from twitcher import __version__
 from twitcher.daemon import HANDLED_SIGNALS, Settings, run_daemon
 from twitcher.errors import TwitcherError, UsageError
 from twitcher.init import leave_process_1
+from twitcher.lock import LOCK_TIMEOUT, StateLock
 from twitcher.log import get_logger, report_to_stderr, set_levels, start_logging, stop_logging
 from twitcher.log_target import SYSLOG_SOCKET, LogTarget, check_file
 from twitcher.pidfile import PidFile
@@ -106,6 +107,8 @@ def _check(options: argparse.Namespace) -> int:
 def _run(options: argparse.Namespace) -> int:
     server = None
     pidfile = PidFile(options.pidfile) if options.pidfile else None
+    is_state_thrown_away = not options.zkservers and options.state_dir == DEFAULT_STATE_DIR
+    lock = None if is_state_thrown_away else StateLock(options.state_dir, options.config_path)
     try:
         leave_process_1()
         be_a_plain_process()
@@ -116,11 +119,17 @@ def _run(options: argparse.Namespace) -> int:
                                          '--log_to_stdout shows the log here')
         if pidfile:
             pidfile.lock()
-        ready = detach([pidfile.descriptor] if pidfile else []) if options.daemonize else None
+        if lock:
+            _acquire(lock)
+        kept = ([pidfile.descriptor] if pidfile else []) + (lock.descriptors if lock else [])
+        ready = detach(kept) if options.daemonize else None
         start_logging(target, os.getpid())
         set_levels(options.verbose or options.devel, options.debug)
         if pidfile:
             pidfile.write()
+        if lock:
+            lock.write_pid()
+            lock.release_in_forks()
         if ready:
             ready()
         if not options.zkservers:
@@ -129,11 +138,12 @@ def _run(options: argparse.Namespace) -> int:
             with _stoppable():
                 server.start()
             options.zkservers = server.hosts
-            if options.state_dir == DEFAULT_STATE_DIR:  # what is remembered of its znodes is of no use to others
+            if is_state_thrown_away:  # what is remembered of its znodes is of no use to others
                 options.state_dir = server.directory
             log.info('a throw-away ZooKeeper serves at %s; poke a znode from another terminal, for instance: '
                      '%s poke --zkservers %s /examples/hello world', server.hosts, options.twitcherctl, server.hosts)
-        return run_daemon(Settings(options.zkservers, options.config_path, target, options.max_running, options.state_dir))
+        return run_daemon(Settings(options.zkservers, options.config_path, target, options.max_running, options.state_dir,
+                                   lock))
     except _StoppedEarly:
         return 0
     finally:
@@ -141,6 +151,15 @@ def _run(options: argparse.Namespace) -> int:
             pidfile.remove()
         if server:
             server.remove()
+
+
+def _acquire(lock: StateLock) -> None:
+    """Take the lock, and say who we are. Raises LockedError."""
+    try:
+        lock.acquire(LOCK_TIMEOUT)
+        lock.write_pid()
+    except OSError:
+        return  # the daemon says so in its log, goes on without a state, and tries again
 
 
 class _StoppedEarly(BaseException):

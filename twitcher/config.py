@@ -6,6 +6,7 @@ and it is interrupted when it has not returned after TIME_LIMIT.
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]  # signal.getsignal makes an enum of each: half the time that a load takes
 import inspect
 import os
 import signal
@@ -17,6 +18,7 @@ from typing import Any, Iterator, List, Optional
 
 from twitcher.action import Exec, being_loaded
 from twitcher.errors import ConfigError, SpecError, StopError
+from twitcher.helpers import CONTEXT, HelperCode, Helpers
 from twitcher.spec import LANGUAGE, WatchSpec, make_spec
 
 TIME_LIMIT = 10.0
@@ -26,7 +28,7 @@ MODULE = '__twitcher__'
 """What a file finds as its __name__."""
 ARGUMENTS = make_spec.__code__.co_varnames[:make_spec.__code__.co_argcount + make_spec.__code__.co_kwonlyargcount]
 _POSITIONAL = 5
-_SIGNALS = tuple(signal.valid_signals())
+_SIGNALS = tuple(map(int, signal.valid_signals()))
 
 # A file may catch the interruption (`except BaseException`), so it comes again until it is felt.
 _AGAIN = 0.05
@@ -37,28 +39,30 @@ class _TakesTooLong(BaseException):
     """Raised in the midst of a file; no Exception, so that `except Exception` does not stop it."""
 
 
-def load_config(path: str, source: bytes, time_limit: float = TIME_LIMIT) -> List[WatchSpec]:
-    """Execute the source of the file at `path` and return what it registered, in order.
+def load_config(path: str, source: bytes, time_limit: float = TIME_LIMIT, helpers: Optional[Helpers] = None) -> List[WatchSpec]:
+    """Execute the source of the file at `path` and return what it registered, in order. It may import the `helpers`.
 
     Must be called in the main thread, where signals are delivered. Raises ConfigError, which names the file, the line where
     it is known, and the reason; StopError if SIGTERM or SIGINT came meanwhile.
     """
     collector = _Collector()
+    helpers = helpers or Helpers(HelperCode(os.path.dirname(path)), path)
     # A module, so that what looks up the module of a class (dataclasses do) finds the file's globals.
     module = ModuleType(MODULE)
-    module.__dict__.update({'__file__': path, 'Exec': Exec, 'RegisterWatch': collector.register, **dict(LANGUAGE)})
+    module.__dict__.update({'__file__': path, 'Exec': Exec, 'RegisterWatch': collector.register, **dict(LANGUAGE),
+                            CONTEXT: helpers})
     sys.modules[MODULE] = module
     fault: Optional[str] = None
     signals: List[int] = []
     try:
-        with _limited(path, time_limit) as signals, being_loaded(), _unchanged():
+        with _limited(path, time_limit) as signals, being_loaded(), _unchanged(), helpers.importable():
             try:
                 exec(compile(source, path, 'exec', dont_inherit=True), module.__dict__)
             except BaseException as error:  # SystemExit and KeyboardInterrupt are a file's mistakes, too
                 fault = f'{_where(path, error)}: {type(error).__name__}'  # should it not even let itself be printed
-                fault = f'{_where(path, error)}: {_reason(error, time_limit)}'
+                fault = f'{_where(path, error)}: {_reason(error, time_limit)}{helpers.where(error)}'
     except BaseException as error:
-        fault = fault or f'{_where(path, error)}: {_reason(error, time_limit)}'
+        fault = fault or f'{_where(path, error)}: {_reason(error, time_limit)}{helpers.where(error)}'
     finally:
         collector.is_open = False
         del sys.modules[MODULE]
@@ -140,7 +144,7 @@ def _limited(path: str, seconds: float) -> Iterator[List[int]]:
 def _unchanged() -> Iterator[None]:
     """Put back what a file may have changed and the daemon depends on; end a copy of the daemon that it has made."""
     pid, recursion_limit = os.getpid(), sys.getrecursionlimit()
-    handlers = {number: signal.getsignal(number) for number in _SIGNALS}
+    handlers = {number: _signal.getsignal(number) for number in _SIGNALS}
     try:
         yield
     finally:
@@ -148,7 +152,7 @@ def _unchanged() -> Iterator[None]:
             os._exit(0)
         sys.setrecursionlimit(recursion_limit)
         for number, handler in handlers.items():
-            if handler is not None and signal.getsignal(number) is not handler:
+            if handler is not None and _signal.getsignal(number) is not handler:
                 signal.signal(number, handler)
 
 

@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from dataclasses import dataclass
-from typing import Callable, Dict, List, Optional, Set, Tuple
+from dataclasses import dataclass, field
+from typing import Callable, Dict, Iterable, List, Optional, Set, Tuple
 
 from twitcher.configtree import Entry, File, Source, Stats, Tree, read
 from twitcher.errors import ConfigError
@@ -42,22 +42,29 @@ POLL = 10.0
 
 @dataclass(frozen=True)
 class Changes:
-    """What a scan found: files with their new text, or why it cannot be had; and the files that are gone."""
+    """What a scan found: files with their new text, or why it cannot be had; the files that are gone; and the helper
+    modules that are new, changed or gone."""
 
     texts: Dict[str, Source]
     gone: List[str]
+    helpers: Set[str] = field(default_factory=set)
 
 
 Reading = Tuple[Stats, Source]
 
 
 class ConfigDir:
-    """Follows the .twc files below `root`; `start` once, on a running loop."""
+    """Follows the .twc files below `root`; `start` once, on a running loop.
 
-    def __init__(self, root: str, on_change: Callable[[Changes], None]) -> None:
+    Files that are in `known`, and no longer there, are reported as gone.
+    """
+
+    def __init__(self, root: str, on_change: Callable[[Changes], None], known: Iterable[str] = ()) -> None:
         self._root = os.path.abspath(root)
         self._on_change = on_change
+        self._known = list(known)
         self._files: Dict[str, File] = {}
+        self._helpers: Dict[str, Stats] = {}
         self._sources: Dict[str, Source] = {}
         self._unconfirmed: Dict[str, Tuple[Reading, float]] = {}
         self._unsettled: Set[str] = set()
@@ -175,13 +182,37 @@ class ConfigDir:
         for path in really_gone:
             del self._sources[path], self._files[path]
             self._forced.discard(path)
+        really_gone += self._missing_known(tree)
+        helpers = self._changed_helpers(tree, touched, kept)
         self._unsettled = unsettled
         self._unconfirmed = {path: value for path, value in self._unconfirmed.items() if path in unsettled}
         now = self._loop.time()
         self._quiet_at = {entry: due for entry, due in self._quiet_at.items()
                           if due > now or entry in kept or entry in touched}
-        if texts or really_gone:
-            self._on_change(Changes(texts, really_gone))
+        if texts or really_gone or helpers:
+            self._on_change(Changes(texts, really_gone, helpers))
+
+    def _missing_known(self, tree: Tree) -> List[str]:
+        """The files that were there before the start and are no longer."""
+        missing = [path for path in self._known if path not in tree.files]
+        self._known = [path for path in missing if tree.may_hold(path)]
+        return [path for path in missing if not tree.may_hold(path)]
+
+    def _changed_helpers(self, tree: Tree, touched: Set[Optional[Entry]], kept: Set[Optional[Entry]]) -> Set[str]:
+        """The helpers that are not what they were. One that is being written is left for a later scan."""
+        changed = {path for path in self._helpers if path not in tree.helpers and not tree.may_hold(path)}
+        for path in changed:
+            del self._helpers[path]
+        for path, file in tree.helpers.items():
+            entries = (*file.entries, None)
+            if self._helpers.get(path) == file.stats and self._quiet_at.keys().isdisjoint(entries):
+                continue
+            if touched.isdisjoint(entries) and self._is_quiet(file.entries):
+                self._helpers[path] = file.stats
+                changed.add(path)
+            else:
+                kept.update(file.entries)
+        return changed
 
     def _is_quiet(self, entries: Tuple[Entry, ...]) -> bool:
         """Whether nobody is in the middle of changing the file, so far as events tell."""

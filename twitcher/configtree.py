@@ -1,4 +1,5 @@
-"""One scan of the configuration directory: its .twc files, what each says, and the directories that the result depends on.
+"""One scan of the configuration directory: its .twc files, what each says, the helper modules beside
+them, and the directories that the result depends on.
 
 Names that begin with a dot are passed over, symlinks are followed, a directory is entered once: by its own name rather
 than by a symlink's. Never opens what is no regular file: a FIFO would block, a device would never end.
@@ -16,6 +17,7 @@ from typing import Deque, Dict, List, NamedTuple, Optional, Set, Tuple, Union
 from twitcher.errors import ConfigError
 
 SUFFIX = '.twc'
+HELPER_SUFFIX = '.py'
 MAX_FILE_SIZE = 1 << 20
 """Bytes that a .twc may have. What is larger was not written by an administrator."""
 MAX_SYMLINKS = 40
@@ -50,9 +52,11 @@ class Dependencies:
 
 @dataclass
 class Tree:
-    """What one scan found. `unreadable`: directories; `ignored`: what looks like a .twc file and is none, and why."""
+    """What one scan found. `files` are the .twc files, `helpers` the .py files. `unreadable`: directories; `ignored`: what
+    looks like a .twc file and is none, and why."""
 
     files: Dict[str, File] = field(default_factory=dict)
+    helpers: Dict[str, File] = field(default_factory=dict)
     unreadable: Dict[str, OSError] = field(default_factory=dict)
     ignored: Dict[str, str] = field(default_factory=dict)
     dependencies: Dependencies = field(default_factory=Dependencies)
@@ -63,8 +67,13 @@ class Tree:
 
 
 def is_config(name: str) -> bool:
-    """Whether a file of this name is to be followed."""
+    """Whether this is the name of a .twc file."""
     return name.endswith(SUFFIX)
+
+
+def is_followed(name: str) -> bool:
+    """Whether changes of a file of this name matter: of a .twc file, or of a module that one may import."""
+    return name.endswith((SUFFIX, HELPER_SUFFIX))
 
 
 def scan(root: str) -> Tree:
@@ -177,18 +186,19 @@ class _Scan:
                 self.tree.unreadable[entry.path] = error  # it may lead to a directory
         if is_directory:
             (self._linked if is_link else self._own).append(entry.path)
-        elif is_config(entry.name):
+        elif is_followed(entry.name):
+            files = self.tree.files if is_config(entry.name) else self.tree.helpers
             entries = ((place, entry.name),) if target is None else ((place, entry.name), target)
             try:
                 status = entry.stat()
             except FileNotFoundError:
-                if is_link:
+                if is_link and is_config(entry.name):
                     self.tree.ignored[entry.path] = (f'ignored: it is a symlink to {os.path.realpath(entry.path)}, which '
                                                      'does not exist; create that file or remove the symlink')
                 return
             except OSError:
                 status = entry.stat(follow_symlinks=False)  # reading it will tell why
-            self.tree.files[entry.path] = File(_stats(status), entries, (status.st_dev, status.st_ino))
+            files[entry.path] = File(_stats(status), entries, (status.st_dev, status.st_ino))
         elif is_config(entry.name.lower()):
             self.tree.ignored[entry.path] = f'ignored: rename it so that it ends in {SUFFIX}, in lower case'
 
@@ -206,7 +216,7 @@ class _Scan:
             self._found.directories[home] = place
             last = (place, name)
             self._found.lookups.add(last)
-        if last and is_config(path):
+        if last and is_followed(path):
             self._found.listed.add(last[0])
         return last
 

@@ -7,12 +7,14 @@ import asyncio
 import os
 import signal
 from dataclasses import dataclass
-from typing import Any, Dict
+from typing import Any, Dict, Optional
 
 from twitcher.configdir import Changes, ConfigDir
 from twitcher.keeper import Keeper
+from twitcher.loader import Loader
+from twitcher.lock import StateLock
 from twitcher.log import get_logger
-from twitcher.log_target import LogTarget
+from twitcher.log_target import LogTarget, escaped
 from twitcher.output import Output
 from twitcher.runner import Runner
 from twitcher.service import ServiceManager
@@ -32,13 +34,14 @@ FAREWELL = 0.5
 
 @dataclass(frozen=True)
 class Settings:
-    """What a daemon is told when it starts."""
+    """What a daemon is told when it starts. `lock` is that of the state directory, if it has been tried before."""
 
     hosts: str
     config_path: str
     log_target: LogTarget
     max_running: int
     state_dir: str
+    lock: Optional[StateLock] = None
 
 
 def run_daemon(settings: Settings) -> int:
@@ -66,13 +69,15 @@ class _Daemon:
         self._manager = ServiceManager(os.environ, loop.call_later)
         session = Session(self._settings.hosts, self._connection_changed)
         self._keeper = keeper = Keeper(session)
-        state = State(self._settings.state_dir, self._settings.config_path, loop.call_later)
+        state = State(self._settings.state_dir, self._settings.config_path, loop.call_later, self._settings.lock)
         output = Output(self._settings.log_target)
         runner = Runner(output, state)
         slots = Slots(self._settings.max_running)
-        self._watches = watches = Watches(self._settings.config_path, keeper, state,
-                                          Around(runner.start, loop.call_later, slots, state.save_pending))
-        configs = ConfigDir(self._settings.config_path, self._apply)
+        watches = Watches(self._settings.config_path, keeper, state,
+                          Around(runner.start, loop.call_later, slots, state.save_pending))
+        self._loader = Loader(self._settings.config_path, state, watches.replace, watches.remove, loop.call_later,
+                              self._tell_status)
+        configs = ConfigDir(self._settings.config_path, self._apply, self._loader.known)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._told_to_stop, number)
         loop.add_signal_handler(signal.SIGHUP, self._reread, configs)
@@ -90,6 +95,7 @@ class _Daemon:
         session.start()
         keeper.start()
         configs.start()
+        self._loader.restore()
         self._tell_status()
         self._manager.ready()
         await self._stop.wait()
@@ -113,7 +119,7 @@ class _Daemon:
         self._manager.ready()
 
     def _apply(self, changes: Changes) -> None:
-        self._watches.apply(changes)
+        self._loader.apply(changes)
         self._tell_status()
 
     def _connection_changed(self, connected: bool) -> None:
@@ -121,5 +127,7 @@ class _Daemon:
         self._tell_status()
 
     def _tell_status(self) -> None:
+        failing = self._loader.failing
+        faults = f'; files that do not load: {len(failing)}, {escaped(failing[0])} first' if failing else ''
         self._manager.status(f'{"connected" if self._connected else "trying to connect"} to {self._settings.hosts}; '
-                             f'watches in force: {self._keeper.subscriptions}')
+                             f'watches in force: {self._keeper.subscriptions}{faults}')

@@ -1,27 +1,24 @@
 """A file of sqlite3 that may fail at any time: what could not be written is written as soon as it can be.
 
-The file is named after what it is for and held by a lock, so that of several processes each has one of its own, and finds
-it again. One that is missing, full, forbidden or damaged costs a warning, and nothing else: no method here raises.
+Who uses it holds a lock, so that no other process does. A file that is missing, full, forbidden or damaged costs a warning,
+and nothing else: no method here raises.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import sqlite3
-import time
 from functools import partial
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple
 
+from twitcher.errors import LockedError
 from twitcher.log import get_logger
 
 log = get_logger(__name__)
 
 RETRY = 2.0
 """Seconds until another attempt to write what could not be written."""
-_LEAVE = 1.0
-"""Seconds that a process is given that is about to end and holds the lock still."""
 
 Later = Callable[[float, Callable[[], None]], object]
 Execute = Callable[..., List[Tuple[Any, ...]]]
@@ -29,7 +26,7 @@ Execute = Callable[..., List[Tuple[Any, ...]]]
 
 
 class Database:
-    """The first of `directory`/`name`.0, .1 ... that nobody else holds.
+    """The file `directory`/`name`.0.sqlite3, as soon as `claim` has taken its lock, or raised OSError or LockedError.
 
     `schema` makes its tables, `queries` must work on them, and `version` tells them from those of other releases.
     `upgrades` holds, for each version that can be brought to the next one, the function that does it; a file of any
@@ -37,16 +34,15 @@ class Database:
     """
 
     def __init__(self, directory: str, name: str, schema: str, queries: Sequence[str], version: int, later: Later,
-                 upgrades: Mapping[int, Callable[[Execute], None]]) -> None:
+                 claim: Callable[[], None], upgrades: Mapping[int, Callable[[Execute], None]]) -> None:
         self._directory = directory
-        self._name = name
+        self._path = os.path.join(directory, f'{name}.0.sqlite3')
+        self._claim = claim
+        self._upgrades = upgrades
         self._schema = schema
         self._queries = queries
         self._version = version
         self._later = later
-        self._upgrades = upgrades
-        self._lock = -1
-        self._path = ''
         self._file: Optional[sqlite3.Connection] = None
         self._unwritten: Dict[str, Tuple[str, Sequence[Any]]] = {}
         self._has_failed = self._is_pausing = self._is_closed = False
@@ -58,14 +54,20 @@ class Database:
             self._try(self._write)
         self._is_closed = True
         self._close_file()
-        if self._lock >= 0:
-            os.close(self._lock)
 
     def note(self, key: str, statement: str, *values: Any) -> None:
         """Execute a statement, now or when it can be; in the place of what still waits under its key."""
         self.cancel(key)
         self._unwritten[key] = (statement, values)
         self._try(self._write)
+
+    def note_all(self, notes: Iterable[Tuple[str, str, Sequence[Any]]]) -> None:
+        """Many notes, each of a key, a statement and its values, written together."""
+        for key, statement, values in notes:
+            self.cancel(key)
+            self._unwritten[key] = (statement, values)
+        if self._unwritten:
+            self._try(self._write)
 
     def cancel(self, key: str) -> bool:
         """Drop the statement that waits under the key; whether one did."""
@@ -78,13 +80,26 @@ class Database:
         return found
 
     def _write(self) -> None:
-        while self._unwritten:
-            key = next(iter(self._unwritten))
-            try:
-                self._execute(*self._unwritten[key])
-            except (ValueError, OverflowError) as error:
-                log.error('state: %r cannot be noted: %s', key, error)
-            del self._unwritten[key]
+        """Write what waits: all of it, or nothing."""
+        with self._transaction() if len(self._unwritten) > 1 else contextlib.nullcontext():
+            for key, (statement, values) in self._unwritten.items():
+                try:
+                    self._execute(statement, values)
+                except (ValueError, OverflowError) as error:
+                    log.error('state: %r cannot be noted: %s', key, error)
+        self._unwritten.clear()
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        assert self._file
+        self._file.execute('BEGIN')
+        try:
+            yield
+            self._file.execute('COMMIT')
+        except BaseException:
+            with contextlib.suppress(sqlite3.Error):  # some errors have ended it
+                self._file.execute('ROLLBACK')
+            raise
 
     def _execute(self, statement: str, values: Sequence[Any]) -> List[Tuple[Any, ...]]:
         assert self._file
@@ -99,7 +114,7 @@ class Database:
                 self._file = self._open()
             action()
             return True
-        except (OSError, sqlite3.Error) as error:
+        except (OSError, sqlite3.Error, LockedError) as error:
             if not self._has_failed:
                 self._has_failed = True
                 log.warning('state: %s cannot be used (%s): should twitcher be restarted, it will not know runs that are still '
@@ -123,9 +138,8 @@ class Database:
             self._file = None
 
     def _open(self) -> sqlite3.Connection:
-        """The file; a new one in the place of one that does not fit. Raises OSError or sqlite3.Error."""
-        if self._lock < 0:
-            self._claim()
+        """The file; a new one in the place of one that does not fit. Raises OSError, sqlite3.Error or LockedError."""
+        self._claim()
         try:
             return self._connect()
         except sqlite3.DatabaseError as error:
@@ -138,29 +152,6 @@ class Database:
                     os.unlink(leftover)
             return self._connect()
 
-    def _claim(self) -> None:
-        """Find the file to use, and hold its lock. Raises OSError."""
-        os.makedirs(self._directory, mode=0o755, exist_ok=True)
-        number = 0
-        limit = time.monotonic() + (0 if self._has_failed else _LEAVE)
-        while True:
-            path = os.path.join(self._directory, f'{self._name}.{number}')
-            lock = os.open(f'{path}.lock', os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                os.close(lock)
-                if not isinstance(error, BlockingIOError):
-                    raise
-                if time.monotonic() < limit:
-                    time.sleep(_LEAVE / 20)
-                    continue
-                log.warning('state: %s is held by another twitcher with the same configuration directory', path)
-                number += 1
-            else:
-                self._lock, self._path = lock, f'{path}.sqlite3'
-                return
-
     def _connect(self) -> sqlite3.Connection:
         file = sqlite3.connect(self._path, isolation_level=None, timeout=0)
         try:
@@ -169,6 +160,7 @@ class Database:
             file.execute('PRAGMA locking_mode = EXCLUSIVE')
             file.execute('PRAGMA journal_mode = WAL')
             file.execute('PRAGMA synchronous = OFF')
+            file.execute('PRAGMA cache_size = -200')
             ((version,),) = file.execute('PRAGMA user_version')
             if not file.execute('SELECT * FROM sqlite_master').fetchall():
                 file.executescript(f'BEGIN; {self._schema} PRAGMA user_version = {self._version}; COMMIT;')

@@ -19,6 +19,10 @@ class PidFileError(TwitcherError):
     """The pidfile is held by another daemon, or cannot be written."""
 
 
+class LockedError(TwitcherError):
+    """Another daemon serves the same configuration."""
+
+
 class SpecError(TwitcherError):
     """An argument of RegisterWatch or Exec is not allowed; the message names it, its value and what is."""
 

@@ -14,7 +14,7 @@ from enum import Enum
 from types import SimpleNamespace
 from typing import Callable, Dict, Optional, Tuple
 
-from twitcher.configtree import Dependencies, Entry, FileId, file_id, is_config
+from twitcher.configtree import Dependencies, Entry, FileId, file_id, is_followed
 from twitcher.log import get_logger, take_over_library
 
 warnings.filterwarnings('ignore', 'The asyncore module is deprecated', DeprecationWarning)
@@ -137,11 +137,11 @@ class Inotify:
             self._on_event(entry, _change(event.mask))
 
     def _is_of_interest(self, entry: Entry, mask: int) -> bool:
-        """Ignores siblings in ancestor directories, editors' temporary files, and writes to files other than .twc."""
+        """Ignores siblings in ancestor directories, editors' temporary files, and writes to files that are not followed."""
         directory, name = entry
         if not name or entry in self._dependencies.lookups:
             return True
-        is_other_file = not (is_config(name) or mask & pyinotify.IN_ISDIR)
+        is_other_file = not (is_followed(name) or mask & pyinotify.IN_ISDIR)
         return (directory in self._dependencies.listed and not name.startswith('.')
                 and not (is_other_file and mask & _WRITING))
 

@@ -13,7 +13,10 @@ from itertools import count
 from typing import Callable, List, Mapping, Optional, Protocol
 from zlib import crc32
 
+from twitcher import good_configs
 from twitcher.database import Database, Execute, Later
+from twitcher.good_configs import GoodConfigs
+from twitcher.lock import StateLock
 from twitcher.procfs import boot_id, machine_id, start_time
 from twitcher.znode import UNKNOWN, Stamp
 
@@ -95,25 +98,29 @@ class PendingRecord:
 class State:
     """The state of the daemon that reads `config_path`, in `directory`. `later(seconds, callback)` calls back.
 
-    `in_force` are the watches in force by name, kept up to date by their owner.
+    `in_force` are the watches in force by name, kept up to date by their owner. `good_configs` are the versions of files
+    that have loaded. `lock` may have been acquired; it is released at the end.
     """
 
     in_force: Mapping[str, InForce]
 
-    def __init__(self, directory: str, config_path: str, later: Later) -> None:
+    def __init__(self, directory: str, config_path: str, later: Later, lock: Optional[StateLock] = None) -> None:
+        self._lock = lock or StateLock(directory, config_path)
         self._boot = machine_id()
         self.in_force = {}
         self._ids = count(time.time_ns())  # what could not be noted yet must not be taken for an older run
-        readable = re.sub('[^A-Za-z0-9]+', '-', config_path).strip('-')[-40:]
-        name = f'{readable}-{crc32(config_path.encode("utf-8", "surrogateescape")):08x}'
-        self._database = Database(directory, name, _SCHEMA, [_RUNS.replace('?', "''"), _PENDING], _VERSION, later,
-                                  {1: self._from_version_1})
+        self._database = Database(
+            directory, self._lock.name, _SCHEMA + good_configs.SCHEMA,
+            [_RUNS.replace('?', "''"), _PENDING, *good_configs.QUERIES], _VERSION, later, self._lock.acquire,
+            {1: self._from_version_1})
+        self.good_configs = GoodConfigs(self._database)
         self._database.note('interrupted', _INTERRUPTED, self._boot)
         self._database.note('boot', 'DELETE FROM run WHERE boot != ?', self._boot)
 
     def close(self) -> None:
         """Leave it to the next daemon."""
         self._database.close()
+        self._lock.close()
 
     def unfinished(self) -> List[RunRecord]:
         """The runs in progress of an earlier daemon.
@@ -190,6 +197,8 @@ class State:
 
     def _from_version_1(self, execute: Execute) -> None:
         """Names did not tell what a watch does, only where it stood."""
+        for table in filter(str.strip, good_configs.SCHEMA.split(';')):
+            execute(table)
         execute('ALTER TABLE watch ADD COLUMN path TEXT')
         execute('UPDATE run SET boot = ? WHERE boot = ?', self._boot, boot_id())
         execute('INSERT OR IGNORE INTO watch (name) SELECT DISTINCT watch FROM run')

@@ -1,7 +1,7 @@
-"""All watches in force, by the file they come from; the place where a file takes effect, whole or not at all.
+"""All watches in force, by the file they come from.
 
 A new version of a file leaves the watches that it repeats untouched, lets those that it changes go on from where they were,
-and never lets a new run overlap with one that an earlier version has started. A file that does not load changes nothing.
+and never lets a new run overlap with one that an earlier version has started.
 What a watch is called, here and in the state, is what it does: renaming its file, or editing what stands around it, makes
 it no other watch.
 """
@@ -15,9 +15,6 @@ from typing import DefaultDict, Dict, List, Optional, Tuple
 from zlib import crc32
 
 from twitcher.action import outline
-from twitcher.config import load_config
-from twitcher.configdir import Changes
-from twitcher.errors import ConfigError, StopError
 from twitcher.keeper import Keeper
 from twitcher.log import get_logger
 from twitcher.log_target import DEBUG, INFO
@@ -40,7 +37,6 @@ class Watches:
         self._state = state
         self._around = around
         self._files: Dict[str, List[Watch]] = {}
-        self._texts: Dict[str, bytes] = {}
         self._by_name: Dict[str, Watch] = {}
         self._numbers: Dict[str, int] = {}
         state.in_force = self._by_name
@@ -61,23 +57,6 @@ class Watches:
         for watches in self._files.values():
             for watch in watches:
                 watch.close()
-
-    def apply(self, changes: Changes) -> None:
-        """Put what a look at the disk found into force."""
-        for path in changes.gone:
-            self._texts.pop(path, None)
-            self.remove(path)
-        for path, text in changes.texts.items():
-            try:
-                if isinstance(text, ConfigError):
-                    raise text
-                self.replace(path, load_config(path, text), is_same_text=self._texts.get(path) == text)
-                self._texts[path] = text
-            except StopError as error:
-                log.warning('%s, and what was to be loaded after it is not', error)
-                return
-            except ConfigError as error:
-                log.error('%s; %s', error, 'its previous version stays in force' if path in self._files else 'not loaded')
 
     def remove(self, path: str) -> None:
         """The file is gone."""
