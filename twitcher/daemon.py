@@ -13,6 +13,7 @@ from twitcher.configdir import Changes, ConfigDir
 from twitcher.keeper import Keeper
 from twitcher.log import LogTarget
 from twitcher.output import Output
+from twitcher.retries import Retries
 from twitcher.runner import Runner
 from twitcher.service import ServiceManager
 from twitcher.slots import Slots
@@ -55,22 +56,23 @@ class _Daemon:
         self._manager = ServiceManager(os.environ, loop.call_later)
         self._keeper = keeper = Keeper(self._settings.hosts, self._keeper_died, self._keeper_connected)
         state = State(self._settings.state_dir, self._settings.config_path, loop.call_later)
-        runner = Runner(Output(self._settings.log_target), state)
+        retries = Retries(loop.call_later)
+        runner = Runner(Output(self._settings.log_target), state, retries)
         slots = Slots(self._settings.max_running)
         self._watches = watches = Watches(self._settings.config_path, keeper, state,
-                                          Around(runner.start, loop.call_later, slots, state.set_waiting))
+                                          Around(runner.start, slots, retries, state.set_waiting))
         configs = ConfigDir(self._settings.config_path, self._apply)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._told_to_stop, number)
         loop.add_signal_handler(signal.SIGHUP, self._reread, configs)
         log.info('started; configs in %s, ZooKeeper at %s', self._settings.config_path, self._settings.hosts)
         for record in state.unfinished():
-            run = runner.adopt(record)
+            run = runner.reattach(record)
             if run:
                 watches.adopt(record.watch, run)
                 if record.has_slot:
                     slots.take()
-                    run.on_end(slots.free)
+                    run.on_end(lambda _: slots.free())
         keeper.start()
         configs.start()
         self._tell_status()
@@ -79,6 +81,7 @@ class _Daemon:
         self._manager.stopping()
         configs.stop()
         watches.close()
+        await runner.close()
         state.close()  # first: who starts now must find it
         keeper.stop().join(FAREWELL)
         log.info('ended')

@@ -12,9 +12,27 @@ def start_time(pid: int) -> Optional[int]:
     return int(fields[19]) if fields else None
 
 
-def is_zombie(pid: int) -> bool:
-    """Whether the process has ended, and nobody has taken note of it."""
-    return _stat(pid)[:1] == [b'Z']
+def is_running(pid: int, started: int) -> bool:
+    """Whether the process with this pid and start time goes on.
+
+    One whose main thread has ended is a zombie while its other threads go on: the state
+    is Z, and the number of threads more than one.
+    """
+    fields = _stat(pid)
+    return bool(fields) and int(fields[19]) == started and (fields[0] not in (b'Z', b'X') or int(fields[17]) > 1)
+
+
+def is_group_left(leader: int, started: int) -> bool:
+    """Whether a process goes on in the session and group of a leader that has ended, which was started then.
+
+    The kernel gives a pid away again only when no process is in its group any more.
+    """
+    for name in filter(str.isdigit, os.listdir('/proc')):
+        fields = _stat(int(name))
+        if (fields and int(fields[2]) == int(fields[3]) == leader and int(fields[19]) >= started
+                and is_running(int(name), int(fields[19]))):
+            return int(name) != leader
+    return False
 
 
 def find_leader(pipe: int) -> Optional[int]:

@@ -15,18 +15,19 @@ from zlib import crc32
 
 from twitcher.database import Database, Later
 from twitcher.procfs import boot_id, start_time
-from twitcher.znode import Stamp
+from twitcher.znode import UNKNOWN, Stamp
 
 _VERSION = 1
 _SCHEMA = """
     CREATE TABLE run (
         id INTEGER PRIMARY KEY, watch TEXT NOT NULL, description TEXT NOT NULL, boot TEXT NOT NULL, pipe INTEGER NOT NULL,
-        began REAL NOT NULL, timeout REAL, has_slot INTEGER NOT NULL, pid INTEGER, start_time INTEGER);
+        began REAL NOT NULL, timeout REAL, has_slot INTEGER NOT NULL, pid INTEGER, start_time INTEGER,
+        sigterm REAL);
     CREATE TABLE watch (
         name TEXT PRIMARY KEY, czxid INTEGER, zxid INTEGER, moment INTEGER, started REAL, ended REAL, exit_code INTEGER,
         waiting_czxid INTEGER, waiting_zxid INTEGER, waiting_moment INTEGER);
 """
-_RUNS = 'SELECT id, watch, description, pipe, began, timeout, has_slot, pid, start_time FROM run WHERE boot = ?'
+_RUNS = 'SELECT id, watch, description, pipe, began, timeout, has_slot, pid, start_time, sigterm FROM run WHERE boot = ?'
 # A daemon that was killed right after a start may not have come to note that nothing waits any more.
 _OWING = ('SELECT name FROM watch WHERE waiting_zxid IS NOT NULL '
           'AND (waiting_czxid, waiting_zxid, waiting_moment) IS NOT (czxid, zxid, moment)')
@@ -49,7 +50,7 @@ class RunRecord:
     """A run that had not ended when its daemon did. `began` is in seconds of CLOCK_MONOTONIC, which counts from the boot.
 
     `pid` is None if the daemon died between its two notes of it; then only the pipe that it prints to is known, by its inode.
-    `has_slot` says that it counts against --max_running.
+    `has_slot` says that it counts against --max_running; `sigterm` is when SIGTERM was sent after a timeout.
     """
 
     id: int
@@ -59,8 +60,9 @@ class RunRecord:
     began: float
     timeout: Optional[float]
     has_slot: bool
-    pid: Optional[int]
-    start_time: Optional[int]
+    pid: Optional[int] = None
+    start_time: Optional[int] = None
+    sigterm: Optional[float] = None
 
 
 class State:
@@ -87,7 +89,7 @@ class State:
                    has_slot: bool = False) -> int:
         """Note a run before its process exists, so that it can be found even if we die in between; its id."""
         run = next(self._ids)
-        self._database.note(f'run {run}', 'INSERT INTO run VALUES (?, ?, ?, ?, ?, ?, ?, ?, NULL, NULL)', run, watch,
+        self._database.note(f'run {run}', 'INSERT INTO run VALUES (?, ?, ?, ?, ?, ?, ?, ?, NULL, NULL, NULL)', run, watch,
                             description, self._boot, pipe, began, timeout, has_slot)
         return run
 
@@ -95,10 +97,21 @@ class State:
         """Note the process of a run."""
         self._database.note(f'pid {run}', 'UPDATE run SET pid = ?, start_time = ? WHERE id = ?', pid, start_time(pid), run)
 
+    def run_overdue(self, run: int, sigterm: float) -> None:
+        """Note when the process group of a run is sent SIGTERM, in seconds of CLOCK_MONOTONIC."""
+        self._database.note(f'sigterm {run}', 'UPDATE run SET sigterm = ? WHERE id = ?', sigterm, run)
+
+    def run_lost(self, run: int, watch: str) -> None:
+        """A run whose process was not noted is not there: it may never have begun, so that its watch owes it."""
+        self.run_failed(run)
+        self.set_waiting(watch, UNKNOWN)
+        self._owing.add(watch)
+
     def run_failed(self, run: int) -> None:
         """The process of a run could not be started."""
         was_noted = not self._database.cancel(f'run {run}')
         self._database.cancel(f'pid {run}')
+        self._database.cancel(f'sigterm {run}')
         if was_noted:
             self._database.note(f'end {run}', 'DELETE FROM run WHERE id = ?', run)
 

@@ -14,7 +14,7 @@ from typing import DefaultDict, Dict, List, Optional, Set, Tuple
 
 from twitcher.config import load_config
 from twitcher.configdir import Changes
-from twitcher.errors import ConfigError, StopError
+from twitcher.errors import ConfigError, SpawnError, StopError
 from twitcher.keeper import Keeper
 from twitcher.spec import WatchSpec, WatchType
 from twitcher.state import State
@@ -114,7 +114,7 @@ class Watches:
         for run in watch.runs:
             self.adopt(watch.name, run)
 
-    def _orphan_ended(self, orphan: Tuple[str, Running]) -> None:
+    def _orphan_ended(self, orphan: Tuple[str, Running], _: Optional[SpawnError]) -> None:
         family = _family(orphan[0])
         self._orphans[family].remove(orphan)
         if not self._orphans[family]:
