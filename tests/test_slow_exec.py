@@ -159,3 +159,23 @@ def test_the_log_tells_of_a_program_that_takes_long_to_be_executed(
     assert twitcher.wait_ended('s.twc') == ['exited 0']
 
 
+
+
+@pytest.mark.parametrize('uid', ['', ", uid='nobody'"], ids=['as root', 'as nobody'])
+def test_a_program_that_is_being_executed_dies_of_its_timeout_at_the_latest_after_the_grace(
+        twitcher: Twitcher, ensemble: Ensemble, tmp_path: Path, uid: str) -> None:
+    for parent in list(tmp_path.parents)[:-2]:  # but for /tmp and /
+        parent.chmod(0o755)
+    tmp_path.chmod(0o755)
+    slow = script(tmp_path / 'slow', 'echo `id -un` `cat`')
+    twitcher.config('s.twc', f"RegisterWatch('/s', Exec(['{slow}']), timeout=1{uid})")
+    ensemble.put('/s', 0)
+    twitcher.start()
+    name = 'nobody' if uid else 'root'
+    assert twitcher.wait_printed('s.twc', 1) == [f'{name} 0']
+    with held(slow):
+        ensemble.put('/s', 1)
+        # A fork of the daemon, as it is needed to change the user, still has the daemon's handlers: SIGTERM interrupts its exec.
+        twitcher.wait_log(r's.twc: .*(was killed by SIGTERM|Interrupted system call \(within its timeout\))')
+    ensemble.put('/s', 2)
+    assert twitcher.wait_printed('s.twc', 2) == [f'{name} 0', f'{name} 2']

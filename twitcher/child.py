@@ -29,7 +29,7 @@ from twitcher.spec import WatchSpec
 
 UMASK = 0o022
 _SHORTAGE = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
-_TRANSIENT = (*_SHORTAGE, errno.ETXTBSY, errno.ESTALE, errno.EIO, errno.ETIMEDOUT, errno.ENOTCONN)
+_TRANSIENT = (*_SHORTAGE, errno.ETXTBSY, errno.ESTALE, errno.EIO, errno.ETIMEDOUT, errno.ENOTCONN, errno.EINTR)
 
 if not posix_spawn.is_available and sys.version_info[:2] in ((3, 10), (3, 11)):
     # Slower, but without it the GIL may be held until the exec is done: see posix_spawn.

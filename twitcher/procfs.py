@@ -27,12 +27,16 @@ def is_group_left(leader: int, started: int) -> bool:
 
     The kernel gives a pid away again only when no process is in its group any more.
     """
-    for name in filter(str.isdigit, os.listdir('/proc')):
-        fields = _stat(int(name))
-        if (fields and int(fields[2]) == int(fields[3]) == leader and int(fields[19]) >= started
-                and is_running(int(name), int(fields[19]))):
-            return int(name) != leader
-    return False
+    members = [int(name) for name in filter(str.isdigit, os.listdir('/proc')) if _is_member(int(name), leader, started)]
+    return bool(members) and leader not in members
+
+
+def _is_member(pid: int, leader: int, started: int) -> bool:
+    """Whether the process goes on, in this session and group, and was not started before the group was."""
+    fields = _stat(pid)
+    if not fields or not int(fields[2]) == int(fields[3]) == leader:
+        return False
+    return int(fields[19]) >= started and is_running(pid, int(fields[19]))
 
 
 def find_leader(pipe: int) -> Optional[int]:

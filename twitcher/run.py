@@ -89,11 +89,11 @@ class Run:
         except OSError:  # out of descriptors: a process that is running must be looked after all the same
             self._loop.call_later(POLL, self._poll)
         else:
-            self._loop.add_reader(self._pidfd, self._reap)
+            self._loop.add_reader(self._pidfd, self.reap)
 
     def failed(self, error: SpawnError) -> None:
-        """Its process could not be started."""
-        self._finish(error)
+        """Its process could not be started, or did not get as far as its program before its timeout."""
+        self._finish(SpawnError(f'{error} (within its timeout)', transient=False) if self._is_overdue else error)
 
     def withdraw(self) -> None:
         """It was never started, and nobody waits for its end."""
@@ -133,11 +133,11 @@ class Run:
             return
 
     def _poll(self) -> None:
-        self._reap()
+        self.reap()
         if self._state is _State.RUNNING:
             self._loop.call_later(POLL, self._poll)
 
-    def _reap(self) -> None:
+    def reap(self) -> None:
         """Take note of the end of the process, if it has ended."""
         if self._state is not _State.RUNNING:
             return
@@ -181,7 +181,7 @@ class Run:
 
     def _time_is_up(self) -> None:
         """SIGTERM. When we were stopped ourselves the end of the process and this are due at once: the end comes first."""
-        self._reap()
+        self.reap()
         if self._state is _State.OVER:
             return
         leader = self._leader()
@@ -197,7 +197,7 @@ class Run:
             self._signal(signal.SIGTERM)
 
     def _grace_is_over(self) -> None:
-        self._reap()
+        self.reap()
         if self._state is _State.LEFTOVERS:
             self._wait_for_group()
         leader = self._leader()

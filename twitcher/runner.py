@@ -69,6 +69,7 @@ class Runner:
         self._state = state
         self._retries = retries
         self._loop = asyncio.get_running_loop()
+        self._is_closing = False
         self._workers = Workers(MAX_STARTING)
         self._reminders = Reminders(self._loop.call_later, self._loop.time)
         self._environment = {name: value for name, value in os.environ.items() if name not in _PRIVATE}
@@ -77,6 +78,7 @@ class Runner:
 
     async def close(self) -> None:
         """Wait for a moment until the runs that are about to start have, so that the next daemon knows their pids."""
+        self._is_closing = True
         deadline = self._loop.time() + CLOSE_TIMEOUT
         while not self._workers.is_idle and self._loop.time() < deadline:
             await asyncio.sleep(CLOSE_TIMEOUT / 50)
@@ -170,6 +172,7 @@ class Runner:
             return None
         run = self._supervise(record)
         run.started(child)
+        self._loop.call_soon(run.reap)  # if it has ended meanwhile, its pidfd may be another process's
         return run
 
     def _forget(self, record: RunRecord, pid: Optional[int]) -> None:
@@ -186,7 +189,9 @@ class Runner:
         return run
 
     def _ended(self, run: Run, record: RunRecord, error: Optional[SpawnError]) -> None:
-        if error:
+        if error and self._is_closing and error.transient:  # its watch is closed: the next daemon tries again
+            self._state.run_lost(record.id, record.watch)
+        elif error:
             self._state.run_failed(record.id)
         else:
             self._state.run_ended(record.id, record.watch, run.exit.code if run.exit else None)

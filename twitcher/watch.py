@@ -200,6 +200,8 @@ class Watch:
 
     def _try_again(self) -> None:
         self._is_pausing = False
+        if self._is_closed:
+            return
         for _ in range(len(self._waiting)):
             self._proceed()
 
