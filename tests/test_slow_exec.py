@@ -175,7 +175,7 @@ def test_a_program_that_is_being_executed_dies_of_its_timeout_at_the_latest_afte
     assert twitcher.wait_printed('s.twc', 1) == [f'{name} 0']
     with held(slow):
         ensemble.put('/s', 1)
-        # A fork of the daemon, as it is needed to change the user, still has the daemon's handlers: SIGTERM interrupts its exec.
+        # A fork of the daemon, which a change of user needs, still has its handlers: SIGTERM interrupts the exec.
         twitcher.wait_log(r's.twc: .*(was killed by SIGTERM|Interrupted system call \(within its timeout\))')
     ensemble.put('/s', 2)
     assert twitcher.wait_printed('s.twc', 2) == [f'{name} 0', f'{name} 2']
