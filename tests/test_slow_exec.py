@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import tempfile
 import time
 from functools import partial
 from pathlib import Path
-from typing import Callable, List
+from typing import Callable, Iterator, List
 
 import pytest
 
@@ -16,6 +17,15 @@ from tests.holding import held, script
 
 AT_ONCE = 10.0
 """Seconds: much less than an exec is held up for, and enough for a loaded machine."""
+
+
+@pytest.fixture
+def open_directory() -> Iterator[Path]:
+    """A directory that everybody may look into."""
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        directory.chmod(0o755)
+        yield directory
 
 
 def hanging(parent: int) -> List[int]:
@@ -163,11 +173,8 @@ def test_the_log_tells_of_a_program_that_takes_long_to_be_executed(
 
 @pytest.mark.parametrize('uid', ['', ", uid='nobody'"], ids=['as root', 'as nobody'])
 def test_a_program_that_is_being_executed_dies_of_its_timeout_at_the_latest_after_the_grace(
-        twitcher: Twitcher, ensemble: Ensemble, tmp_path: Path, uid: str) -> None:
-    for parent in list(tmp_path.parents)[:-2]:  # but for /tmp and /
-        parent.chmod(0o755)
-    tmp_path.chmod(0o755)
-    slow = script(tmp_path / 'slow', 'echo `id -un` `cat`')
+        twitcher: Twitcher, ensemble: Ensemble, open_directory: Path, uid: str) -> None:
+    slow = script(open_directory / 'slow', 'echo `id -un` `cat`')
     twitcher.config('s.twc', f"RegisterWatch('/s', Exec(['{slow}']), timeout=1{uid})")
     ensemble.put('/s', 0)
     twitcher.start()
