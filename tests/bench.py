@@ -7,6 +7,7 @@ from typing import Any, Callable, Deque, List, Optional, Tuple
 
 from twitcher.action import Exec
 from twitcher.errors import SpawnError
+from twitcher.retries import Retries
 from twitcher.slots import Slots
 from twitcher.spec import RunMode, WatchSpec, make_spec
 from twitcher.watch import Around, Watch
@@ -43,25 +44,29 @@ class HandMadeRun:
 
     def __init__(self, spec: WatchSpec, update: Update) -> None:
         self.spec = spec
-        self.update = update
+        self.given = update
+        self.update: Optional[Update] = update
         self.is_over = False
         self.signals: List[int] = []
-        self._callbacks: List[Callable[[], None]] = []
+        self._callbacks: List[Callable[[Optional[SpawnError]], None]] = []
 
     def notify(self, signum: int) -> None:
         """As Running says."""
         self.signals.append(signum)
 
-    def on_end(self, callback: Callable[[], None]) -> None:
+    def awaited(self) -> None:
+        """As Running says."""
+
+    def on_end(self, callback: Callable[[Optional[SpawnError]], None]) -> None:
         """As Running says."""
         self._callbacks.append(callback)
 
-    def end(self) -> None:
-        """The run is over."""
+    def end(self, error: Optional[SpawnError] = None) -> None:
+        """The run is over; with an error, it could not be started."""
         assert not self.is_over
         self.is_over = True
         for callback in self._callbacks:
-            callback()
+            callback(error)
 
 
 class Bench:
@@ -75,7 +80,8 @@ class Bench:
         self.debts: List[Optional[Stamp]] = []
         self._now = 0.0
         self._alarms: List[Tuple[float, Callable[[], None]]] = []
-        self._around = Around(self._start, self._later, self.slots, lambda name, stamp: self.debts.append(stamp))
+        self.retries = Retries(self._later)
+        self._around = Around(self._start, self.slots, self.retries, lambda name, stamp: self.debts.append(stamp))
 
     def watch(self, has_pending: bool = False, **arguments: Any) -> Watch:
         """A watch with these arguments of RegisterWatch."""
@@ -97,12 +103,12 @@ class Bench:
     @property
     def started(self) -> List[str]:
         """The contents that each run was given."""
-        return [run.update.contents.decode() for run in self.runs]
+        return [run.given.contents.decode() for run in self.runs]
 
     @property
     def events(self) -> List[str]:
         """What each run was told to be the reason."""
-        return [run.update.event.value for run in self.runs]
+        return [run.given.event.value for run in self.runs]
 
     def end_all(self) -> None:
         """End runs until there are none."""

@@ -25,7 +25,7 @@ def _forward(record: Record) -> None:
     if logger.isEnabledFor(record.levelno):
         logger.handle(logging.makeLogRecord({
             'name': record.name, 'levelno': record.levelno, 'levelname': logging.getLevelName(record.levelno),
-            'msg': record.getMessage(), 'exc_info': record.exc_info}))
+            'msg': record.getMessage().encode('utf-8', 'backslashreplace').decode(), 'exc_info': record.exc_info}))
     if record.on_delivered:
         record.on_delivered()
 

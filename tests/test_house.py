@@ -16,10 +16,10 @@ PACKAGE = TOP / 'twitcher'
 LAYERS = [
     'late', 'errors', 'account', 'action', 'spec', 'znode', 'log_target', 'log_queue', 'log', 'configtree', 'helpers',
     'config', 'inotify', 'mounts', 'scanner', 'problems', 'configdir', 'transport', 'zookeeper', 'session', 'children',
-    'rotation', 'node', 'keeper', 'slots', 'backlog', 'watch', 'unclaimed', 'procfs', 'lock', 'database',
-    'good_configs', 'state', 'loader', 'child', 'adopted', 'stdin', 'output_protocol', 'outputd', 'twitcher_output',
-    'output_link', 'output', 'run', 'runner', 'watches', 'pidfile', 'process', 'init', 'devel', 'service', 'daemon',
-    'poke', 'usage', 'cli', 'ctl', '__main__',
+    'rotation', 'node', 'keeper', 'slots', 'retries', 'backlog', 'watch', 'unclaimed', 'procfs', 'lock', 'database',
+    'good_configs', 'state', 'loader', 'posix_spawn', 'exec_errors', 'child', 'stdin', 'output_protocol', 'outputd',
+    'twitcher_output', 'output_link', 'output', 'reminders', 'run', 'workers', 'runner', 'watches', 'pidfile',
+    'process', 'init', 'devel', 'service', 'daemon', 'poke', 'usage', 'cli', 'ctl', '__main__',
 ]
 RARELY_NEEDED = [('cli', 'twitcher.devel'), ('process', 'daemon')]
 HOMES = {'kazoo': ('transport', 'zookeeper'), 'pyinotify': ('inotify',), 'daemon': ('process',)}

@@ -11,7 +11,6 @@ import random
 import tempfile
 from collections import Counter
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Set, Tuple, cast
 
@@ -23,6 +22,7 @@ from tests.bench import HandMadeRun, Znode
 from twitcher import state as state_module
 from twitcher.action import Exec
 from twitcher.keeper import Keeper
+from twitcher.retries import Retries
 from twitcher.slots import Slots
 from twitcher.spec import WatchSpec, make_spec
 from twitcher.state import State
@@ -107,14 +107,14 @@ class World:
         self.alarms.clear()
         self.state = State(str(self._directory), '/nowhere', self.later)
         self.keeper = FakeKeeper(self.znodes)
-        around = Around(self._start_run, self.later, Slots(1), self.state.save_pending)
-        self.watches = Watches('/nowhere', cast(Keeper, self.keeper), self.state, around)
+        around = Around(self._start_run, Slots(1), Retries(self.later), self.state.save_pending)
+        self.watches = Watches('/nowhere', cast(Keeper, self.keeper), self.state, around, self.later)
         for record in self.state.unfinished():
             run = self.runs[record.pipe][1]
             if run.is_over:
                 self.state.run_ended(record.id, record.watch, None)
             else:
-                run.on_end(partial(self.state.run_ended, record.id, record.watch, 0))
+                run.on_end(lambda _, args=(record.id, record.watch, 0): self.state.run_ended(*args))  # type: ignore[misc]
                 self.watches.adopt(record, run)
         for path in FILES:
             if self.files[path]:
@@ -203,7 +203,7 @@ class World:
         self.runs.append((name, run))
         self.state.run_started(number, os.getpid())
         self.state.applied(name, update.stamp)
-        run.on_end(partial(self.state.run_ended, number, name, 0))
+        run.on_end(lambda _, args=(number, name, 0): self.state.run_ended(*args))  # type: ignore[misc]
         return run
 
     def check(self) -> None:

@@ -16,6 +16,7 @@ from twitcher.lock import StateLock
 from twitcher.log import get_logger
 from twitcher.log_target import LogTarget, escaped
 from twitcher.output import Output
+from twitcher.retries import Retries
 from twitcher.runner import Runner
 from twitcher.service import ServiceManager
 from twitcher.session import Session
@@ -71,10 +72,12 @@ class _Daemon:
         self._keeper = keeper = Keeper(session)
         state = State(self._settings.state_dir, self._settings.config_path, loop.call_later, self._settings.lock)
         output = Output(self._settings.log_target)
-        runner = Runner(output, state)
+        retries = Retries(loop.call_later)
+        runner = Runner(output, state, retries)
         slots = Slots(self._settings.max_running)
+        reattached = [(record, runner.reattach(record)) for record in state.unfinished()]
         watches = Watches(self._settings.config_path, keeper, state,
-                          Around(runner.start, loop.call_later, slots, state.save_pending))
+                          Around(runner.start, slots, retries, state.save_pending), loop.call_later)
         self._loader = Loader(self._settings.config_path, state, watches.replace, watches.remove, loop.call_later,
                               self._tell_status)
         configs = ConfigDir(self._settings.config_path, self._apply, self._loader.known)
@@ -85,13 +88,12 @@ class _Daemon:
             loop.add_signal_handler(number, log.info, '%s: ignored; it has no meaning', number.name)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED_SIGNALS)
         log.info('started; configs in %s, ZooKeeper at %s', self._settings.config_path, self._settings.hosts)
-        for record in state.unfinished():
-            run = runner.adopt(record)
+        for record, run in reattached:
             if run:
                 watches.adopt(record, run)
                 if record.has_slot:
                     slots.count()
-                    run.on_end(slots.release)
+                    run.on_end(lambda _: slots.release())
         session.start()
         keeper.start()
         configs.start()
@@ -102,6 +104,7 @@ class _Daemon:
         self._manager.stopping()
         configs.stop()
         watches.close()
+        await runner.close()
         state.close()  # first: who starts now must find it
         output.close()
         session.stop().join(FAREWELL)

@@ -36,11 +36,15 @@ class StopError(TwitcherError):
 
 
 class SpawnError(TwitcherError):
-    """A run could not be started. `transient` tells that the machine, not the action, was the reason."""
+    """A run could not be started. `transient`: the machine was the reason, not the action, and it is tried again.
 
-    def __init__(self, message: str, transient: bool) -> None:
+    `is_shortage`: the machine was out of descriptors, processes or memory.
+    """
+
+    def __init__(self, message: str, transient: bool, is_shortage: bool = False) -> None:
         super().__init__(message)
         self.transient = transient
+        self.is_shortage = is_shortage
 
 
 class UnreachableError(TwitcherError):

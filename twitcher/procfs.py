@@ -12,9 +12,31 @@ def start_time(pid: int) -> Optional[int]:
     return int(fields[19]) if fields else None
 
 
-def is_zombie(pid: int) -> bool:
-    """Whether the process has ended, and nobody has taken note of it."""
-    return _stat(pid)[:1] == [b'Z']
+def is_running(pid: int, started: int) -> bool:
+    """Whether the process with this pid and start time goes on.
+
+    One whose main thread has ended is a zombie while its other threads go on: the state
+    is Z, and the number of threads more than one.
+    """
+    fields = _stat(pid)
+    return bool(fields) and int(fields[19]) == started and (fields[0] not in (b'Z', b'X') or int(fields[17]) > 1)
+
+
+def is_group_left(leader: int, started: int) -> bool:
+    """Whether a process goes on in the session and group of a leader that has ended, which was started then.
+
+    The kernel gives a pid away again only when no process is in its group any more.
+    """
+    members = [int(name) for name in filter(str.isdigit, os.listdir('/proc')) if _is_member(int(name), leader, started)]
+    return bool(members) and leader not in members
+
+
+def _is_member(pid: int, leader: int, started: int) -> bool:
+    """Whether the process goes on, in this session and group, and was not started before the group was."""
+    fields = _stat(pid)
+    if not fields or not int(fields[2]) == int(fields[3]) == leader:
+        return False
+    return int(fields[19]) >= started and is_running(pid, int(fields[19]))
 
 
 def find_leader(pipe: int) -> Optional[int]:

@@ -1,7 +1,7 @@
 """One run in progress: its end, its timeout, its signals. What it prints is `output`'s business.
 
-The end of a run is the end of its process; after a timeout also of its process group, or SIGKILL to it. Whoever started a
-run may forget it: it looks after itself until it is over.
+A run begins before its process exists, which may take as long as its exec does. It ends with its process; after a timeout
+also with its process group, or SIGKILL to it. Whoever started a run may forget it: it looks after itself until it is over.
 """
 
 from __future__ import annotations
@@ -9,11 +9,17 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from enum import Enum
 from typing import Callable, List, Optional
 
 from twitcher.child import Child, Exit
+from twitcher.errors import SpawnError
 from twitcher.log import get_logger
 from twitcher.log_target import INFO, WARNING
+from twitcher.procfs import find_leader
+from twitcher.reminders import Reminders
+from twitcher.state import RunRecord
+from twitcher.znode import Update
 
 log = get_logger(__name__)
 
@@ -21,45 +27,103 @@ GRACE = 5.0
 """Seconds between SIGTERM and SIGKILL."""
 POLL = 0.1
 """Seconds between two looks at what no descriptor tells: the last of a process group."""
+SEARCH = 1.0
+"""Seconds between two searches for a process that is about to be executed."""
+SLOW_START = 10.0
+"""Seconds after which the log says that a program has not been executed yet."""
+LONG_WAIT = 60.0
+"""Seconds after which the log says that an update waits for the end of a run."""
+
+_Ended = Callable[[Optional[SpawnError]], None]
+
+
+class _State(Enum):
+    STARTING = 'its process may not exist yet'
+    RUNNING = 'its process goes on'
+    LEFTOVERS = 'its process has ended after a timeout, its process group has not'
+    OVER = 'it has ended'
 
 
 class Run:
     """A process with a deadline.
 
-    `began` and `timeout` are in seconds, of the loop's clock and from then on; None for no end. The clock is the same for
-    all processes of a boot, so that a run may have begun under another daemon.
+    The record's `began` and `timeout` are in seconds, of the loop's clock and from then on; no timeout is None. The clock is
+    the same for all processes of a boot, so that a run may have begun under another daemon. `note_sigterm(moment)` is called
+    before SIGTERM is sent.
     """
 
-    def __init__(self, child: Child, description: str, began: float, timeout: Optional[float]) -> None:
-        self.pid = child.pid
+    def __init__(self, record: RunRecord, reminders: Reminders, note_sigterm: Callable[[float], None],
+                 update: Optional[Update] = None) -> None:
+        self.pid = record.pid
         self.exit: Optional[Exit] = None
-        self._child = child
-        self._description = description
-        self._timeout = timeout
+        self.update = update
+        self._record = record
+        self._description = record.description
+        self._reminders = reminders
+        self._note_sigterm = note_sigterm
         self._loop = asyncio.get_running_loop()
-        self._began = began
-        self._callbacks: List[Callable[[], None]] = []
-        self._alarm = self._loop.call_at(began + timeout, self._time_is_up) if timeout else None
-        self._is_overdue = False
-        try:
-            self._pidfd: Optional[int] = os.pidfd_open(self.pid)
-            self._loop.add_reader(self._pidfd, self._look)
-        except OSError:  # out of descriptors: a process that is running must be looked after all the same
-            self._pidfd = None
-            self._loop.call_later(POLL, self._look)
+        self._state = _State.STARTING
+        self._child: Optional[Child] = None
+        self._pidfd: Optional[int] = None
+        self._signals: List[int] = []
+        self._callbacks: List[_Ended] = []
+        self._is_overdue = record.sigterm is not None
+        self._awaited_since: Optional[float] = None
+        self._alarm: Optional[asyncio.TimerHandle] = None
+        if record.sigterm is not None:
+            self._alarm = self._loop.call_at(record.sigterm + GRACE, self._grace_is_over)
+        elif record.timeout:
+            self._alarm = self._loop.call_at(record.began + record.timeout, self._time_is_up)
+        reminders.add(SLOW_START, self._say_that_it_is_slow)
 
-    def on_end(self, callback: Callable[[], None]) -> None:
-        """Call back once, when the run is over."""
+    def on_end(self, callback: _Ended) -> None:
+        """Call back once, when the run is over; with the reason if its process could not be started."""
         self._callbacks.append(callback)
 
+    def started(self, child: Child) -> None:
+        """Its process exists."""
+        self._reminders.remove(self._say_that_it_is_slow)
+        self._state = _State.RUNNING
+        self._child, self.pid, self.update = child, child.pid, None
+        try:
+            self._pidfd = os.pidfd_open(child.pid)
+        except OSError:  # out of descriptors: a process that is running must be looked after all the same
+            self._loop.call_later(POLL, self._poll)
+        else:
+            self._loop.add_reader(self._pidfd, self.reap)
+
+    def failed(self, error: SpawnError) -> None:
+        """Its process could not be started, or did not get as far as its program before its timeout."""
+        self._finish(SpawnError(f'{error} (within its timeout)', transient=False) if self._is_overdue else error)
+
+    def withdraw(self) -> None:
+        """It was never started, and nobody waits for its end."""
+        self._callbacks.clear()
+        self._finish()
+
     def notify(self, signum: int) -> None:
-        """Send the signal to the process itself; nothing if it has just ended."""
-        if not self.exit:
+        """Send the signal to the process itself, as soon as there is one; nothing if it has just ended."""
+        if self._state is _State.STARTING:
+            if signum not in self._signals:
+                self._signals.append(signum)
+        elif self._state is _State.RUNNING:
             log.info('%s: %s to pid %d: an update is waiting', self._description, signal_name(signum), self.pid)
             self._signal(signum)
 
+    def send_signals(self) -> None:
+        """Send the signals that came before the process did."""
+        for signum in self._signals:
+            self.notify(signum)
+        self._signals.clear()
+
+    def awaited(self) -> None:
+        """An update waits for the end of this run from now on."""
+        if self._awaited_since is None:
+            self._awaited_since = self._loop.time()
+            self._reminders.add(LONG_WAIT, self._say_that_it_is_awaited)
+
     def _signal(self, signum: int) -> None:
-        if self.exit:
+        if self.exit or self.pid is None:
             return
         try:
             if self._pidfd is None:
@@ -69,52 +133,91 @@ class Run:
         except ProcessLookupError:
             return
 
-    def _look(self) -> None:
-        """Has it ended?"""
-        if self.exit:
+    def _poll(self) -> None:
+        self.reap()
+        if self._state is _State.RUNNING:
+            self._loop.call_later(POLL, self._poll)
+
+    def reap(self) -> None:
+        """Take note of the end of the process, if it has ended."""
+        if self._state is not _State.RUNNING:
             return
+        assert self._child
         self.exit = self._child.poll()
         if self.exit is None:
-            if self._pidfd is None:
-                self._loop.call_later(POLL, self._look)
             return
         if self._pidfd is not None:
             self._loop.remove_reader(self._pidfd)
             os.close(self._pidfd)
-        seconds = self._loop.time() - self._began
         log.log(WARNING if self.exit.code else INFO, '%s: pid %d %s after %.3f s', self._description,
-                self.pid, _how(self.exit.code), seconds)
+                self.pid, _how(self.exit.code), self._loop.time() - self._record.began)
         if self._is_overdue:
+            self._state = _State.LEFTOVERS
             self._wait_for_group()
         else:
             self._finish()
 
     def _wait_for_group(self) -> None:
         """After a timeout what the process has left behind has to go as well. While it exists, its id is not given away."""
+        assert self.pid
+        if self._state is not _State.LEFTOVERS:
+            return
         if self._alarm and _group_exists(self.pid):
             self._loop.call_later(POLL, self._wait_for_group)
         else:
             self._finish()
 
-    def _finish(self) -> None:
+    def _finish(self, error: Optional[SpawnError] = None) -> None:
+        self._state = _State.OVER
+        for callback in (self._say_that_it_is_slow, self._say_that_it_is_awaited):
+            self._reminders.remove(callback)
         if self._alarm:
             self._alarm.cancel()
-        for callback in self._callbacks:
-            callback()
+        for on_end in self._callbacks:
+            on_end(error)
+
+    def _leader(self) -> Optional[int]:
+        """The process, if there is one."""
+        return self.pid or find_leader(self._record.pipe)
 
     def _time_is_up(self) -> None:
+        """SIGTERM. When we were stopped ourselves the end of the process and this are due at once: the end comes first."""
+        self.reap()
+        if self._state is _State.OVER:
+            return
+        leader = self._leader()
+        if leader is None:
+            self._alarm = self._loop.call_later(SEARCH, self._time_is_up)
+            return
         log.warning('%s: pid %d is still running after %g s (timeout): SIGTERM to its process group', self._description,
-                    self.pid, self._timeout)
+                    leader, self._record.timeout)
         self._is_overdue = True
+        self._note_sigterm(self._loop.time())
         self._alarm = self._loop.call_later(GRACE, self._grace_is_over)
-        if not _signal_group(self.pid, signal.SIGTERM):  # a fork that has not come to make its group yet
+        if not _signal_group(leader, signal.SIGTERM):  # a fork that has not come to make its group yet
             self._signal(signal.SIGTERM)
 
     def _grace_is_over(self) -> None:
+        self.reap()
+        if self._state is _State.LEFTOVERS:
+            self._wait_for_group()
+        leader = self._leader()
+        if self._state is _State.OVER or leader is None:
+            return
         self._alarm = None
         log.warning('%s: the process group of pid %d is still there %g s after SIGTERM: SIGKILL', self._description,
-                    self.pid, GRACE)
-        _signal_group(self.pid, signal.SIGKILL)
+                    leader, GRACE)
+        _signal_group(leader, signal.SIGKILL)
+
+    def _say_that_it_is_slow(self) -> None:
+        log.warning('%s: its program has not been executed after %g s; still waiting for it', self._description,
+                    self._loop.time() - self._record.began)
+
+    def _say_that_it_is_awaited(self) -> None:
+        now = self._loop.time()
+        log.warning('%s: an update has been waiting for %.0f s for the end of %s, which was started %.0f s ago',
+                    self._description, now - (self._awaited_since or now),
+                    f'pid {self.pid}' if self.pid else 'a program that is still to be executed', now - self._record.began)
 
 
 def _how(exit_code: Optional[int]) -> str:

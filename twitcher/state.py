@@ -24,14 +24,15 @@ _VERSION = 2
 _SCHEMA = """
     CREATE TABLE run (
         id INTEGER PRIMARY KEY, watch TEXT NOT NULL, description TEXT NOT NULL, boot TEXT NOT NULL, pipe INTEGER NOT NULL,
-        began REAL NOT NULL, timeout REAL, has_slot INTEGER NOT NULL, pid INTEGER, start_time INTEGER);
+        began REAL NOT NULL, timeout REAL, has_slot INTEGER NOT NULL, pid INTEGER, start_time INTEGER,
+        sigterm REAL);
     CREATE TABLE watch (
         name TEXT PRIMARY KEY, czxid INTEGER, zxid INTEGER, moment INTEGER, started REAL, ended REAL, exit_code INTEGER,
         waiting_czxid INTEGER, waiting_zxid INTEGER, waiting_moment INTEGER, path TEXT);
 """
 _RUNS = """
     SELECT id, watch, description, pipe, began, timeout, has_slot, pid, start_time,
-        COALESCE((SELECT path FROM watch WHERE name = run.watch), '') FROM run WHERE boot = ? ORDER BY id
+        COALESCE((SELECT path FROM watch WHERE name = run.watch), ''), sigterm FROM run WHERE boot = ? ORDER BY id
 """
 # A daemon that was killed right after a start may not have come to note that nothing is pending any more.
 _PENDING = """
@@ -46,7 +47,7 @@ _APPLIED = """
 _SAVE_PENDING = """
     INSERT INTO watch (name, path, waiting_czxid, waiting_zxid, waiting_moment) VALUES (?, ?, ?, ?, ?)
     ON CONFLICT (name) DO UPDATE SET waiting_czxid = excluded.waiting_czxid, waiting_zxid = excluded.waiting_zxid,
-        waiting_moment = excluded.waiting_moment, path = excluded.path
+        waiting_moment = excluded.waiting_moment, path = COALESCE(excluded.path, path)
 """
 # The pending update is not known by its stamp: any state of the znode calls for a run.
 _INTERRUPTED = f"""
@@ -73,6 +74,7 @@ class RunRecord:
 
     `pid` is None if the daemon died between its two notes of it; then only the pipe that it prints to is known, by its inode.
     `has_slot` says that it counts against --max_running. `path` is the file of its watch; empty if it is not known.
+    `sigterm` is when SIGTERM was sent after a timeout.
     """
 
     id: int
@@ -82,9 +84,10 @@ class RunRecord:
     began: float
     timeout: Optional[float]
     has_slot: bool
-    pid: Optional[int]
-    start_time: Optional[int]
-    path: str
+    pid: Optional[int] = None
+    start_time: Optional[int] = None
+    path: str = ''
+    sigterm: Optional[float] = None
 
 
 @dataclass(frozen=True)
@@ -142,7 +145,7 @@ class State:
                    has_slot: bool = False) -> int:
         """Note a run before its process exists, so that it can be found even if we die in between; its id."""
         run = next(self._ids)
-        self._database.note(f'run {run}', 'INSERT INTO run VALUES (?, ?, ?, ?, ?, ?, ?, ?, NULL, NULL)', run, watch,
+        self._database.note(f'run {run}', 'INSERT INTO run VALUES (?, ?, ?, ?, ?, ?, ?, ?, NULL, NULL, NULL)', run, watch,
                             description, self._boot, pipe, began, timeout, has_slot)
         return run
 
@@ -150,10 +153,20 @@ class State:
         """Note the process of a run."""
         self._database.note(f'pid {run}', 'UPDATE run SET pid = ?, start_time = ? WHERE id = ?', pid, start_time(pid), run)
 
+    def run_overdue(self, run: int, sigterm: float) -> None:
+        """Note when the process group of a run is sent SIGTERM, in seconds of CLOCK_MONOTONIC."""
+        self._database.note(f'sigterm {run}', 'UPDATE run SET sigterm = ? WHERE id = ?', sigterm, run)
+
+    def run_lost(self, run: int, watch: str) -> None:
+        """A run whose process was not noted is not there: it may never have begun, so that its watch owes it."""
+        self.run_failed(run)
+        self.save_pending(watch, UNKNOWN)
+
     def run_failed(self, run: int) -> None:
         """The process of a run could not be started."""
         was_noted = not self._database.cancel(f'run {run}')
         self._database.cancel(f'pid {run}')
+        self._database.cancel(f'sigterm {run}')
         if was_noted:
             self._database.note(f'end {run}', 'DELETE FROM run WHERE id = ?', run)
 
@@ -199,6 +212,7 @@ class State:
         """Names did not tell what a watch does, only where it stood."""
         for table in filter(str.strip, good_configs.SCHEMA.split(';')):
             execute(table)
+        execute('ALTER TABLE run ADD COLUMN sigterm REAL')
         execute('ALTER TABLE watch ADD COLUMN path TEXT')
         execute('UPDATE run SET boot = ? WHERE boot = ?', self._boot, boot_id())
         execute('INSERT OR IGNORE INTO watch (name) SELECT DISTINCT watch FROM run')

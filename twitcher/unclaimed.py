@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Callable, Dict, Iterator, List, Optional, Sequence
 
+from twitcher.errors import SpawnError
 from twitcher.spec import WatchSpec
 from twitcher.watch import Running, Watch
 
@@ -162,7 +163,7 @@ class UnclaimedRuns:
         lefts = [left for lefts in self._left.get(znode, {}).values() for left in lefts]
         return sorted(lefts, key=lambda left: (-left.batch, 0 if left.batch else left.number))
 
-    def _ended(self, left: Left, run: Running) -> None:
+    def _ended(self, left: Left, run: Running, _: Optional[SpawnError]) -> None:
         if run in left.runs:
             left.runs.remove(run)
         self._drop_if_over(left)

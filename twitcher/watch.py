@@ -13,40 +13,43 @@ from typing import Callable, List, Optional, Protocol, Sequence
 from twitcher.backlog import Backlog
 from twitcher.errors import SpawnError
 from twitcher.log import get_logger
+from twitcher.retries import Retries
 from twitcher.slots import Slots
 from twitcher.spec import RunMode, WatchSpec, WatchType
 from twitcher.znode import UNKNOWN, Event, Stamp, Update, ZnodeState
 
 log = get_logger(__name__)
 
-RETRY_SPAWN = 1.0
-"""Seconds until a run is tried again that the machine had no memory, process or descriptor for."""
-
 _ABSENT = Stamp(-1, -1, -1)
 
 
 class Running(Protocol):
-    """A run in progress, as far as a watch has to know it."""
+    """A run in progress, as far as a watch has to know it. `update` is what it runs for, until its process exists."""
+
+    update: Optional[Update]
 
     def notify(self, signum: int) -> None:
         """Send the signal to the process itself."""
 
-    def on_end(self, callback: Callable[[], None]) -> None:
-        """Call back once, when the run is over."""
+    def awaited(self) -> None:
+        """An update waits for the end of this run from now on."""
+
+    def on_end(self, callback: Callable[[Optional[SpawnError]], None]) -> None:
+        """Call back once, when the run is over; with the reason if its process could not be started."""
 
 
 @dataclass(frozen=True)
 class Around:
     """What all watches share. Those that know a watch by its name get that first.
 
-    `start(name, spec, description, update)` starts a run or raises SpawnError; `later(seconds, callback)` calls back; `slots`
-    bound the runs in PARALLEL mode, and `backlog` the updates that wait for them. `owe(name, stamp)` is told the latest
-    update that waits for its run, and None when none does any more.
+    `start(name, spec, description, update)` starts a run or raises SpawnError; `slots` bound the runs in PARALLEL mode, and
+    `backlog` the updates that wait for them; `retries` tries again what could not be started. `owe(name, stamp)` is told the
+    latest update that waits for its run, and None when none does any more.
     """
 
     start: Callable[[str, WatchSpec, str, Update], Running]
-    later: Callable[[float, Callable[[], None]], object]
     slots: Slots
+    retries: Retries
     owe: Callable[[str, Optional[Stamp]], None]
     backlog: Backlog = field(default_factory=Backlog)
 
@@ -60,7 +63,7 @@ class Watch:
     """
 
     __slots__ = ('name', 'path', 'spec', 'description', 'runs', 'was_told', '_around', '_waiting', '_seen', '_load_is_due',
-                 '_owed', '_refusals', '_is_pausing', '_is_closed')  # there may be tens of thousands
+                 '_owed', '_was_refused', '_is_pausing', '_is_closed')  # there may be tens of thousands
 
     def __init__(self, name: str, path: str, spec: WatchSpec, description: str, around: Around,
                  has_pending: bool = False) -> None:
@@ -75,7 +78,7 @@ class Watch:
         self._seen: Optional[Stamp] = None
         self._load_is_due = spec.run_on_load
         self._owed: Optional[Stamp] = UNKNOWN if has_pending else None
-        self._refusals = 0
+        self._was_refused = False
         self._is_pausing = False
         self._is_closed = False
 
@@ -91,10 +94,10 @@ class Watch:
                 self.runs.append(run)
                 run.on_end(partial(self.stop_waiting_for, run))
 
-    def stop_waiting_for(self, run: Running) -> None:
-        """The run is over, or turns out to be another watch's."""
+    def stop_waiting_for(self, run: Running, error: Optional[SpawnError] = None) -> None:
+        """The run is over, or could not be started, or turns out to be another watch's."""
         if run in self.runs:
-            self._ended(run)
+            self._ended(run, error)
 
     def continue_from(self, earlier: Watch, is_same: bool = False) -> None:
         """Go on where another version of this watch stopped, which has been closed; `is_same` if it asked for the same."""
@@ -133,10 +136,11 @@ class Watch:
                 self._seen = state.stamp
         else:
             event = self._event(state.stamp)
-            self._seen = state.stamp
-            self._load_is_due = False
             if event:
                 self._updated(Update(event, state.contents, state.version, state.stamp))
+            # Not before: if that fails the state is read, and told, once more.
+            self._seen = state.stamp
+            self._load_is_due = False
 
     def _event(self, stamp: Stamp) -> Optional[Event]:
         """What has happened since the last state, if anything that calls for a run."""
@@ -157,6 +161,9 @@ class Watch:
         if mode is RunMode.DISCARD and self.runs and not self._waiting and update.event is not Event.LOAD:
             log.debug('%s: %s (version %d) is discarded: a run is in progress', self.description, update.event.value,
                       update.version)
+            for run in self.runs:
+                if run.update:  # should it not start after all, it is tried again with the newest contents
+                    run.update = update
             return
         if mode is RunMode.PARALLEL:
             self._wait_in_line(update)
@@ -167,8 +174,9 @@ class Watch:
         if mode is not RunMode.PARALLEL and self.runs:
             log.debug('%s: %s (version %d) waits for the run in progress', self.description, update.event.value,
                       update.version)
-            if self.spec.notify_signal and mode is RunMode.QUEUE:
-                for run in self.runs:
+            for run in self.runs:
+                run.awaited()
+                if self.spec.notify_signal and mode is RunMode.QUEUE:
                     run.notify(self.spec.notify_signal)
         else:
             self._proceed()
@@ -208,33 +216,35 @@ class Watch:
         update = self._waiting.pop(0)
         try:
             run = self._around.start(self.name, self.spec, self.description, update)
-        except SpawnError as error:
-            self._refused(update, error)
+        except Exception as error:  # whatever it is, the update must not be lost
+            self._refused(update, error if isinstance(error, SpawnError) else SpawnError(f'no run: {error!r}', transient=True))
             self._note_debt()
             return False
-        if self._refusals:
-            log.info('%s: started after %d attempts in vain', self.description, self._refusals)
-            self._refusals = 0
         self._note_debt()
         self.runs.append(run)
         run.on_end(partial(self._ended, run))
         if self.spec.run_mode is RunMode.PARALLEL:
-            run.on_end(self._around.slots.release)
+            run.on_end(lambda _: self._around.slots.release())
         return True
 
     def _refused(self, update: Update, error: SpawnError) -> None:
-        """A run could not be started. Where that may pass, try again in a while, and say so once."""
-        if not error.transient or not self._refusals:
-            log.error('%s: %s%s', self.description, error, '; trying again' if error.transient else '')
+        """A run could not be started. If the machine was the reason, try again, and say so once."""
+        begins = False
         if error.transient:
-            self._waiting.insert(0, update)
-            self._refusals += 1
-            self._is_pausing = True
-            self._around.later(RETRY_SPAWN, self._try_again)
+            if self.spec.run_mode is RunMode.PARALLEL:
+                self._waiting.insert(sum(other.arrived < update.arrived for other in self._waiting), update)
+            elif not self._waiting:
+                self._waiting.append(update)
+            if not self._is_pausing:
+                self._is_pausing = True
+                begins = self._around.retries.add(self._try_again, error.is_shortage)
+        if begins or not error.transient or not (self._was_refused or error.is_shortage):
+            log.error('%s: %s%s', self.description, error, '; trying again' if error.transient else '')
+        self._was_refused = error.transient
 
     def _try_again(self) -> None:
         self._is_pausing = False
-        if self._waiting:
+        if self._waiting and not self._is_closed:
             self._proceed()
 
     def _note_debt(self) -> None:
@@ -244,7 +254,14 @@ class Watch:
             self._owed = owed
             self._around.owe(self.name, owed)
 
-    def _ended(self, run: Running) -> None:
+    def _ended(self, run: Running, error: Optional[SpawnError]) -> None:
         self.runs.remove(run)
+        if error and run.update and not self._is_closed:
+            self._refused(run.update, error)
+            if error.transient and self.spec.run_mode is RunMode.PARALLEL:
+                self._around.backlog.add(self, len(run.update.contents))
+            self._note_debt()
+        elif not error:
+            self._was_refused = False
         if self.spec.run_mode is not RunMode.PARALLEL:
             self._proceed()

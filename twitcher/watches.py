@@ -15,6 +15,7 @@ from typing import DefaultDict, Dict, List, Optional, Tuple
 from zlib import crc32
 
 from twitcher.action import outline
+from twitcher.database import Later
 from twitcher.keeper import Keeper
 from twitcher.log import get_logger
 from twitcher.log_target import DEBUG, INFO
@@ -31,11 +32,12 @@ RENAME_WINDOW = 1.0
 class Watches:
     """The files below `root` and their watches, each of which finds the same `around` it."""
 
-    def __init__(self, root: str, keeper: Keeper, state: State, around: Around) -> None:
+    def __init__(self, root: str, keeper: Keeper, state: State, around: Around, later: Later) -> None:
         self._root = root
         self._keeper = keeper
         self._state = state
         self._around = around
+        self._later = later
         self._files: Dict[str, List[Watch]] = {}
         self._by_name: Dict[str, Watch] = {}
         self._numbers: Dict[str, int] = {}
@@ -152,7 +154,7 @@ class Watches:
     def _sweep_later(self) -> None:
         if not self._is_sweep_due:
             self._is_sweep_due = True
-            self._around.later(RENAME_WINDOW, self._sweep)
+            self._later(RENAME_WINDOW, self._sweep)
 
     def _sweep(self) -> None:
         """Forget what is gone for good: not before all files had their chance to be loaded, or to come back."""

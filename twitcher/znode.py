@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import NamedTuple, Optional
 
@@ -43,9 +44,10 @@ class Event(Enum):
 
 @dataclass(frozen=True)
 class Update:
-    """One state of a znode that some watch has to run for."""
+    """One state of a znode that some watch has to run for. `arrived` puts it in order with others."""
 
     event: Event
     contents: bytes
     version: int
     stamp: Stamp
+    arrived: float = field(default_factory=time.monotonic, compare=False)

@@ -1,0 +1,39 @@
+"""A program that cannot be executed for a while: what a dead NFS server does, or an on-access scanner."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import sys
+from pathlib import Path
+from typing import Iterator
+
+_HOLD = '''
+import fcntl, os, signal, sys
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGIO])
+held = [os.open(path, os.O_RDONLY) for path in sys.argv[1:]]
+for descriptor in held:
+    fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+print('held', flush=True)
+sys.stdin.read()
+'''
+
+
+def script(path: Path, text: str) -> Path:
+    """An executable file that /bin/sh interprets."""
+    path.write_text(f'#!/bin/sh\n{text}\n')
+    path.chmod(0o755)
+    return path
+
+
+@contextlib.contextmanager
+def held(*paths: Path) -> Iterator[None]:
+    """While the block runs an exec of one of these waits, for up to 45 s: fcntl(2), leases."""
+    with subprocess.Popen([sys.executable, '-c', _HOLD, *paths], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout
+        assert holder.stdin
+        assert holder.stdout.readline() == b'held\n'
+        try:
+            yield
+        finally:
+            holder.stdin.close()

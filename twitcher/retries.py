@@ -1,0 +1,72 @@
+"""Runs that the machine could not start: one queue for all watches, whose first is tried again.
+
+After a shortage of descriptors, processes or memory the next one is tried whenever a run
+has started or ended, and a few every second. One that is refused again goes to the end,
+so that a user's own limit holds up nobody else. What failed for another reason is tried
+every second only.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Callable, Deque
+
+from twitcher.log import get_logger
+
+log = get_logger(__name__)
+
+RETRY = 1.0
+"""Seconds between two rounds."""
+BATCH = 16
+"""Attempts in one round, for each of the two reasons."""
+
+Attempt = Callable[[], None]
+
+
+class Retries:
+    """`later(seconds, callback)` calls back. An attempt that fails adds itself again."""
+
+    def __init__(self, later: Callable[[float, Callable[[], None]], object]) -> None:
+        self._later = later
+        self._short: Deque[Attempt] = deque()
+        self._others: Deque[Attempt] = deque()
+        self._is_short = False
+        self._has_timer = False
+        self._is_due = False
+
+    def add(self, attempt: Attempt, is_shortage: bool) -> bool:
+        """Try it again in a while. Whether this is the beginning of a shortage."""
+        begins = is_shortage and not self._is_short
+        if is_shortage:
+            self._is_short = True
+            self._short.append(attempt)
+        else:
+            self._others.append(attempt)
+        self._start_timer()
+        return begins
+
+    def serve(self) -> None:
+        """A run has started or ended: there may be room for the next one."""
+        if self._is_short and not self._is_due:
+            self._is_due = True
+            self._later(0, self._serve)
+
+    def _serve(self) -> None:
+        self._is_due = False
+        if self._short:
+            self._short.popleft()()
+        elif self._is_short:
+            self._is_short = False
+            log.info('all runs that the machine had no room for have been started')
+
+    def _start_timer(self) -> None:
+        if not self._has_timer and (self._short or self._others):
+            self._has_timer = True
+            self._later(RETRY, self._round)
+
+    def _round(self) -> None:
+        self._has_timer = False
+        for queue in (self._others, self._short):
+            for _ in range(min(BATCH, len(queue))):
+                queue.popleft()()
+        self._start_timer()

@@ -1,0 +1,113 @@
+"""Makes calls that may block, an exec for example, in threads: the loop never waits for one.
+
+Calls are begun in order. As long as they are quick one thread makes them all, and two
+are kept; another is started when a call waits and none is being done. A thread that
+hangs ends with the process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from queue import Empty, SimpleQueue
+from typing import Any, Callable, Optional, Tuple
+
+STALL = 0.01
+"""Seconds without progress after which calls that wait get another thread."""
+BACKPRESSURE = 0.1
+"""Seconds that `has_room` waits where calls come faster than they are made, until it
+finds that they hang."""
+_KEPT = 2
+
+_Job = Tuple[Callable[[], Any], Callable[[Any], None]]
+
+
+class Workers:
+    """At most `limit` calls are in progress or wait for a thread."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._loop = asyncio.get_running_loop()
+        self._jobs: SimpleQueue[Optional[_Job]] = SimpleQueue()
+        self._room: SimpleQueue[None] = SimpleQueue()  # an item for each call that may be added
+        for _ in range(limit):
+            self._room.put(None)
+        self._threads = 0
+        self._unfinished = 0
+        self._has_progressed = False
+        self._do_hang = False
+        self._has_timer = False
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether all calls have been made, and their results handed over."""
+        return not self._unfinished
+
+    def has_room(self) -> bool:
+        """Whether another call can be added. In a burst this waits for a moment: as long as calls are quick there is room."""
+        if not self._room.empty():
+            return True
+        if self._do_hang:
+            return False
+        try:
+            self._room.put(self._room.get(timeout=BACKPRESSURE))
+        except Empty:
+            self._do_hang = True
+        return not self._do_hang
+
+    def call(self, function: Callable[[], Any], done: Callable[[Any], None]) -> None:
+        """Make the call, then `done(result)` on the loop; the result is the exception if it raises one.
+
+        There must be room. Raises RuntimeError if there is no thread and none can be started.
+        """
+        if not self._threads:
+            self._add_thread()
+        self._room.get_nowait()
+        self._jobs.put((function, done))
+        self._unfinished += 1
+        if self._unfinished > self._threads and not self._has_timer:
+            self._start_timer()
+
+    def _start_timer(self) -> None:
+        self._has_timer, self._has_progressed = True, False
+        self._loop.call_later(STALL, self._look_for_a_stall)
+
+    def _look_for_a_stall(self) -> None:
+        self._has_timer = False
+        if self._unfinished > self._threads:
+            if not self._has_progressed and self._threads < self._limit:
+                with contextlib.suppress(RuntimeError):  # no memory for it, or no process: the next time
+                    self._add_thread()
+            self._start_timer()
+
+    def _add_thread(self) -> None:
+        threading.Thread(target=self._work, name='worker', daemon=True).start()
+        self._threads += 1
+
+    def _work(self) -> None:
+        while True:
+            job = self._jobs.get()
+            if job is None:
+                return
+            function, done = job
+            try:
+                result = function()
+            except BaseException as error:  # the caller's to judge
+                result = error
+            self._room.put(None)
+            try:
+                self._loop.call_soon_threadsafe(self._finished, done, result)
+            except RuntimeError:  # the loop is closed
+                return
+            del job, function, done, result
+
+    def _finished(self, done: Callable[[Any], None], result: Any) -> None:
+        self._unfinished -= 1
+        self._has_progressed = True
+        if self._unfinished < self._limit // 2:
+            self._do_hang = False
+        if self._threads > max(_KEPT, self._unfinished):
+            self._threads -= 1
+            self._jobs.put(None)
+        done(result)
