@@ -1,23 +1,28 @@
 """The configuration language: the text of a .twc file becomes a list of WatchSpecs, or one ConfigError.
 
-A file is plain Python and may do anything while it is executed, with two exceptions: it cannot end the daemon by raising,
-and it is interrupted when it has not returned after TIME_LIMIT.
+A file is plain Python and may do anything while it is executed, except end the daemon or change what others find: see
+`isolation`, `file_logging` and `printed`. It is interrupted when it has not returned after TIME_LIMIT.
 """
 
 from __future__ import annotations
 
 import inspect
-import os
-import signal
+import logging
 import sys
 import traceback
-from contextlib import contextmanager
-from types import FrameType, ModuleType
-from typing import Any, Iterator, List, Optional
+from dataclasses import replace
+from types import ModuleType
+from typing import Any, List, Optional
 
-from twitcher.action import Exec, being_loaded
+from twitcher.action import Exec, FileFunction, being_loaded
+from twitcher.deadline import STOPPING, DeadlineError, interrupted_after
 from twitcher.errors import ConfigError, SpecError, StopError
+from twitcher.file_logging import FileLogging, logging_of_its_own
+from twitcher.isolation import ISOLATION, Kept
+from twitcher.printed import printing_collected
 from twitcher.spec import LANGUAGE, WatchSpec, make_spec
+
+log = logging.getLogger(__name__)
 
 TIME_LIMIT = 10.0
 """Seconds that a file may take to execute. Nothing else happens meanwhile: files are expected to take milliseconds."""
@@ -26,15 +31,6 @@ MODULE = '__twitcher__'
 """What a file finds as its __name__."""
 ARGUMENTS = make_spec.__code__.co_varnames[:make_spec.__code__.co_argcount + make_spec.__code__.co_kwonlyargcount]
 _POSITIONAL = 5
-_SIGNALS = tuple(signal.valid_signals())
-
-# A file may catch the interruption (`except BaseException`), so it comes again until it is felt.
-_AGAIN = 0.05
-_AT_ONCE = 1e-5
-
-
-class _TakesTooLong(BaseException):
-    """Raised in the midst of a file; no Exception, so that `except Exception` does not stop it."""
 
 
 def load_config(path: str, source: bytes, time_limit: float = TIME_LIMIT) -> List[WatchSpec]:
@@ -43,36 +39,66 @@ def load_config(path: str, source: bytes, time_limit: float = TIME_LIMIT) -> Lis
     Must be called in the main thread, where signals are delivered. Raises ConfigError, which names the file, the line where
     it is known, and the reason; StopError if SIGTERM or SIGINT came meanwhile.
     """
-    collector = _Collector()
     # A module, so that what looks up the module of a class (dataclasses do) finds the file's globals.
-    module = ModuleType(MODULE)
-    module.__dict__.update({'__file__': path, 'Exec': Exec, 'RegisterWatch': collector.register, **dict(LANGUAGE)})
-    sys.modules[MODULE] = module
+    home = _Home(ModuleType(MODULE))
+    collector = _Collector(home)
+    names = home.module.__dict__
+    names.update({'__file__': path, 'Exec': Exec, 'RegisterWatch': collector.register, **dict(LANGUAGE)})
     fault: Optional[str] = None
     signals: List[int] = []
-    try:
-        with _limited(path, time_limit) as signals, being_loaded(), _unchanged():
-            try:
-                exec(compile(source, path, 'exec', dont_inherit=True), module.__dict__)
-            except BaseException as error:  # SystemExit and KeyboardInterrupt are a file's mistakes, too
-                fault = f'{_where(path, error)}: {type(error).__name__}'  # should it not even let itself be printed
-                fault = f'{_where(path, error)}: {_reason(error, time_limit)}'
-    except BaseException as error:
-        fault = fault or f'{_where(path, error)}: {_reason(error, time_limit)}'
-    finally:
-        collector.is_open = False
-        del sys.modules[MODULE]
-    if signals:
+    sys.modules[MODULE] = home.module
+    with printing_collected() as printed, logging_of_its_own() as home.logging:
+        try:
+            # What makes modules below the configuration directory importable belongs inside of ISOLATION.keeping.
+            with ISOLATION.keeping(lambda other: other is names) as home.kept, \
+                    interrupted_after(time_limit, path) as signals, being_loaded():
+                try:
+                    exec(compile(source, path, 'exec', dont_inherit=True), names)
+                except BaseException as error:  # SystemExit and KeyboardInterrupt are a file's mistakes, too
+                    fault = f'{_where(path, error)}: {type(error).__name__}'  # in case str(error) itself raises
+                    fault = f'{_where(path, error)}: {_reason(error, time_limit)}'
+        except BaseException as error:
+            fault = fault or f'{_where(path, error)}: {_reason(error, time_limit)}'
+        finally:
+            collector.is_open = False
+            sys.modules.pop(MODULE, None)
+    for line in printed.lines():
+        log.info('%s printed: %s', path, line)
+    if any(number in STOPPING for number in signals):
         raise StopError(f'{path}: interrupted')
+    if home.kept.faults and not fault:
+        fault = f'{path}: {"; ".join(home.kept.faults)}'
+    if home.kept.threads:
+        log.warning('%s has left threads in the daemon, which cannot be ended and run on until it stops: %s', path,
+                    ', '.join(map(str, home.kept.threads)))
     if fault:
         raise ConfigError(' '.join(filter(None, map(str.strip, fault.splitlines()))))
     return collector.specs
 
 
+class _Home:
+    """What a file has set up for its functions."""
+
+    __slots__ = ('module', 'kept', 'logging')
+
+    def __init__(self, module: ModuleType) -> None:
+        self.module = module
+        self.kept = Kept()
+        self.logging = FileLogging()
+
+    def enter(self) -> None:
+        """As action.Home says."""
+        sys.modules[MODULE] = self.module
+        self.logging.enter()
+        ISOLATION.enter()
+        self.kept.enter()
+
+
 class _Collector:
     """What RegisterWatch is, for one file."""
 
-    def __init__(self) -> None:
+    def __init__(self, home: _Home) -> None:
+        self._home = home
         self.specs: List[WatchSpec] = []
         self.is_open = True
 
@@ -84,7 +110,10 @@ class _Collector:
             if name not in ARGUMENTS:
                 raise SpecError(f'{name}={kwargs[name]!r}: RegisterWatch has no such argument; allowed: {", ".join(ARGUMENTS)}')
         try:
-            self.specs.append(make_spec(*args, **kwargs))
+            spec = make_spec(*args, **kwargs)
+            if not isinstance(spec.action, Exec):
+                spec = replace(spec, action=FileFunction(spec.action, self._home))
+            self.specs.append(spec)
         except TypeError:
             try:
                 inspect.signature(make_spec).bind(*args, **kwargs)
@@ -94,66 +123,8 @@ class _Collector:
             raise
 
 
-@contextmanager
-def _limited(path: str, seconds: float) -> Iterator[List[int]]:
-    """Raise _TakesTooLong in what is executed inside, until nothing catches it any more: `seconds` from now, or when one of
-    the signals comes that stop a daemon. Those are put into the list.
-
-    A `while True:` around a `try:` catches every exception that comes while the body runs. Tracing raises it on the next
-    line instead, which is one of the handler's own.
-    """
-    def interrupt(signum: int, frame: Optional[FrameType]) -> None:
-        """The handler of the alarm and of the signals."""
-        inside = False
-        while frame:
-            inside = inside or frame.f_code.co_filename == path
-            frame.f_trace = raise_on_line
-            frame = frame.f_back
-        if signum != signal.SIGALRM:
-            received.append(signum)
-        if inside:  # else the file has just returned, and this would hit the daemon itself
-            sys.settrace(raise_on_line)
-            signal.setitimer(signal.ITIMER_REAL, _AGAIN, _AGAIN)
-            raise _TakesTooLong
-
-    def raise_on_line(frame: FrameType, event: str, argument: Any) -> Any:
-        """The trace function, for the time after the first interruption."""
-        if event == 'line' and frame.f_code.co_filename == path:
-            # Raising ends the tracing. Should this be caught as well, the next alarm is to find the handler still at it.
-            signal.setitimer(signal.ITIMER_REAL, _AT_ONCE, _AGAIN)
-            raise _TakesTooLong
-        return raise_on_line
-
-    received: List[int] = []
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGALRM, signal.SIGTERM, signal.SIGINT)}
-    try:
-        signal.setitimer(signal.ITIMER_REAL, seconds, _AGAIN)
-        yield received
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        sys.settrace(None)
-
-
-@contextmanager
-def _unchanged() -> Iterator[None]:
-    """Put back what a file may have changed and the daemon depends on; end a copy of the daemon that it has made."""
-    pid, recursion_limit = os.getpid(), sys.getrecursionlimit()
-    handlers = {number: signal.getsignal(number) for number in _SIGNALS}
-    try:
-        yield
-    finally:
-        if os.getpid() != pid:
-            os._exit(0)
-        sys.setrecursionlimit(recursion_limit)
-        for number, handler in handlers.items():
-            if handler is not None and signal.getsignal(number) is not handler:
-                signal.signal(number, handler)
-
-
 def _reason(error: BaseException, time_limit: float) -> str:
-    if isinstance(error, _TakesTooLong):
+    if isinstance(error, DeadlineError):
         return f'still executing after {time_limit:g} s; a .twc file has to return'
     if isinstance(error, SpecError):
         return str(error)

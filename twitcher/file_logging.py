@@ -1,0 +1,135 @@
+"""Python's global logging, given to each .twc file as a new process finds it, and taken back afterwards.
+
+What a file sets up is in force again in the processes of its functions. In the daemon it has no effect once the file is
+loaded, and holds no descriptor: handlers open their files and sockets again when they next emit a record.
+"""
+
+from __future__ import annotations
+
+import logging
+import logging.handlers
+from contextlib import contextmanager
+from operator import is_
+from typing import Any, Dict, Iterator, List, NamedTuple, Set, Tuple
+
+
+class _Settings(NamedTuple):
+    """What a logger is set to."""
+
+    level: int
+    propagate: bool
+    disabled: bool
+    handlers: Tuple[Any, ...]
+    filters: Tuple[Any, ...]
+
+    def is_same(self, other: _Settings) -> bool:
+        """Compares no objects of a file."""
+        return len(self.handlers) == len(other.handlers) and len(self.filters) == len(other.filters) and all(
+            map(is_, (*self[:3], *self.handlers, *self.filters), (*other[:3], *other.handlers, *other.filters)))
+
+
+_NEW = _Settings(logging.NOTSET, True, False, (), ())
+_NEW_ROOT = _NEW._replace(level=logging.WARNING)
+_Loggers = Dict[logging.Logger, _Settings]
+
+
+class FileLogging:
+    """What one file has set up."""
+
+    def __init__(self) -> None:
+        self._loggers: List[Tuple[logging.Logger, _Settings]] = []
+        self._manager: Dict[str, Any] = {}
+        self._handlers: List[Any] = []
+
+    def is_plain(self) -> bool:
+        """Whether it has set up nothing."""
+        return not (self._loggers or self._manager or self._handlers)
+
+    def take(self, started_as: _Loggers, manager: Dict[str, Any]) -> None:
+        """Note what is not as it was when the file was begun, and let go of what its handlers have open."""
+        self._handlers = logging._handlerList[:]  # type: ignore[attr-defined]  # what shutdown() closes
+        now = _all_loggers()
+        self._loggers = [(logger, settings) for logger, settings in now.items()
+                         if not settings.is_same(started_as.get(logger, _NEW))]
+        self._manager = {name: value for name, value in vars(logging.root.manager).items()
+                         if value is not manager.get(name) and name != 'loggerDict'}
+        met: Set[int] = set()
+        for handler in [*(reference() for reference in self._handlers),
+                        *(handler for _, settings in self._loggers for handler in settings.handlers)]:
+            _let_go(handler, met)
+
+    def enter(self) -> None:
+        """In the process of a function: be in force."""
+        _set(logging.root, _NEW_ROOT)
+        logging._handlerList[:] = self._handlers  # type: ignore[attr-defined]
+        for logger, settings in self._loggers:
+            _set(logger, settings)
+        vars(logging.root.manager).update(self._manager)
+        _forget_levels()
+
+
+@contextmanager
+def logging_of_its_own() -> Iterator[FileLogging]:
+    """Inside, global logging is as in a new process, but for the loggers that there are already."""
+    before, manager = _all_loggers(), dict(vars(logging.root.manager))
+    names = dict(logging.root.manager.loggerDict)
+    handlers = logging._handlerList[:]  # type: ignore[attr-defined]
+    is_capturing = logging._warnings_showwarning is not None  # type: ignore[attr-defined]
+    logging.captureWarnings(False)
+    _set(logging.root, _NEW_ROOT)
+    del logging._handlerList[:]  # type: ignore[attr-defined]  # dictConfig and shutdown() close all that is in it
+    started_as = {**before, logging.root: _NEW_ROOT}
+    own = FileLogging()
+    try:
+        yield own
+    finally:
+        try:
+            own.take(started_as, manager)
+        finally:
+            vars(logging.root.manager).update(manager)
+            for name, logger in names.items():
+                if logging.root.manager.loggerDict.get(name) is not logger:
+                    logging.root.manager.loggerDict[name] = logger
+            for changed, _ in own._loggers:
+                _set(changed, before.get(changed, _NEW))
+            _set(logging.root, before[logging.root])
+            logging._handlerList[:] = handlers  # type: ignore[attr-defined]
+            logging.captureWarnings(is_capturing)
+            _forget_levels()
+
+
+def _all_loggers() -> _Loggers:
+    found = {}
+    for logger in (logging.root, *logging.root.manager.loggerDict.values()):
+        if isinstance(logger, logging.Logger):
+            have = vars(logger)
+            found[logger] = _Settings(have['level'], have['propagate'], have['disabled'], tuple(have['handlers']),
+                                      tuple(have['filters']))
+    return found
+
+
+def _set(logger: logging.Logger, settings: _Settings) -> None:
+    vars(logger).update(level=settings.level, propagate=settings.propagate, disabled=settings.disabled,
+                        handlers=list(settings.handlers), filters=list(settings.filters))
+
+
+def _forget_levels() -> None:
+    """Loggers remember which levels are enabled."""
+    logging.root.manager._clear_cache()  # type: ignore[attr-defined]
+
+
+def _let_go(handler: Any, met: Set[int]) -> None:
+    """Close what a handler of the standard library has open, such that it opens it again by itself."""
+    if not isinstance(handler, logging.Handler) or id(handler) in met:
+        return
+    met.add(id(handler))
+    if isinstance(handler, logging.handlers.MemoryHandler):
+        _let_go(handler.target, met)
+    elif isinstance(handler, logging.FileHandler) and handler.stream:
+        stream, handler.stream, handler.mode = handler.stream, None, 'a'  # as with delay=True
+        stream.close()
+    elif isinstance(handler, logging.handlers.SocketHandler) and handler.sock:
+        handler.sock.close()
+        handler.sock = None
+    elif isinstance(handler, logging.handlers.SysLogHandler):
+        handler.socket.close()  # type: ignore[attr-defined]  # sending fails, and then it connects again
