@@ -10,6 +10,7 @@ import inspect
 import logging
 import sys
 import traceback
+from contextlib import ExitStack
 from dataclasses import replace
 from types import ModuleType
 from typing import Any, List, Optional
@@ -20,6 +21,7 @@ from twitcher.errors import ConfigError, SpecError, StopError
 from twitcher.file_logging import FileLogging, logging_of_its_own
 from twitcher.isolation import ISOLATION, Kept
 from twitcher.printed import printing_collected
+from twitcher.reach import can_reach_interpreter
 from twitcher.spec import LANGUAGE, WatchSpec, make_spec
 
 log = logging.getLogger(__name__)
@@ -42,26 +44,15 @@ def load_config(path: str, source: bytes, time_limit: float = TIME_LIMIT) -> Lis
     # A module, so that what looks up the module of a class (dataclasses do) finds the file's globals.
     home = _Home(ModuleType(MODULE))
     collector = _Collector(home)
-    names = home.module.__dict__
-    names.update({'__file__': path, 'Exec': Exec, 'RegisterWatch': collector.register, **dict(LANGUAGE)})
-    fault: Optional[str] = None
+    home.module.__dict__.update({'__file__': path, 'Exec': Exec, 'RegisterWatch': collector.register, **dict(LANGUAGE)})
     signals: List[int] = []
-    sys.modules[MODULE] = home.module
-    with printing_collected() as printed, logging_of_its_own() as home.logging:
+    with printing_collected() as printed:
         try:
-            # What makes modules below the configuration directory importable belongs inside of ISOLATION.keeping.
-            with ISOLATION.keeping(lambda other: other is names) as home.kept, \
-                    interrupted_after(time_limit, path) as signals, being_loaded():
-                try:
-                    exec(compile(source, path, 'exec', dont_inherit=True), names)
-                except BaseException as error:  # SystemExit and KeyboardInterrupt are a file's mistakes, too
-                    fault = f'{_where(path, error)}: {type(error).__name__}'  # in case str(error) itself raises
-                    fault = f'{_where(path, error)}: {_reason(error, time_limit)}'
+            fault = _execute(path, source, time_limit, home, signals)
         except BaseException as error:
-            fault = fault or f'{_where(path, error)}: {_reason(error, time_limit)}'
+            fault = _fault(path, error, time_limit)
         finally:
             collector.is_open = False
-            sys.modules.pop(MODULE, None)
     for line in printed.lines():
         log.info('%s printed: %s', path, line)
     if any(number in STOPPING for number in signals):
@@ -74,6 +65,26 @@ def load_config(path: str, source: bytes, time_limit: float = TIME_LIMIT) -> Lis
     if fault:
         raise ConfigError(' '.join(filter(None, map(str.strip, fault.splitlines()))))
     return collector.specs
+
+
+def _execute(path: str, source: bytes, time_limit: float, home: _Home, signals: List[int]) -> Optional[str]:
+    """Execute the file in the globals of its module. Returns what is wrong with it; adds signals that came meanwhile."""
+    names = home.module.__dict__
+    with ExitStack() as stack:
+        try:
+            code = compile(source, path, 'exec', dont_inherit=True)
+            if can_reach_interpreter(code):
+                home.logging = stack.enter_context(logging_of_its_own())
+                # What makes modules below the configuration directory importable belongs inside of this.
+                home.kept = stack.enter_context(ISOLATION.keeping(lambda other: other is names))
+                sys.modules[MODULE] = home.module
+                stack.callback(sys.modules.pop, MODULE, None)
+            stack.enter_context(interrupted_after(time_limit, path, signals))
+            stack.enter_context(being_loaded())
+            exec(code, names)
+        except BaseException as error:  # SystemExit and KeyboardInterrupt are a file's mistakes, too
+            return _fault(path, error, time_limit)
+    return None
 
 
 class _Home:
@@ -121,6 +132,14 @@ class _Collector:
                 raise SpecError(f'RegisterWatch: {error} ({len(args)} were given by position); allowed: '
                                 f'{", ".join(ARGUMENTS)}, of which the first {_POSITIONAL} may be given by position') from None
             raise
+
+
+def _fault(path: str, error: BaseException, time_limit: float) -> str:
+    where = _where(path, error)
+    try:
+        return f'{where}: {_reason(error, time_limit)}'
+    except BaseException:  # str(error) itself raises
+        return f'{where}: {type(error).__name__}'
 
 
 def _reason(error: BaseException, time_limit: float) -> str:

@@ -10,13 +10,14 @@ from typing import Dict, List, Set, Tuple
 
 
 class KeptDescriptors:
-    """A duplicate of each descriptor that is open now, so far as there is room for it.
+    """A duplicate of each descriptor that the loop depends on, so far as there is room for it.
 
-    TCP connections are left out: kazoo's thread may close and open its own at any time, and survives to lose one.
+    Those are epoll, inotify, pipes, pairs of sockets, stdin, stdout and stderr. Others may come and go meanwhile: threads
+    connect to ZooKeeper and to syslog.
     """
 
-    def __init__(self, are_tcp: Dict[int, bool]) -> None:
-        """`are_tcp` is a cache, by inode, for the next ones as well."""
+    def __init__(self, are_pairs: Dict[int, bool]) -> None:
+        """`are_pairs` is a cache, by inode, for the next ones as well."""
         self._duplicates: List[Tuple[int, int, Tuple[int, int]]] = []
         self.numbers: Set[int] = set()
         try:
@@ -25,15 +26,14 @@ class KeptDescriptors:
             return
         for number in map(int, names):
             try:
-                duplicate = fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, 3)
+                status = os.fstat(number)
+                self.numbers.add(number)
+                if number <= 2 or _is_of_the_loop(number, status, are_pairs):
+                    duplicate = fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, 3)
+                    self._duplicates.append((number, duplicate, (status.st_dev, status.st_ino)))
+                    self.numbers.add(duplicate)
             except OSError:  # the one that listed them; or the limit is reached
                 continue
-            status = os.fstat(duplicate)
-            if stat.S_ISSOCK(status.st_mode) and _is_tcp(duplicate, status.st_ino, are_tcp):
-                os.close(duplicate)
-                continue
-            self._duplicates.append((number, duplicate, (status.st_dev, status.st_ino)))
-            self.numbers |= {number, duplicate}
 
     def put_back(self) -> List[int]:
         """Those that are gone, or were something else by now. Closes the duplicates."""
@@ -57,11 +57,20 @@ def _identity(descriptor: int) -> Tuple[int, int]:
     return (status.st_dev, status.st_ino)
 
 
-def _is_tcp(descriptor: int, inode: int, known: Dict[int, bool]) -> bool:
-    if inode not in known:
-        if len(known) > 1000:
-            known.clear()
-        found = socket.socket(fileno=descriptor)
-        known[inode] = found.family in (socket.AF_INET, socket.AF_INET6)
-        found.detach()
-    return known[inode]
+def _is_of_the_loop(descriptor: int, status: os.stat_result, are_pairs: Dict[int, bool]) -> bool:
+    kind = stat.S_IFMT(status.st_mode)
+    if kind != stat.S_IFSOCK:
+        return kind in (0, stat.S_IFIFO)
+    if status.st_ino not in are_pairs:
+        if len(are_pairs) > 1000:
+            are_pairs.clear()
+        are_pairs[status.st_ino] = _is_pair(descriptor)
+    return are_pairs[status.st_ino]
+
+
+def _is_pair(descriptor: int) -> bool:
+    try:
+        with socket.socket(fileno=os.dup(descriptor)) as found:
+            return found.family == socket.AF_UNIX and not found.getsockname() and not found.getpeername()
+    except OSError:
+        return False

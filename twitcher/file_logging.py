@@ -14,23 +14,14 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Set, Tuple
 
 
 class _Settings(NamedTuple):
-    """What a logger is set to."""
+    """What a logger is set to: its attributes, and what is in its two lists."""
 
-    level: int
-    propagate: bool
-    disabled: bool
+    attributes: Dict[str, Any]
     handlers: Tuple[Any, ...]
     filters: Tuple[Any, ...]
 
-    def is_same(self, other: _Settings) -> bool:
-        """Compares no objects of a file."""
-        return len(self.handlers) == len(other.handlers) and len(self.filters) == len(other.filters) and all(
-            map(is_, (*self[:3], *self.handlers, *self.filters), (*other[:3], *other.handlers, *other.filters)))
 
-
-_NEW = _Settings(logging.NOTSET, True, False, (), ())
-_NEW_ROOT = _NEW._replace(level=logging.WARNING)
-_Loggers = Dict[logging.Logger, _Settings]
+_Loggers = List[Tuple[logging.Logger, _Settings]]
 
 
 class FileLogging:
@@ -45,12 +36,15 @@ class FileLogging:
         """Whether it has set up nothing."""
         return not (self._loggers or self._manager or self._handlers)
 
-    def take(self, started_as: _Loggers, manager: Dict[str, Any]) -> None:
+    def take(self, before: _Loggers, manager: Dict[str, Any]) -> None:
         """Note what is not as it was when the file was begun, and let go of what its handlers have open."""
         self._handlers = logging._handlerList[:]  # type: ignore[attr-defined]  # what shutdown() closes
-        now = _all_loggers()
-        self._loggers = [(logger, settings) for logger, settings in now.items()
-                         if not settings.is_same(started_as.get(logger, _NEW))]
+        known = {logger for logger, _ in before}
+        for logger, settings in [*before, *((logger, _as_new(logger)) for logger in _loggers() if logger not in known)]:
+            now = _settings(logger)
+            if not _is_same(now, settings):
+                self._loggers.append((logger, now))
+                _set(logger, settings)
         self._manager = {name: value for name, value in vars(logging.root.manager).items()
                          if value is not manager.get(name) and name != 'loggerDict'}
         met: Set[int] = set()
@@ -60,7 +54,7 @@ class FileLogging:
 
     def enter(self) -> None:
         """In the process of a function: be in force."""
-        _set(logging.root, _NEW_ROOT)
+        _set_root()
         logging._handlerList[:] = self._handlers  # type: ignore[attr-defined]
         for logger, settings in self._loggers:
             _set(logger, settings)
@@ -71,46 +65,56 @@ class FileLogging:
 @contextmanager
 def logging_of_its_own() -> Iterator[FileLogging]:
     """Inside, global logging is as in a new process, but for the loggers that there are already."""
-    before, manager = _all_loggers(), dict(vars(logging.root.manager))
-    names = dict(logging.root.manager.loggerDict)
+    root = _settings(logging.root)
+    manager, names = dict(vars(logging.root.manager)), dict(logging.root.manager.loggerDict)
     handlers = logging._handlerList[:]  # type: ignore[attr-defined]
     is_capturing = logging._warnings_showwarning is not None  # type: ignore[attr-defined]
     logging.captureWarnings(False)
-    _set(logging.root, _NEW_ROOT)
+    _set_root()
     del logging._handlerList[:]  # type: ignore[attr-defined]  # dictConfig and shutdown() close all that is in it
-    started_as = {**before, logging.root: _NEW_ROOT}
+    before = [(logger, _settings(logger)) for logger in _loggers()]
     own = FileLogging()
     try:
         yield own
     finally:
         try:
-            own.take(started_as, manager)
+            own.take(before, manager)
         finally:
             vars(logging.root.manager).update(manager)
             for name, logger in names.items():
                 if logging.root.manager.loggerDict.get(name) is not logger:
                     logging.root.manager.loggerDict[name] = logger
-            for changed, _ in own._loggers:
-                _set(changed, before.get(changed, _NEW))
-            _set(logging.root, before[logging.root])
+            _set(logging.root, root)
             logging._handlerList[:] = handlers  # type: ignore[attr-defined]
             logging.captureWarnings(is_capturing)
             _forget_levels()
 
 
-def _all_loggers() -> _Loggers:
-    found = {}
-    for logger in (logging.root, *logging.root.manager.loggerDict.values()):
-        if isinstance(logger, logging.Logger):
-            have = vars(logger)
-            found[logger] = _Settings(have['level'], have['propagate'], have['disabled'], tuple(have['handlers']),
-                                      tuple(have['filters']))
-    return found
+def _loggers() -> List[logging.Logger]:
+    return [logging.root, *(each for each in logging.root.manager.loggerDict.values() if isinstance(each, logging.Logger))]
+
+
+def _is_same(one: _Settings, other: _Settings) -> bool:
+    """Calls nothing of what a file may have put there."""
+    return all(len(a) == len(b) and all(map(is_, a, b)) for a, b in zip(one[1:], other[1:])) and len(
+        one.attributes) == len(other.attributes) and all(map(is_, one.attributes.values(), other.attributes.values()))
+
+
+def _as_new(logger: logging.Logger) -> _Settings:
+    return _Settings({**vars(logger), 'level': logging.NOTSET, 'propagate': True, 'disabled': False}, (), ())
+
+
+def _settings(logger: logging.Logger) -> _Settings:
+    attributes = vars(logger)
+    return _Settings(attributes.copy(), tuple(attributes['handlers']), tuple(attributes['filters']))
 
 
 def _set(logger: logging.Logger, settings: _Settings) -> None:
-    vars(logger).update(level=settings.level, propagate=settings.propagate, disabled=settings.disabled,
-                        handlers=list(settings.handlers), filters=list(settings.filters))
+    vars(logger).update(settings.attributes, handlers=list(settings.handlers), filters=list(settings.filters))
+
+
+def _set_root() -> None:
+    vars(logging.root).update(level=logging.WARNING, propagate=True, disabled=False, handlers=[], filters=[])
 
 
 def _forget_levels() -> None:

@@ -10,10 +10,8 @@ import asyncio
 import atexit
 import builtins
 import gc
-import locale
 import logging
 import os
-import resource
 import select
 import signal
 import socket
@@ -23,6 +21,7 @@ import threading
 import time
 import warnings
 from contextlib import contextmanager
+from functools import partial
 from operator import is_
 from types import ModuleType
 from typing import Any, Callable, Dict, Iterator, List, Tuple
@@ -30,68 +29,14 @@ from typing import Any, Callable, Dict, Iterator, List, Tuple
 from twitcher.deadline import signal_handlers
 from twitcher.descriptors import KeptDescriptors
 from twitcher.errors import SpecError
+from twitcher.interpreter_settings import OF_FUNCTIONS, OF_THE_PROCESS, Put, value_of
 
 _MODULES = (builtins, sys, os, time, signal, threading, socket, select, subprocess, logging, warnings, gc, atexit)
 """Modules whose attributes are put back: those without which nothing works."""
 _LISTS: Tuple[Tuple[Any, str], ...] = ((sys, 'path'), (sys, 'meta_path'), (sys, 'path_hooks'), (warnings, 'filters'))
-_LIMITS = range(resource.RLIM_NLIMITS) if hasattr(resource, 'RLIM_NLIMITS') else range(16)
 _REFUSED = ('_exit', 'abort', 'execv', 'execve', 'setuid', 'setgid', 'setreuid', 'setregid', 'setresuid', 'setresgid', 'chroot')
 _CLOSING = ('close', 'closerange', 'dup2')
 _MISSING = object()
-
-_Put = Callable[[Any], Any]
-
-
-def _set_umask(value: int) -> int:
-    """The umask that was in force."""
-    return os.umask(value)
-
-
-def _umask() -> int:
-    value = os.umask(0o077)
-    os.umask(value)
-    return value
-
-
-def _set_ids(value: Tuple[Any, Any, Any]) -> None:
-    users, groups, further = value
-    os.seteuid(users[0])  # only root may set the others
-    os.setgroups(further)
-    os.setresgid(*groups)
-    os.setresuid(*users)
-
-
-def _set_limits(value: List[Tuple[int, int]]) -> None:
-    for number, limit in zip(_LIMITS, value):
-        if resource.getrlimit(number) != limit:
-            resource.setrlimit(number, limit)
-
-
-def _set_gc(value: Tuple[bool, Tuple[int, int, int]]) -> None:
-    (gc.enable if value[0] else gc.disable)()
-    gc.set_threshold(*value[1])
-
-
-_OF_FUNCTIONS: Tuple[Tuple[Callable[[], Any], _Put], ...] = (
-    (sys.getrecursionlimit, sys.setrecursionlimit),
-    (sys.getswitchinterval, sys.setswitchinterval),
-    (socket.getdefaulttimeout, socket.setdefaulttimeout),
-    (lambda: locale.setlocale(locale.LC_ALL), lambda value: locale.setlocale(locale.LC_ALL, value)),
-    (lambda: (gc.isenabled(), gc.get_threshold()), _set_gc),
-)
-"""Settings that are in force again in the file's functions."""
-_OF_THE_PROCESS: Tuple[Tuple[Callable[[], Any], _Put], ...] = (
-    (lambda: (os.getresuid(), os.getresgid(), os.getgroups()), _set_ids),
-    (os.getcwd, os.chdir),
-    (_umask, _set_umask),
-    (lambda: [resource.getrlimit(number) for number in _LIMITS], _set_limits),
-    (lambda: signal.pthread_sigmask(signal.SIG_BLOCK, ()), lambda value: signal.pthread_sigmask(signal.SIG_SETMASK, value)),
-    (lambda: signal.getitimer(signal.ITIMER_VIRTUAL), lambda value: signal.setitimer(signal.ITIMER_VIRTUAL, *value)),
-    (lambda: signal.getitimer(signal.ITIMER_PROF), lambda value: signal.setitimer(signal.ITIMER_PROF, *value)),
-    (sys.getprofile, sys.setprofile),
-)
-"""Settings of which an action finds what the manual says."""
-
 
 class Kept:
     """What one file did to the interpreter."""
@@ -99,7 +44,7 @@ class Kept:
     def __init__(self) -> None:
         self.faults: List[str] = []
         self.threads: List[str] = []
-        self._settings: List[Tuple[_Put, Any]] = []
+        self._settings: List[Tuple[Put, Any]] = []
         self._attributes: List[Tuple[Dict[Any, Any], Dict[Any, Any]]] = []
         self._exits: List[Tuple[Any, Any, Any]] = []
 
@@ -139,11 +84,11 @@ class Kept:
             the_list[:] = before
             self._settings.append((lambda value: setattr(holder, name, value), items))
 
-    def put_back_settings(self, settings: Tuple[Tuple[Callable[[], Any], _Put], ...], before: List[Any],
+    def put_back_settings(self, settings: Tuple[Tuple[Callable[[], Any], Put], ...], before: List[Any],
                           of_functions: bool) -> None:
         """One after the other, as far as possible."""
         for (get, put), value in zip(settings, before):
-            now = _got(get)
+            now = value_of(get)
             if now != value and value is not None:
                 self.put_back(getattr(put, '__name__', 'a setting'), put, value)
                 if of_functions:
@@ -179,7 +124,7 @@ class Isolation:
 
     def __init__(self) -> None:
         self._exits_of_libraries: List[Tuple[Any, Any, Any]] = []
-        self._are_tcp: Dict[int, bool] = {}
+        self._are_pairs: Dict[int, bool] = {}
 
     def enter(self) -> None:
         """In the process of a function: what libraries registered with atexit is to be called at its end."""
@@ -192,46 +137,66 @@ class Isolation:
 
         `is_own` says whether some globals are those of the file.
         """
-        pid = os.getpid()
-        kept = Kept()
-        descriptors = KeptDescriptors(self._are_tcp)
-        handlers = signal_handlers()
-        threads = threading.enumerate()
-        loop = asyncio._get_running_loop()
-        settings = [_got(get) for get, _ in _OF_FUNCTIONS], [_got(get) for get, _ in _OF_THE_PROCESS]
-        attributes = [(vars(module), vars(module).copy()) for module in _MODULES]
-        environment = _environment().copy()
-        lists = [(holder, name, getattr(holder, name), list(getattr(holder, name))) for holder, name in _LISTS]
-        modules, imported = sys.modules, sys.modules.copy()
+        pid, kept, before = os.getpid(), Kept(), _Snapshot(self._are_pairs)
         asyncio._set_running_loop(None)
-        with _refusing(descriptors, pid):
-            atexit.register = kept.registers(is_own, self._exits_of_libraries)
-            guarded = vars(os).copy(), vars(atexit).copy()
-            try:
-                yield kept
-            finally:
-                if os.getpid() != pid:
-                    os._exit(0)
-                asyncio._set_running_loop(loop)
-                found = [getattr(holder, name, None) for holder, name in _LISTS]
-                for namespace, guards in ((vars(os), guarded[0]), (vars(atexit), guarded[1])):
-                    kept.put_back_attributes(namespace, guards)
-        for namespace, before in attributes:
+        try:
+            with _refusing(before.descriptors, pid):
+                atexit.register = kept.registers(is_own, self._exits_of_libraries)
+                guarded = [(vars(module), vars(module).copy()) for module in (os, atexit)]
+                try:
+                    yield kept
+                finally:
+                    if os.getpid() != pid:
+                        _end_copy()
+                    before.note_lists()
+                    for namespace, guards in guarded:
+                        kept.put_back('os', kept.put_back_attributes, namespace, guards)
+        finally:
+            before.put_back(kept)
+
+
+_end_copy = partial(os._exit, 0)
+
+
+class _Snapshot:
+    """What is put back."""
+
+    def __init__(self, are_pairs: Dict[int, bool]) -> None:
+        self.descriptors = KeptDescriptors(are_pairs)
+        self._handlers = signal_handlers()
+        self._threads = threading.enumerate()
+        self._loop = asyncio._get_running_loop()
+        self._of_functions = [value_of(get) for get, _ in OF_FUNCTIONS]
+        self._of_the_process = [value_of(get) for get, _ in OF_THE_PROCESS]
+        self._attributes = [(vars(module), vars(module).copy()) for module in _MODULES]
+        self._environment = _environment().copy()
+        self._lists = [(holder, name, getattr(holder, name), list(getattr(holder, name))) for holder, name in _LISTS]
+        self._now: List[Any] = []
+        self._modules, self._imported = sys.modules, sys.modules.copy()
+
+    def note_lists(self) -> None:
+        """What the names lead to now, before attributes are put back."""
+        self._now = [getattr(holder, name, ()) for holder, name in _LISTS]
+
+    def put_back(self, kept: Kept) -> None:
+        """Everything; what differs is noted in `kept`."""
+        asyncio._set_running_loop(self._loop)
+        for namespace, before in self._attributes:
             kept.put_back('the attributes of a module', kept.put_back_attributes, namespace, before)
-        for (holder, name, the_list, items), now in zip(lists, found):
+        for (holder, name, the_list, items), now in zip(self._lists, self._now):
             kept.put_back(f'{holder.__name__}.{name}', kept.put_back_list, holder, name, now, the_list, items)
-        kept.put_back('sys.modules', kept.put_back_modules, modules, imported)
-        kept.put_back('os.environ', _put_back_environment, environment)
-        kept.put_back_settings(_OF_FUNCTIONS, settings[0], of_functions=True)
-        kept.put_back_settings(_OF_THE_PROCESS, settings[1], of_functions=False)
-        for (number, handler), (_, now) in zip(handlers, signal_handlers()):
+        kept.put_back('sys.modules', kept.put_back_modules, self._modules, self._imported)
+        kept.put_back('os.environ', _put_back_environment, self._environment)
+        kept.put_back_settings(OF_FUNCTIONS, self._of_functions, of_functions=True)
+        kept.put_back_settings(OF_THE_PROCESS, self._of_the_process, of_functions=False)
+        for (number, handler), (_, now) in zip(self._handlers, signal_handlers()):
             if handler is not None and now is not handler:
                 signal.signal(number, handler)
-        lost = descriptors.put_back()
+        lost = self.descriptors.put_back()
         if lost:
             kept.faults.append('it closed descriptors of the daemon (' + ', '.join(map(str, sorted(lost))) + '), or put '
                                'others in their place; allowed: to close what it has opened itself')
-        kept.threads = [thread.name for thread in threading.enumerate() if thread not in threads]
+        kept.threads = [thread.name for thread in threading.enumerate() if thread not in self._threads]
 
 
 @contextmanager
@@ -282,13 +247,6 @@ def _put_back_environment(before: Dict[Any, Any]) -> None:
             os.putenv(name, value)
         data.clear()
         data.update(before)
-
-
-def _got(get: Callable[[], Any]) -> Any:
-    try:
-        return get()
-    except OSError:  # a working directory that is gone
-        return None
 
 
 ISOLATION = Isolation()
