@@ -14,10 +14,10 @@ PACKAGE = TOP / 'twitcher'
 
 # Each module may import those that stand before it, and no others.
 LAYERS = [
-    'late', 'errors', 'account', 'action', 'spec', 'znode', 'log', 'deadline', 'reach', 'descriptors',
-    'interpreter_settings', 'isolation', 'file_logging', 'printed', 'config', 'configtree', 'inotify', 'configdir',
-    'zookeeper', 'keeper', 'slots', 'watch', 'procfs', 'database', 'state', 'fork', 'child', 'adopted', 'stdin', 'outputd', 'output', 'run',
-    'runner', 'watches', 'pidfile', 'process', 'devel', 'service', 'daemon', 'poke', 'usage', 'cli', 'ctl', '__main__',
+    'late', 'errors', 'account', 'action', 'spec', 'znode', 'log', 'deadline', 'reach', 'descriptors', 'interpreter_settings',
+    'isolation', 'file_logging', 'printed', 'config', 'configtree', 'inotify', 'configdir', 'zookeeper', 'keeper', 'slots',
+    'watch', 'procfs', 'database', 'state', 'fork', 'child', 'adopted', 'stdin', 'outputd', 'output', 'run', 'runner',
+    'watches', 'pidfile', 'process', 'devel', 'service', 'daemon', 'poke', 'usage', 'cli', 'ctl', '__main__',
 ]
 RARELY_NEEDED = [('cli', 'twitcher.devel'), ('process', 'daemon')]
 HOMES = {'kazoo': 'zookeeper', 'pyinotify': 'inotify', 'daemon': 'process'}

@@ -8,12 +8,15 @@ import socket
 import stat
 from typing import Dict, List, Set, Tuple
 
+_FROM = 256
+"""Where the duplicates are: above those that a loop over the first few descriptors closes."""
+
 
 class KeptDescriptors:
-    """A duplicate of each descriptor that the loop depends on, so far as there is room for it.
+    """A duplicate of each descriptor that the daemon depends on, so far as there is room for it.
 
-    Those are epoll, inotify, pipes, pairs of sockets, stdin, stdout and stderr. Others may come and go meanwhile: threads
-    connect to ZooKeeper and to syslog.
+    Those are epoll, inotify, pipes, pairs of sockets, files that are written, stdin, stdout and stderr. Others may come and
+    go meanwhile: threads connect to ZooKeeper and to syslog.
     """
 
     def __init__(self, are_pairs: Dict[int, bool]) -> None:
@@ -29,7 +32,7 @@ class KeptDescriptors:
                 status = os.fstat(number)
                 self.numbers.add(number)
                 if number <= 2 or _is_of_the_loop(number, status, are_pairs):
-                    duplicate = fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, 3)
+                    duplicate = fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, _FROM)
                     self._duplicates.append((number, duplicate, (status.st_dev, status.st_ino)))
                     self.numbers.add(duplicate)
             except OSError:  # the one that listed them; or the limit is reached
@@ -59,6 +62,8 @@ def _identity(descriptor: int) -> Tuple[int, int]:
 
 def _is_of_the_loop(descriptor: int, status: os.stat_result, are_pairs: Dict[int, bool]) -> bool:
     kind = stat.S_IFMT(status.st_mode)
+    if kind == stat.S_IFREG:  # the state and the log; what threads open is read
+        return bool(fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE)
     if kind != stat.S_IFSOCK:
         return kind in (0, stat.S_IFIFO)
     if status.st_ino not in are_pairs:

@@ -113,10 +113,11 @@ def _finalize(modules: List[ModuleType], streams: Tuple[TextIO, TextIO]) -> None
     steps: List[Callable[[], Any]] = [
         threading._shutdown,  # type: ignore[attr-defined]
         atexit._run_exitfuncs,
+        lambda: _for_all_files('flush'),  # in a cycle, the file below could be closed first
         lambda: _forget_globals(modules),
         lambda: _flush(streams[0]),
         lambda: _flush(streams[1]),
-        _close_files,
+        lambda: _for_all_files('close'),
     ]
     for step in steps:
         try:
@@ -135,13 +136,14 @@ def _forget_globals(modules: List[ModuleType]) -> None:
     gc.collect()
 
 
-def _close_files() -> None:
-    """Those that are still referred to: first those that hand on to others what they have not written."""
+def _for_all_files(method: str) -> None:
+    """Call it for those that are still referred to: first those that hand on to others what they have not written."""
     files = [value for value in gc.get_objects() if isinstance(value, io.IOBase)]
     for file in sorted(files, key=_closing_order):
         if not any(file is stream or file in _below(stream) for stream in (sys.stdin, sys.stdout, sys.stderr)):
             try:
-                file.close()
+                if not file.closed:
+                    getattr(file, method)()
             except (OSError, ValueError):
                 traceback.print_exc()
 

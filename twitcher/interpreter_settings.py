@@ -39,7 +39,11 @@ def _set_ids(value: Tuple[Any, Any, Any]) -> None:
 def _set_limits(value: List[Tuple[int, int]]) -> None:
     for number, limit in zip(_LIMITS, value):
         if resource.getrlimit(number) != limit:
-            resource.setrlimit(number, limit)
+            try:
+                resource.setrlimit(number, limit)
+            except (OSError, ValueError):  # only root may raise a hard limit again, and not in every container
+                resource.setrlimit(number, (resource.getrlimit(number)[1], resource.getrlimit(number)[1]))
+                raise
 
 
 def _set_gc(value: Tuple[bool, Tuple[int, int, int]]) -> None:

@@ -37,6 +37,7 @@ _LISTS: Tuple[Tuple[Any, str], ...] = ((sys, 'path'), (sys, 'meta_path'), (sys, 
 _REFUSED = ('_exit', 'abort', 'execv', 'execve', 'setuid', 'setgid', 'setreuid', 'setregid', 'setresuid', 'setresgid', 'chroot')
 _CLOSING = ('close', 'closerange', 'dup2')
 _MISSING = object()
+_BUILTINS = vars(builtins)
 
 class Kept:
     """What one file did to the interpreter."""
@@ -146,6 +147,7 @@ class Isolation:
                 try:
                     yield kept
                 finally:
+                    _BUILTINS.update(before.builtins)  # the rest of this needs them
                     if os.getpid() != pid:
                         _end_copy()
                     before.note_lists()
@@ -162,6 +164,7 @@ class _Snapshot:
     """What is put back."""
 
     def __init__(self, are_pairs: Dict[int, bool]) -> None:
+        self.builtins = _BUILTINS.copy()
         self.descriptors = KeptDescriptors(are_pairs)
         self._handlers = signal_handlers()
         self._threads = threading.enumerate()
