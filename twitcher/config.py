@@ -72,6 +72,8 @@ def _execute(path: str, source: bytes, time_limit: float, home: _Home, signals: 
     names = home.module.__dict__
     with ExitStack() as stack:
         try:
+            # Outermost: its end needs the descriptors that the rest puts back.
+            stack.enter_context(interrupted_after(time_limit, path, signals))
             code = compile(source, path, 'exec', dont_inherit=True)
             if can_reach_interpreter(code):
                 home.logging = stack.enter_context(logging_of_its_own())
@@ -79,7 +81,6 @@ def _execute(path: str, source: bytes, time_limit: float, home: _Home, signals: 
                 home.kept = stack.enter_context(ISOLATION.keeping(lambda other: other is names))
                 sys.modules[MODULE] = home.module
                 stack.callback(sys.modules.pop, MODULE, None)
-            stack.enter_context(interrupted_after(time_limit, path, signals))
             stack.enter_context(being_loaded())
             exec(code, names)
         except BaseException as error:  # SystemExit and KeyboardInterrupt are a file's mistakes, too
