@@ -32,10 +32,6 @@ class FileLogging:
         self._manager: Dict[str, Any] = {}
         self._handlers: List[Any] = []
 
-    def is_plain(self) -> bool:
-        """Whether it has set up nothing."""
-        return not (self._loggers or self._manager or self._handlers)
-
     def take(self, before: _Loggers, manager: Dict[str, Any]) -> None:
         """Note what is not as it was when the file was begun, and let go of what its handlers have open."""
         self._handlers = logging._handlerList[:]  # type: ignore[attr-defined]  # what shutdown() closes

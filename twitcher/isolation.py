@@ -115,10 +115,6 @@ class Kept:
 
         return register
 
-    def is_plain(self) -> bool:
-        """Whether it did nothing that its functions would miss."""
-        return not (self._settings or self._attributes or self._exits)
-
 
 class Isolation:
     """What is put around the load of each file; one for all of them."""
