@@ -15,11 +15,12 @@ PACKAGE = TOP / 'twitcher'
 # Each module may import those that stand before it, and no others.
 LAYERS = [
     'late', 'errors', 'account', 'action', 'spec', 'znode', 'log_target', 'log_queue', 'log', 'configtree', 'helpers',
-    'config', 'inotify', 'mounts', 'scanner', 'problems', 'configdir', 'transport', 'zookeeper', 'session', 'children',
+    'deadline', 'reach', 'descriptors', 'interpreter_settings', 'isolation', 'file_logging', 'printed', 'config',
+    'inotify', 'mounts', 'scanner', 'problems', 'configdir', 'transport', 'zookeeper', 'session', 'children',
     'rotation', 'node', 'keeper', 'slots', 'retries', 'backlog', 'watch', 'unclaimed', 'procfs', 'lock', 'database',
-    'good_configs', 'state', 'loader', 'posix_spawn', 'exec_errors', 'child', 'stdin', 'output_protocol', 'outputd',
-    'twitcher_output', 'output_link', 'output', 'reminders', 'run', 'workers', 'runner', 'watches', 'pidfile',
-    'process', 'init', 'devel', 'service', 'daemon', 'poke', 'usage', 'cli', 'ctl', '__main__',
+    'good_configs', 'state', 'loader', 'fork', 'posix_spawn', 'exec_errors', 'child', 'stdin', 'output_protocol',
+    'outputd', 'twitcher_output', 'output_link', 'output', 'reminders', 'run', 'workers', 'runner', 'watches',
+    'pidfile', 'process', 'init', 'devel', 'service', 'daemon', 'poke', 'usage', 'cli', 'ctl', '__main__',
 ]
 RARELY_NEEDED = [('cli', 'twitcher.devel'), ('process', 'daemon')]
 HOMES = {'kazoo': ('transport', 'zookeeper'), 'pyinotify': ('inotify',), 'daemon': ('process',)}
@@ -66,8 +67,7 @@ def test_imports_are_at_the_top_but_for_what_few_daemons_need() -> None:
 
 def test_nothing_of_ours_is_logged_by_what_a_twc_file_can_reconfigure() -> None:
     # child: what a fork hands to the user's function
-    assert [path.stem for path in _modules() for name, _ in _imports(path) if name.partition('.')[0] == 'logging'] == [
-        'child', 'log']
+    assert [path.stem for path in _modules() for name, _ in _imports(path) if name.partition('.')[0] == 'logging'] == ['file_logging', 'fork', 'isolation', 'log']
 
 
 def test_every_module_says_what_it_guarantees() -> None:

@@ -215,7 +215,7 @@ def test_the_examples_have_every_run_mode_and_every_kind_of_action() -> None:
     specs = [spec for text in examples() for spec in load_config('/etc/twitcher/example.twc', text.encode())]
     assert {spec.run_mode for spec in specs} == set(RunMode)
     assert {spec.watch_type for spec in specs} == set(WatchType)
-    assert {type(spec.action).__name__ for spec in specs} == {'Exec', 'function'}
+    assert {type(spec.action).__name__ for spec in specs} == {'Exec', 'FileFunction'}
 
 
 def test_a_mistake_is_told_as_the_page_shows() -> None:

@@ -45,7 +45,7 @@ def test_a_daemon_that_does_all_that_it_can_shows_no_warning(twitcher: Twitcher,
     twitcher.fence(ensemble)
     twitcher.config('warns.twc', "import warnings\nwarnings.warn('this one is shown', DeprecationWarning)")
     twitcher.wait_log('warns.twc: loaded')
-    shown = re.findall('.*Warning.*', twitcher.log() + twitcher.stdio())
+    shown = re.findall('.*Warning: .*', twitcher.log() + twitcher.stdio())
     assert len(shown) == 1 and 'warns.twc:2: DeprecationWarning: this one is shown' in shown[0], shown
 
 

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import dis
 import functools
+import inspect
 import os
 import sys
 import threading
 import types
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, Iterator, List, NoReturn, Set, Tuple, Union
+from typing import Any, Callable, Dict, Iterator, List, NoReturn, Optional, Protocol, Set, Tuple, Union
 
 from twitcher.errors import SpecError
 
@@ -74,6 +75,63 @@ class Exec:
         os.execvp(self.argv[0], self.argv)
 
 
+class Home(Protocol):
+    """What the file of a function has set up for it."""
+
+    module: types.ModuleType
+
+    def enter(self) -> None:
+        """In the function's own process: set it up again."""
+
+
+@dataclass(frozen=True)
+class FileFunction:
+    """A function of a file, or another callable, and where it is at home."""
+
+    __slots__ = ('function', 'home')
+    function: Action
+    home: Home
+
+    def __call__(self) -> Any:
+        return self.function()
+
+
+def checked_action(action: Any) -> Action:
+    """The action, if it can be called without arguments and does its work when it is. Raises SpecError."""
+    fault = 'it cannot be called' if not callable(action) else None
+    if fault is None and not isinstance(action, Exec):
+        fault = _function_fault(action)
+    if fault:
+        raise SpecError(f'action={action!r}: {fault}; allowed: Exec(...), or a function that takes no arguments')
+    return action  # type: ignore[no-any-return]
+
+
+def _function_fault(action: Any) -> Optional[str]:
+    """Why a call without arguments would fail or do nothing; None also for what is not written in Python."""
+    given = 0
+    names: Set[str] = set()
+    while isinstance(action, functools.partial):
+        given, names = given + len(action.args), names | set(action.keywords)
+        action = action.func
+    if not isinstance(action, (type, types.FunctionType, types.MethodType)):
+        action = getattr(type(action), '__call__', None)  # noqa: B004  # not whether, but which
+        given += isinstance(action, types.FunctionType)
+    if isinstance(action, types.MethodType):
+        action, given = action.__func__, given + 1
+    if not isinstance(action, types.FunctionType):
+        return None
+    code = action.__code__
+    if code.co_flags & (inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR):
+        return 'it is an async function, which has to be run by asyncio.run'
+    if code.co_flags & inspect.CO_GENERATOR:
+        return 'it is a generator function, which does nothing when it is called'
+    needed = code.co_varnames[:code.co_argcount - len(action.__defaults__ or ())][given:]
+    keywords = code.co_varnames[code.co_argcount:code.co_argcount + code.co_kwonlyargcount]
+    missing = [name for name in (*needed, *(name for name in keywords if name not in (action.__kwdefaults__ or {})))
+               if name not in names]
+    return f'it needs arguments: {", ".join(missing)}' if missing else None
+
+
 def outline(action: Any) -> str:
     """What an action is recognised by after an edit and in another daemon: a command's words, a function's name and the
     values that it was made with.
@@ -82,7 +140,7 @@ def outline(action: Any) -> str:
     same outline; `identity` tells them apart.
     """
     try:
-        return _outline(action, set())
+        return _outline(action.function if isinstance(action, FileFunction) else action, set())
     except BaseException:  # the user's own objects are looked at here, and may refuse in any way
         return type(action).__name__
 
@@ -118,7 +176,7 @@ def identity(action: Any) -> Any:
     Functions are the same when their own code, defaults and closure are; what they find in their file's globals does not
     count, nor the lines they stand on. Other callables are compared with `==`.
     """
-    return _identity(action, {})
+    return _identity(action.function if isinstance(action, FileFunction) else action, {})
 
 
 def _identity(value: Any, met: Dict[int, int]) -> Any:

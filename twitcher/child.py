@@ -8,27 +8,22 @@ SpawnError, never a run as somebody else.
 
 from __future__ import annotations
 
-import asyncio
 import errno
-import gc
-import logging
 import os
 import signal
 import subprocess
 import sys
-import traceback
-from typing import Any, Dict, NamedTuple, NoReturn, Optional, Protocol, TextIO, Tuple
+from typing import Any, Dict, NamedTuple, Optional, Protocol
 
 from twitcher import posix_spawn
 from twitcher.account import Account
 from twitcher.action import Exec
 from twitcher.errors import SpawnError
 from twitcher.exec_errors import reason
-from twitcher.helpers import importable_by
+from twitcher.fork import UMASK, run_in_child
 from twitcher.procfs import is_running, start_time
 from twitcher.spec import WatchSpec
 
-UMASK = 0o022
 _SHORTAGE = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
 _TRANSIENT = (*_SHORTAGE, errno.ETXTBSY, errno.ESTALE, errno.EIO, errno.ETIMEDOUT, errno.ENOTCONN, errno.EINTR)
 
@@ -140,106 +135,7 @@ class _Forked(_Process):
         try:
             pid = os.fork()
             if pid == 0:
-                _be_the_child(spec, environment, stdin, output)
+                run_in_child(spec, environment, stdin, output)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
         super().__init__(pid)
-
-
-def _be_the_child(spec: WatchSpec, environment: Dict[str, str], stdin: int, output: int) -> NoReturn:
-    """The fork's whole life. Whatever happens in it ends here."""
-    code = 1
-    try:
-        _become_a_process_of_its_own(stdin, output)
-        _become(spec.account)
-        os.environ.clear()
-        os.environ.update(environment)
-        streams = _forget_the_daemon()
-        with importable_by(spec.action):
-            code = _run(spec.action)
-        for stream in streams:
-            _flush(stream)
-    except BaseException:
-        traceback.print_exc()
-        _flush(sys.stderr)
-    finally:
-        os._exit(code)
-
-
-def _become_a_process_of_its_own(stdin: int, output: int) -> None:
-    signal.set_wakeup_fd(-1)
-    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
-        signal.signal(number, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    os.setsid()
-    for target, source in enumerate((stdin, output, output)):
-        os.dup2(source, target)
-    os.close(stdin)
-    os.close(output)
-    for name in os.listdir('/proc/self/fd'):  # which takes a descriptor itself, and there may have been no other left
-        if int(name) > 2:
-            try:
-                os.close(int(name))
-            except OSError:
-                continue  # the one that listed them
-    os.chdir('/')
-    os.umask(UMASK)
-
-
-def _become(account: Optional[Account]) -> None:
-    if account:
-        os.setgroups(account.groups)
-        os.setgid(account.gid)
-        os.setuid(account.uid)
-
-
-def _forget_the_daemon() -> Tuple[TextIO, TextIO]:
-    """Leave the user's function nothing of the daemon that would write to a closed descriptor, or one opened since.
-
-    Returns its stdout and stderr.
-    """
-    gc.freeze()
-    asyncio._set_running_loop(None)
-    if sys.version_info < (3, 12):  # from then on a fork does it
-        asyncio.set_event_loop_policy(None)
-    sys.stdin = open(0, encoding='utf-8', errors='surrogateescape', closefd=False)  # noqa: SIM115  # open to the end
-    sys.stdout = _line_buffered(1)
-    sys.stderr = _line_buffered(2)
-    logging.captureWarnings(False)
-    logging.getLogger().handlers.clear()
-    logging.getLogger().setLevel(logging.WARNING)
-    logging.raiseExceptions = True
-    return sys.stdout, sys.stderr
-
-
-def _line_buffered(descriptor: int) -> TextIO:
-    return open(descriptor, 'w', encoding='utf-8', errors='backslashreplace', buffering=1, closefd=False)
-
-
-def _flush(stream: TextIO) -> None:
-    """Write what is left. The function may have closed it, or the descriptor below it: then that is what it wanted."""
-    try:
-        stream.flush()
-    except (OSError, ValueError):
-        return
-
-
-def _run(action: Any) -> int:
-    """The exit code of a function: what it returns, or 1 after its traceback."""
-    try:
-        result = action()
-    except SystemExit as error:
-        if error.code is not None and not isinstance(error.code, int):
-            print(error.code, file=sys.stderr)
-            return 1
-        result = error.code
-    except BaseException as error:
-        # The first frame is this one; the rest is the user's.
-        traceback.print_exception(type(error), error, error.__traceback__ and error.__traceback__.tb_next)
-        return 1
-    if result is None:
-        return 0
-    if not isinstance(result, int):
-        print(f'the function returned {result!r}; allowed: an exit code from 0 to 255, or None', file=sys.stderr)
-        return 1
-    return result if 0 <= result <= 255 else 255

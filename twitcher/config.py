@@ -1,25 +1,33 @@
 """The configuration language: the text of a .twc file becomes a list of WatchSpecs, or one ConfigError.
 
-A file is plain Python and may do anything while it is executed, with two exceptions: it cannot end the daemon by raising,
-and it is interrupted when it has not returned after TIME_LIMIT.
+A file is plain Python and may do anything while it is executed, except end the daemon or change what others find: see
+`isolation`, `file_logging` and `printed`. It is interrupted when it has not returned after TIME_LIMIT.
 """
 
 from __future__ import annotations
 
-import _signal  # type: ignore[import-not-found]  # signal.getsignal makes an enum of each: half the time that a load takes
 import inspect
 import os
-import signal
 import sys
 import traceback
-from contextlib import contextmanager
-from types import FrameType, ModuleType
-from typing import Any, Iterator, List, Optional
+from contextlib import ExitStack
+from dataclasses import replace
+from types import ModuleType
+from typing import Any, List, Optional
 
-from twitcher.action import Exec, being_loaded
+from twitcher.action import Exec, FileFunction, being_loaded
+from twitcher.deadline import STOPPING, DeadlineError, interrupted_after
 from twitcher.errors import ConfigError, SpecError, StopError
+from twitcher.file_logging import FileLogging, logging_of_its_own
 from twitcher.helpers import CONTEXT, HelperCode, Helpers
+from twitcher.isolation import ISOLATION, Kept
+from twitcher.log import get_logger
+from twitcher.log_target import DEBUG, INFO, WARNING
+from twitcher.printed import printing_collected
+from twitcher.reach import can_reach_interpreter
 from twitcher.spec import LANGUAGE, WatchSpec, make_spec
+
+log = get_logger(__name__)
 
 TIME_LIMIT = 10.0
 """Seconds that a file may take to execute. Nothing else happens meanwhile: files are expected to take milliseconds."""
@@ -28,55 +36,89 @@ MODULE = '__twitcher__'
 """What a file finds as its __name__."""
 ARGUMENTS = make_spec.__code__.co_varnames[:make_spec.__code__.co_argcount + make_spec.__code__.co_kwonlyargcount]
 _POSITIONAL = 5
-_SIGNALS = tuple(map(int, signal.valid_signals()))
-
-# A file may catch the interruption (`except BaseException`), so it comes again until it is felt.
-_AGAIN = 0.05
-_AT_ONCE = 1e-5
 
 
-class _TakesTooLong(BaseException):
-    """Raised in the midst of a file; no Exception, so that `except Exception` does not stop it."""
-
-
-def load_config(path: str, source: bytes, time_limit: float = TIME_LIMIT, helpers: Optional[Helpers] = None) -> List[WatchSpec]:
+def load_config(path: str, source: bytes, time_limit: float = TIME_LIMIT, helpers: Optional[Helpers] = None,
+                is_retry: bool = False) -> List[WatchSpec]:
     """Execute the source of the file at `path` and return what it registered, in order. It may import the `helpers`.
 
+    What it prints is logged; if `is_retry` says that this was done before, at DEBUG.
     Must be called in the main thread, where signals are delivered. Raises ConfigError, which names the file, the line where
     it is known, and the reason; StopError if SIGTERM or SIGINT came meanwhile.
     """
-    collector = _Collector()
-    helpers = helpers or Helpers(HelperCode(os.path.dirname(path)), path)
     # A module, so that what looks up the module of a class (dataclasses do) finds the file's globals.
-    module = ModuleType(MODULE)
-    module.__dict__.update({'__file__': path, 'Exec': Exec, 'RegisterWatch': collector.register, **dict(LANGUAGE),
-                            CONTEXT: helpers})
-    sys.modules[MODULE] = module
-    fault: Optional[str] = None
+    home = _Home(ModuleType(MODULE), helpers or Helpers(HelperCode(os.path.dirname(path)), path))
+    collector = _Collector(home)
+    home.module.__dict__.update({'__file__': path, 'Exec': Exec, 'RegisterWatch': collector.register, **dict(LANGUAGE),
+                                 CONTEXT: home.helpers})
     signals: List[int] = []
-    try:
-        with _limited(path, time_limit) as signals, being_loaded(), _unchanged(), helpers.importable():
-            try:
-                exec(compile(source, path, 'exec', dont_inherit=True), module.__dict__)
-            except BaseException as error:  # SystemExit and KeyboardInterrupt are a file's mistakes, too
-                fault = f'{_where(path, error)}: {type(error).__name__}'  # should it not even let itself be printed
-                fault = f'{_where(path, error)}: {_reason(error, time_limit)}{helpers.where(error)}'
-    except BaseException as error:
-        fault = fault or f'{_where(path, error)}: {_reason(error, time_limit)}{helpers.where(error)}'
-    finally:
-        collector.is_open = False
-        del sys.modules[MODULE]
-    if signals:
+    with printing_collected() as printed:
+        try:
+            fault = _execute(path, source, time_limit, home, signals)
+        except BaseException as error:
+            fault = _fault(path, error, time_limit, home.helpers)
+        finally:
+            collector.is_open = False
+    for line in printed.lines():
+        log.log(DEBUG if is_retry else INFO, '%s printed: %s', path, line)
+    if any(number in STOPPING for number in signals):
         raise StopError(f'{path}: interrupted')
+    if home.kept.faults and not fault:
+        fault = f'{path}: {"; ".join(home.kept.faults)}'
+    if home.kept.threads:
+        log.log(DEBUG if is_retry else WARNING,
+                '%s has left threads in the daemon, which cannot be ended and run on until it stops: %s', path,
+                    ', '.join(map(str, home.kept.threads)))
     if fault:
         raise ConfigError(' '.join(filter(None, map(str.strip, fault.splitlines()))))
     return collector.specs
 
 
+def _execute(path: str, source: bytes, time_limit: float, home: _Home, signals: List[int]) -> Optional[str]:
+    """Execute the file in the globals of its module. Returns what is wrong with it; adds signals that came meanwhile."""
+    names = home.module.__dict__
+    with ExitStack() as stack:
+        try:
+            # Outermost: its end needs the descriptors that the rest puts back.
+            stack.enter_context(interrupted_after(time_limit, path, signals))
+            code = compile(source, path, 'exec', dont_inherit=True)
+            if can_reach_interpreter(code):
+                home.logging = stack.enter_context(logging_of_its_own())
+                stack.enter_context(home.helpers.importable())
+                home.kept = stack.enter_context(ISOLATION.keeping(lambda other: other is names))
+                sys.modules[MODULE] = home.module
+                stack.callback(sys.modules.pop, MODULE, None)
+            stack.enter_context(being_loaded())
+            exec(code, names)
+        except BaseException as error:  # SystemExit and KeyboardInterrupt are a file's mistakes, too
+            return _fault(path, error, time_limit, home.helpers)
+    return None
+
+
+class _Home:
+    """What a file has set up for its functions."""
+
+    __slots__ = ('module', 'helpers', 'kept', 'logging')
+
+    def __init__(self, module: ModuleType, helpers: Helpers) -> None:
+        self.module = module
+        self.helpers = helpers
+        self.kept = Kept()
+        self.logging = FileLogging()
+
+    def enter(self) -> None:
+        """As action.Home says."""
+        sys.modules[MODULE] = self.module
+        self.logging.enter()
+        ISOLATION.enter()
+        self.kept.enter()
+
+
 class _Collector:
     """What RegisterWatch is, for one file."""
 
-    def __init__(self) -> None:
+    def __init__(self, home: _Home) -> None:
+        self._home = home
         self.specs: List[WatchSpec] = []
         self.is_open = True
 
@@ -88,7 +130,10 @@ class _Collector:
             if name not in ARGUMENTS:
                 raise SpecError(f'{name}={kwargs[name]!r}: RegisterWatch has no such argument; allowed: {", ".join(ARGUMENTS)}')
         try:
-            self.specs.append(make_spec(*args, **kwargs))
+            spec = make_spec(*args, **kwargs)
+            if not isinstance(spec.action, Exec):
+                spec = replace(spec, action=FileFunction(spec.action, self._home))
+            self.specs.append(spec)
         except TypeError:
             try:
                 inspect.signature(make_spec).bind(*args, **kwargs)
@@ -98,66 +143,16 @@ class _Collector:
             raise
 
 
-@contextmanager
-def _limited(path: str, seconds: float) -> Iterator[List[int]]:
-    """Raise _TakesTooLong in what is executed inside, until nothing catches it any more: `seconds` from now, or when one of
-    the signals comes that stop a daemon. Those are put into the list.
-
-    A `while True:` around a `try:` catches every exception that comes while the body runs. Tracing raises it on the next
-    line instead, which is one of the handler's own.
-    """
-    def interrupt(signum: int, frame: Optional[FrameType]) -> None:
-        """The handler of the alarm and of the signals."""
-        inside = False
-        while frame:
-            inside = inside or frame.f_code.co_filename == path
-            frame.f_trace = raise_on_line
-            frame = frame.f_back
-        if signum != signal.SIGALRM:
-            received.append(signum)
-        if inside:  # else the file has just returned, and this would hit the daemon itself
-            sys.settrace(raise_on_line)
-            signal.setitimer(signal.ITIMER_REAL, _AGAIN, _AGAIN)
-            raise _TakesTooLong
-
-    def raise_on_line(frame: FrameType, event: str, argument: Any) -> Any:
-        """The trace function, for the time after the first interruption."""
-        if event == 'line' and frame.f_code.co_filename == path:
-            # Raising ends the tracing. Should this be caught as well, the next alarm is to find the handler still at it.
-            signal.setitimer(signal.ITIMER_REAL, _AT_ONCE, _AGAIN)
-            raise _TakesTooLong
-        return raise_on_line
-
-    received: List[int] = []
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGALRM, signal.SIGTERM, signal.SIGINT)}
+def _fault(path: str, error: BaseException, time_limit: float, helpers: Helpers) -> str:
+    where = _where(path, error)
     try:
-        signal.setitimer(signal.ITIMER_REAL, seconds, _AGAIN)
-        yield received
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        sys.settrace(None)
-
-
-@contextmanager
-def _unchanged() -> Iterator[None]:
-    """Put back what a file may have changed and the daemon depends on; end a copy of the daemon that it has made."""
-    pid, recursion_limit = os.getpid(), sys.getrecursionlimit()
-    handlers = {number: _signal.getsignal(number) for number in _SIGNALS}
-    try:
-        yield
-    finally:
-        if os.getpid() != pid:
-            os._exit(0)
-        sys.setrecursionlimit(recursion_limit)
-        for number, handler in handlers.items():
-            if handler is not None and _signal.getsignal(number) is not handler:
-                signal.signal(number, handler)
+        return f'{where}: {_reason(error, time_limit)}{helpers.where(error)}'
+    except BaseException:  # str(error) itself raises
+        return f'{where}: {type(error).__name__}'
 
 
 def _reason(error: BaseException, time_limit: float) -> str:
-    if isinstance(error, _TakesTooLong):
+    if isinstance(error, DeadlineError):
         return f'still executing after {time_limit:g} s; a .twc file has to return'
     if isinstance(error, SpecError):
         return str(error)

@@ -213,15 +213,15 @@ class _Loader(SourceFileLoader):
 
 
 @contextmanager
-def importable_by(action: Any) -> Iterator[None]:
+def importable_by(action: Any) -> Iterator[Mapping[str, types.ModuleType]]:
     """What is executed in the block finds the helpers of the file that the action is
-    from."""
+    from. Yields those that have been imported, by name."""
     helpers = _globals_of(action).get(CONTEXT)
     if isinstance(helpers, Helpers):
         with helpers.importable():
-            yield
+            yield helpers.modules
     else:
-        yield
+        yield {}
 
 
 def _globals_of(action: Any) -> Dict[str, Any]:

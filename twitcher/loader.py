@@ -131,7 +131,7 @@ class Loader:
         try:
             if isinstance(text, ConfigError):
                 raise text
-            is_same = self._execute(path, text)
+            is_same = self._execute(path, text, is_retry=is_retry)
         except StopError:
             raise
         except ConfigError as error:
@@ -153,12 +153,13 @@ class Loader:
             if len(self._unsaved) >= _BATCH:
                 self._save()
 
-    def _execute(self, path: str, text: bytes, helper_texts: Mapping[str, bytes] = _NO_HELPERS) -> bool:
+    def _execute(self, path: str, text: bytes, helper_texts: Mapping[str, bytes] = _NO_HELPERS,
+                 is_retry: bool = False) -> bool:
         """Put a version of a file into force; whether it is the one that was. Raises
         ConfigError or StopError."""
         helpers = Helpers(self._code, path, helper_texts)
         try:
-            specs = load_config(path, text, helpers=helpers)
+            specs = load_config(path, text, helpers=helpers, is_retry=is_retry)
         finally:
             self._looked_for.pop(path, None)
             if helpers.looked_for:

@@ -9,8 +9,8 @@ import sys
 import warnings
 from typing import Callable, List
 
-from twitcher.child import UMASK
 from twitcher.errors import TwitcherError
+from twitcher.fork import UMASK
 from twitcher.log import report_to_stderr
 
 

@@ -8,7 +8,7 @@ from enum import Enum
 from typing import Any, Optional, Tuple
 
 from twitcher.account import Account, Who, find_account
-from twitcher.action import Action, identity
+from twitcher.action import Action, checked_action, identity
 from twitcher.errors import SpecError
 
 _LONGEST_DESCRIPTION = 200
@@ -68,11 +68,9 @@ def make_spec(znode: Any, action: Any, pipe_stdin: Any = True, run_on_load: Any 
 
     `timeout` is in seconds. Raises SpecError that names the argument, its value and what is allowed.
     """
-    if not callable(action):
-        raise SpecError(f'action={action!r}: allowed: Exec(...), or a function that takes no arguments')
     return WatchSpec(
         znode=_checked_znode(znode),
-        action=action,
+        action=checked_action(action),
         pipe_stdin=_checked_bool('pipe_stdin', pipe_stdin),
         run_on_load=_checked_bool('run_on_load', run_on_load),
         run_mode=_checked_member('run_mode', run_mode, RunMode),
