@@ -66,8 +66,9 @@ def test_imports_are_at_the_top_but_for_what_few_daemons_need() -> None:
 
 
 def test_nothing_of_ours_is_logged_by_what_a_twc_file_can_reconfigure() -> None:
-    # child: what a fork hands to the user's function
-    assert [path.stem for path in _modules() for name, _ in _imports(path) if name.partition('.')[0] == 'logging'] == ['file_logging', 'fork', 'isolation', 'log']
+    # The others handle what a file has set up: for its load, and for its functions.
+    allowed = ['file_logging', 'fork', 'isolation', 'log']
+    assert [path.stem for path in _modules() for name, _ in _imports(path) if name.partition('.')[0] == 'logging'] == allowed
 
 
 def test_every_module_says_what_it_guarantees() -> None:
@@ -77,7 +78,7 @@ def test_every_module_says_what_it_guarantees() -> None:
 def test_modules_fit_a_room_and_functions_a_screen() -> None:
     for path in _modules():
         text = path.read_text()
-        assert text.count('\n') <= 350, path.name
+        assert text.count('\n') <= 300, path.name
         for node in ast.walk(ast.parse(text)):
             if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-                assert node.end_lineno and node.end_lineno - node.lineno < 50, f'{path.name}: {node.name}'
+                assert node.end_lineno and node.end_lineno - node.lineno < 45, f'{path.name}: {node.name}'
