@@ -1,5 +1,6 @@
 """How Twitcher is built and installed. What else a source distribution holds is said here, too, for want of a MANIFEST.in."""
 
+import os
 import pathlib
 import re
 
@@ -13,6 +14,12 @@ def files_below(*names):
     """All files below these directories, and these files, as far as they exist."""
     paths = (path for name in names for path in [HERE / name, *(HERE / name).rglob('*')])
     return sorted(str(path.relative_to(HERE)) for path in paths if path.is_file() and '__pycache__' not in path.parts)
+
+
+def by_directory(target, *names):
+    """What is below these directories, each file for the same place below the target."""
+    return [(f'{target}/{os.path.relpath(os.path.dirname(path), name)}'.rstrip('/.'), [path])
+            for name in names for path in files_below(name)]
 
 
 def man_pages():
@@ -51,7 +58,7 @@ setup(
     entry_points={'console_scripts': ['twitcher = twitcher.__main__:main', 'twitcherctl = twitcher.ctl:main']},
     data_files=[
         ('share/doc/twitcher', files_below('README')),
-        ('share/doc/twitcher/examples', files_below('etc/examples')),
+        *by_directory('share/doc/twitcher/examples', 'etc/examples'),
         ('share/bash-completion/completions', files_below('etc/bash-completion')),
         *man_pages(),
     ],

@@ -196,7 +196,7 @@ class Life:
     def _holdings(self) -> Optional[Holdings]:
         children = _children(self.daemon.pid)
         output = next((pid for pid in children if _name(pid) == 'twitcher-output'), 0)
-        if not output:
+        if not output or _has_pipes(output):  # of runs that are over, but whose output was not read to its end yet
             return None
         state = sum(path.stat().st_size for path in (self.daemon.directory / 'state').iterdir())
         return Holdings(*_held(self.daemon.pid), *_held(output), state // 1024)
@@ -205,6 +205,12 @@ class Life:
 def _held(pid: int) -> Tuple[int, int, int, int]:
     status = process_status(pid)
     return int(status['VmRSS'].split()[0]), len(os.listdir(f'/proc/{pid}/fd')), int(status['Threads']), len(_children(pid))
+
+
+def _has_pipes(pid: int) -> bool:
+    with contextlib.suppress(FileNotFoundError):
+        return any(os.readlink(f'/proc/{pid}/fd/{name}').startswith('pipe:') for name in os.listdir(f'/proc/{pid}/fd'))
+    return True
 
 
 def _name(pid: int) -> str:

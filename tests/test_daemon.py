@@ -262,7 +262,7 @@ def test_parallel_runs_past_the_bound_wait_in_order_and_none_is_dropped(twitcher
         ensemble.put('/p', number)
         seen.wait(number + 1)
     assert sorted(trace.wait(3)) == ['begin 0', 'begin 1', 'begin 2']
-    twitcher.wait_log(r'WARNING: 3 PARALLEL runs are in progress \(--max_running\): further ones wait in order')
+    twitcher.wait_log(r'WARNING: 3 PARALLEL runs are in progress \(--max_running\): further ones wait; watches take turns')
     assert len(twitcher.wait_started('p.twc#1', 3)) == 3
     for number in range(10):
         Path(f'{gate}{number}').touch()

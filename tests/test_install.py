@@ -97,7 +97,8 @@ def test_pages_examples_and_documents_are_installed(built: Built) -> None:
     share = built.environment / 'share'
     installed = sorted(str(path.relative_to(share)) for path in share.rglob('*') if path.is_file())
     pages = [f'man/man{path.suffix[1:]}/{path.name}' for path in TOP.glob('man/*')]
-    examples = [f'doc/twitcher/examples/{path.name}' for path in TOP.glob('etc/examples/*')]
+    below = TOP / 'etc' / 'examples'
+    examples = [f'doc/twitcher/examples/{path.relative_to(below)}' for path in below.rglob('*') if path.is_file()]
     assert len(pages) >= 3 and len(examples) >= 3
     assert installed == sorted([*pages, *examples, 'doc/twitcher/README', 'bash-completion/completions/twitcher'])
 

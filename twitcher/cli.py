@@ -115,8 +115,7 @@ def _run(options: argparse.Namespace) -> int:
         signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED_SIGNALS)  # until the daemon handles them
         target = _log_target(options)
         if target.kind == 'syslog' and not options.daemonize and sys.stderr.isatty():
-            report_to_stderr('twitcher', f'running on the files in {options.config_path} and logging to syslog; '
-                                         '--log_to_stdout shows the log here')
+            _say_where_it_logs(options)
         if pidfile:
             pidfile.lock()
         if lock:
@@ -140,8 +139,7 @@ def _run(options: argparse.Namespace) -> int:
             options.zkservers = server.hosts
             if is_state_thrown_away:  # what is remembered of its znodes is of no use to others
                 options.state_dir = server.directory
-            log.info('a throw-away ZooKeeper serves at %s; poke a znode from another terminal, for instance: '
-                     '%s poke --zkservers %s /examples/hello world', server.hosts, options.twitcherctl, server.hosts)
+            _say_how_to_poke(options)
         return run_daemon(Settings(options.zkservers, options.config_path, target, options.max_running, options.state_dir,
                                    lock))
     except _StoppedEarly:
@@ -151,6 +149,16 @@ def _run(options: argparse.Namespace) -> int:
             pidfile.remove()
         if server:
             server.remove()
+
+
+def _say_where_it_logs(options: argparse.Namespace) -> None:
+    report_to_stderr('twitcher', f'running on the files in {options.config_path} and logging to syslog; '
+                                 '--log_to_stdout shows the log here')
+
+
+def _say_how_to_poke(options: argparse.Namespace) -> None:
+    log.info('a throw-away ZooKeeper serves at %s; poke a znode from another terminal, for instance: '
+             '%s poke --zkservers %s /examples/hello world', options.zkservers, options.twitcherctl, options.zkservers)
 
 
 def _acquire(lock: StateLock) -> None:

@@ -81,12 +81,7 @@ class _Daemon:
         self._loader = Loader(self._settings.config_path, state, watches.replace, watches.remove, loop.call_later,
                               self._tell_status)
         configs = ConfigDir(self._settings.config_path, self._apply, self._loader.known)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._told_to_stop, number)
-        loop.add_signal_handler(signal.SIGHUP, self._reread, configs)
-        for number in (signal.SIGUSR1, signal.SIGUSR2):  # whose default action is to end the process
-            loop.add_signal_handler(number, log.info, '%s: ignored; it has no meaning', number.name)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED_SIGNALS)
+        self._handle_signals(configs)
         log.info('started; configs in %s, ZooKeeper at %s', self._settings.config_path, self._settings.hosts)
         for record, run in reattached:
             if run:
@@ -110,6 +105,15 @@ class _Daemon:
         session.stop().join(FAREWELL)
         log.info('ended')
         return 0
+
+    def _handle_signals(self, configs: ConfigDir) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._told_to_stop, number)
+        loop.add_signal_handler(signal.SIGHUP, self._reread, configs)
+        for number in (signal.SIGUSR1, signal.SIGUSR2):  # whose default action is to end the process
+            loop.add_signal_handler(number, log.info, '%s: ignored; it has no meaning', number.name)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED_SIGNALS)
 
     def _told_to_stop(self, number: signal.Signals) -> None:
         log.info('%s: stopping; runs in progress go on', number.name)

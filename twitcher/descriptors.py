@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import socket
@@ -37,6 +38,12 @@ class KeptDescriptors:
                     self.numbers.add(duplicate)
             except OSError:  # the one that listed them; or the limit is reached
                 continue
+
+    def close_in_fork(self) -> None:
+        """In a process that has been forked meanwhile: close the duplicates, which may hold a lock."""
+        for _, duplicate, _ in self._duplicates:
+            with contextlib.suppress(OSError):
+                os.close(duplicate)
 
     def put_back(self) -> List[int]:
         """Those that are gone, or were something else by now. Closes the duplicates."""

@@ -24,7 +24,7 @@ from contextlib import contextmanager
 from functools import partial
 from operator import is_
 from types import ModuleType
-from typing import Any, Callable, Dict, Iterator, List, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 from twitcher.deadline import signal_handlers
 from twitcher.descriptors import KeptDescriptors
@@ -122,6 +122,8 @@ class Isolation:
     def __init__(self) -> None:
         self._exits_of_libraries: List[Tuple[Any, Any, Any]] = []
         self._are_pairs: Dict[int, bool] = {}
+        self._descriptors: Optional[KeptDescriptors] = None
+        os.register_at_fork(after_in_child=self._close_in_fork)
 
     def enter(self) -> None:
         """In the process of a function: what libraries registered with atexit is to be called at its end."""
@@ -136,6 +138,7 @@ class Isolation:
         """
         pid, kept, before = os.getpid(), Kept(), _Snapshot(self._are_pairs)
         asyncio._set_running_loop(None)
+        self._descriptors = before.descriptors
         try:
             with _refusing(before.descriptors, pid):
                 atexit.register = kept.registers(is_own, self._exits_of_libraries)
@@ -150,7 +153,12 @@ class Isolation:
                     for namespace, guards in guarded:
                         kept.put_back('os', kept.put_back_attributes, namespace, guards)
         finally:
+            self._descriptors = None
             before.put_back(kept)
+
+    def _close_in_fork(self) -> None:
+        if self._descriptors:
+            self._descriptors.close_in_fork()
 
 
 _end_copy = partial(os._exit, 0)
