@@ -1,3 +1,3 @@
 """Twitcher runs scripts when a znode in ZooKeeper changes."""
 
-__version__ = '2.0.0'
+__version__ = '2.1.0'
