@@ -6,7 +6,7 @@ import asyncio
 import os
 import time
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Union
+from typing import Any, Callable, Dict, List, Sequence, Union
 
 from tests.harness import PATIENCE
 from twitcher.configdir import Changes, ConfigDir
@@ -15,19 +15,19 @@ from twitcher.configdir import Changes, ConfigDir
 class Followed:
     """A ConfigDir on a loop of its own, which runs only inside `until`, and what it has reported so far."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, known: Sequence[str] = ()) -> None:
         self.root = root
         self.files: Dict[str, Union[bytes, str]] = {}
         self.reports: List[str] = []
         self.errors: List[Any] = []
         self.loop = asyncio.new_event_loop()
         self.loop.set_exception_handler(lambda loop, context: self.errors.append(context))
-        self.configs = ConfigDir(str(root), self._changed)
+        self.configs = ConfigDir(str(root), self._changed, known)
         self._fences = 0
 
     def _changed(self, changes: Changes) -> None:
         for path in changes.gone:
-            del self.files[os.path.relpath(path, self.root)]
+            self.files.pop(os.path.relpath(path, self.root), None)
             self.reports.append('-' + os.path.relpath(path, self.root))
         for path, text in changes.texts.items():
             self.files[os.path.relpath(path, self.root)] = text if isinstance(text, bytes) else str(text)

@@ -180,7 +180,7 @@ def test_a_directory_that_cannot_be_read_at_a_start_costs_no_watch(tmp_path: Pat
     second.close()
     assert second.at_first == {str(path): (['/a'], False)}
     assert second.in_force == ({} if is_removed else {str(path): (['/a'], True)})
-    assert re.search('a.twc: its directory cannot be read; its version of 20.* is in force', caplog.text)
+    assert re.search('a.twc: it could not be read at the start; its version of 20.* is in force', caplog.text)
 
 
 @pytest.mark.parametrize('path', ['/etc/twitcher/\udcff.twc', '/etc/twitcher/\u00fc.twc'], ids=['no UTF-8', 'u umlaut'])

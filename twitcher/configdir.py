@@ -193,10 +193,11 @@ class ConfigDir:
             self._on_change(Changes(texts, really_gone, helpers))
 
     def _missing_known(self, tree: Tree) -> List[str]:
-        """The files that were there before the start and are no longer."""
-        missing = [path for path in self._known if path not in tree.files]
-        self._known = [path for path in missing if tree.may_hold(path)]
-        return [path for path in missing if not tree.may_hold(path)]
+        """The files that were there before the start, have not been reported since, and are no longer there."""
+        unreported = [path for path in self._known if path not in self._sources]
+        gone = [path for path in unreported if path not in tree.files and not tree.may_hold(path)]
+        self._known = [path for path in unreported if path in tree.files or tree.may_hold(path)]
+        return gone
 
     def _changed_helpers(self, tree: Tree, touched: Set[Optional[Entry]], kept: Set[Optional[Entry]]) -> Set[str]:
         """The helpers that are not what they were. One that is being written is left for a later scan."""

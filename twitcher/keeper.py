@@ -30,9 +30,7 @@ from twitcher.zookeeper import NoAuthError, NoNodeError, WatchedEvent
 log = get_logger(__name__)
 
 RETRY_DELAY = 10.0
-"""Seconds until a znode is read again that could not be, for want of permission or for an error of the server, or whose
-answer could not be handled."""
-
+"""Seconds until a znode is read again that could not be read, or whose answer could not be handled."""
 CHECK_PERIOD = 60.0
 """Seconds after which a znode's stat is looked at without an event, as long as the znodes are few."""
 _CHECK_RATE = 2.0
@@ -198,11 +196,14 @@ class Keeper:
 
     def _put_token_back(self, node: Node) -> None:
         is_stale = self._tokens.put_back(node)
-        if node.failure and not node.retry:
-            node.retry = self._loop.call_later(self._retry_delay, self._retry, node)
+        if node.failure:
+            self._retry_later(node)
         if is_stale:
             self._want(node)
         self._pump()
+
+    def _retry_later(self, node: Node) -> None:
+        node.retry = node.retry or self._loop.call_later(self._retry_delay, self._retry, node)
 
     def _retry(self, node: Node) -> None:
         node.retry = None
@@ -212,7 +213,8 @@ class Keeper:
         """Tell what the answer says, or ask further; whether it has been consumed."""
         error = answer.exception
         if isinstance(error, CONNECTION_ERRORS):
-            return True  # the connection is lost, whether or not we have been told yet; the next one reads everything
+            self._retry_later(node)  # unless a server has answered so, the connection is lost, and the next one reads all
+            return True
         if question == _CHECK:
             if not error and node.known == (answer.value and stamp_of(node.watch_type, answer.value)):
                 return True

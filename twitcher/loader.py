@@ -99,7 +99,7 @@ class Loader:
         """Put the last good version of those files into force that the first scan has
         not found, and not found gone."""
         missing = [path for path in self._saved if path not in self._texts and path not in self._failures]
-        self._load_all({path: ConfigError(f'{path}: its directory cannot be read') for path in missing})
+        self._load_all({path: ConfigError(f'{path}: it could not be read at the start') for path in missing})
         self._saved = {}
 
     def _forget(self, path: str) -> None:

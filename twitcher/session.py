@@ -222,7 +222,8 @@ class Session:
         error = answer.exception
         if self._is_closing or connection != self.connection:
             return
-        if isinstance(error, CONNECTION_ERRORS):
+        if isinstance(error, CONNECTION_ERRORS):  # if not because the connection is lost, the server has answered so
+            self._loop.call_later(SHORT_LIFE, self._sync_again, connection, attempts)
             return
         if error:
             self._report(f'the server refuses a sync ({error!r})')
