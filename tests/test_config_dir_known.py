@@ -37,3 +37,16 @@ def test_a_known_file_that_is_renamed_during_the_first_scan_is_reported_gone(
         followed.until('the old name to be reported gone', lambda: '-old.twc' in followed.reports)
     finally:
         followed.close()
+
+
+def test_a_known_file_that_is_empty_at_the_start_is_not_believed_at_once(root: Path) -> None:
+    path = root / 'a.twc'
+    path.touch()
+    followed = Followed(root, known=[str(path)]).start()
+    try:
+        assert followed.reports == [] and followed.configs.hidden == []
+        path.write_text('text')
+        followed.until_it_has(a='text')
+        assert followed.reports == ['+a.twc']
+    finally:
+        followed.close()

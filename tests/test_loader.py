@@ -56,7 +56,7 @@ class Bench:
             os.seteuid(65534)
             try:
                 configs.start()
-                self.loader.restore()
+                self.loader.restore(configs.hidden)
                 self.at_first = dict(self.in_force)
             finally:
                 os.seteuid(0)
@@ -157,7 +157,7 @@ def test_what_was_there_last_time_and_was_not_found_is_put_into_force(benches: C
     bench = benches()
     assert sorted(bench.loader.known) == [A, B]
     bench.apply({}, B)
-    bench.loader.restore()
+    bench.loader.restore([A])
     assert (list(bench.in_force), bench.loader.failing) == ([A], [A])
     bench.apply({A: "RegisterWatch('/a', Exec('true'))"})
     assert (bench.in_force[A], bench.loader.failing) == ((['/a'], True), [])
@@ -180,7 +180,7 @@ def test_a_directory_that_cannot_be_read_at_a_start_costs_no_watch(tmp_path: Pat
     second.close()
     assert second.at_first == {str(path): (['/a'], False)}
     assert second.in_force == ({} if is_removed else {str(path): (['/a'], True)})
-    assert re.search('a.twc: it could not be read at the start; its version of 20.* is in force', caplog.text)
+    assert re.search('a.twc: its directory cannot be read; its version of 20.* is in force', caplog.text)
 
 
 @pytest.mark.parametrize('path', ['/etc/twitcher/\udcff.twc', '/etc/twitcher/\u00fc.twc'], ids=['no UTF-8', 'u umlaut'])

@@ -62,7 +62,9 @@ class ConfigDir:
     def __init__(self, root: str, on_change: Callable[[Changes], None], known: Iterable[str] = ()) -> None:
         self._root = os.path.abspath(root)
         self._on_change = on_change
-        self._known = list(known)
+        self._known = set(known)
+        self.hidden: List[str] = []
+        """The known files that may be there, in directories that cannot be read."""
         self._files: Dict[str, File] = {}
         self._helpers: Dict[str, Stats] = {}
         self._sources: Dict[str, Source] = {}
@@ -194,9 +196,11 @@ class ConfigDir:
 
     def _missing_known(self, tree: Tree) -> List[str]:
         """The files that were there before the start, have not been reported since, and are no longer there."""
-        unreported = [path for path in self._known if path not in self._sources]
-        gone = [path for path in unreported if path not in tree.files and not tree.may_hold(path)]
-        self._known = [path for path in unreported if path in tree.files or tree.may_hold(path)]
+        self._known.difference_update(self._sources)
+        missing = sorted(self._known.difference(tree.files))
+        self.hidden = [path for path in missing if tree.may_hold(path)]
+        gone = [path for path in missing if not tree.may_hold(path)]
+        self._known.difference_update(gone)
         return gone
 
     def _changed_helpers(self, tree: Tree, touched: Set[Optional[Entry]], kept: Set[Optional[Entry]]) -> Set[str]:
@@ -228,13 +232,14 @@ class ConfigDir:
     def _is_confirmed(self, path: str, file: File, reading: Reading) -> bool:
         """Whether the text, if it is of a kind that may not last, has been there for long enough."""
         before, source = self._sources.get(path), reading[1]
-        if before is None and not self._has_scanned:
+        was_full = path in self._known if before is None else not _is_empty(before)
+        if before is None and not self._has_scanned and not (was_full and _is_empty(source)):
             return True
         is_told = any(entry in self._quiet_at for entry in file.entries)
         limited = self._scanner.limited
         is_limited = file.file_id in limited or any(directory in limited for directory, _ in file.entries)
         delay = 0.0
-        if before is not None and _is_empty(source) and not _is_empty(before):
+        if was_full and _is_empty(source):
             delay = EMPTY_DELAY
         elif self._has_scanned and is_limited and not is_told and not _is_same(before, source):
             delay = UNTOLD_DELAY

@@ -92,7 +92,7 @@ class _Daemon:
         session.start()
         keeper.start()
         configs.start()
-        self._loader.restore()
+        self._loader.restore(configs.hidden)
         self._tell_status()
         self._manager.ready()
         await self._stop.wait()

@@ -13,7 +13,7 @@ import time
 from collections import deque
 from dataclasses import dataclass
 from functools import partial
-from typing import Callable, Deque, Dict, List, Mapping, Set
+from typing import Callable, Deque, Dict, List, Mapping, Sequence, Set
 
 from twitcher.config import load_config
 from twitcher.configdir import Changes
@@ -95,11 +95,10 @@ class Loader:
             self._forget(path)
         self._load_all({**self._users(changes.helpers), **changes.texts})
 
-    def restore(self) -> None:
-        """Put the last good version of those files into force that the first scan has
-        not found, and not found gone."""
-        missing = [path for path in self._saved if path not in self._texts and path not in self._failures]
-        self._load_all({path: ConfigError(f'{path}: it could not be read at the start') for path in missing})
+    def restore(self, hidden: Sequence[str]) -> None:
+        """Put the last good version of those files into force that the first scan could
+        not look for."""
+        self._load_all({path: ConfigError(f'{path}: its directory cannot be read') for path in hidden})
         self._saved = {}
 
     def _forget(self, path: str) -> None:
