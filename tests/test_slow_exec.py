@@ -8,12 +8,12 @@ import tempfile
 import time
 from functools import partial
 from pathlib import Path
-from typing import Callable, Iterator, List
+from typing import Callable, Iterator
 
 import pytest
 
 from tests.harness import Ensemble, Trace, Twitcher, is_alive, wait_for
-from tests.holding import held, script
+from tests.holding import hanging, held, script
 
 AT_ONCE = 10.0
 """Seconds: much less than an exec is held up for, and enough for a loaded machine."""
@@ -26,19 +26,6 @@ def open_directory() -> Iterator[Path]:
         directory = Path(name)
         directory.chmod(0o755)
         yield directory
-
-
-def hanging(parent: int) -> List[int]:
-    """The children of the daemon that are about to execute something: they have its command line still."""
-    found = []
-    for path in Path('/proc').glob('[0-9]*'):
-        try:
-            fields = (path / 'stat').read_text().rpartition(')')[2].split()
-            if int(fields[1]) == parent and b'bin/twitcher\0' in (path / 'cmdline').read_bytes():
-                found.append(int(path.name))
-        except (OSError, IndexError):
-            continue
-    return found
 
 
 def _has(trace: Trace, line: str) -> bool:

@@ -186,10 +186,20 @@ class _File(_Lines):
         except FileNotFoundError:
             is_there = False
         if not is_there:
-            opened = _open(self._path)
-            self.close()
-            self._descriptor, self._transit = opened, _Transit()
+            self._reopen()
         super().write(record, patience)
+
+    def _reopen(self) -> None:
+        """Under the same number as before, which is never free meanwhile: see `descriptors`."""
+        opened = _open(self._path)
+        self._transit = _Transit()
+        if self._descriptor < 0:
+            self._descriptor = opened
+            return
+        try:
+            os.dup2(opened, self._descriptor, inheritable=False)
+        finally:
+            os.close(opened)
 
     def close(self) -> None:
         """As Destination says."""
