@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import tempfile
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
 from tests.harness import Ensemble, Twitcher, wait_for
 from tests.holding import hanging, held, script
+from twitcher import posix_spawn
 from twitcher.config import load_config
 from twitcher.log_target import INFO, LogTarget, Record, open_target
 
@@ -80,3 +82,35 @@ def test_the_log_may_be_opened_again_while_a_file_is_loaded(tmp_path: Path) -> N
     log.close()
     assert [line.split()[-1] for line in path.read_text().splitlines()] == ['two', 'three']
     assert not [each for each in Path('/proc/self/fd').iterdir() if each.exists() and str(tmp_path) in os.readlink(each)]
+
+
+@pytest.mark.skipif(not posix_spawn.is_available, reason='subprocess sets the umask in the child')
+def test_a_program_that_is_started_during_a_load_has_the_umask_that_it_should_have(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found, stdin = tmp_path / 'found', os.open(os.devnull, os.O_RDONLY)
+    output = os.open(found, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    before, is_over, umask = os.umask(0o022), threading.Event(), os.umask
+
+    def start() -> None:
+        for _ in range(20):
+            os.waitpid(posix_spawn.posix_spawn(['/bin/sh', '-c', 'umask'], {}, stdin, output), 0)
+        is_over.set()
+
+    def slow_umask(value: int) -> int:
+        """So that a thread comes between two calls."""
+        earlier = umask(value)
+        time.sleep(0.01)
+        return earlier
+
+    monkeypatch.setattr(os, 'umask', slow_umask)
+    thread = threading.Thread(target=start)
+    try:
+        thread.start()
+        while not is_over.is_set():
+            load_config('/x.twc', b'import os')
+    finally:
+        thread.join()
+        umask(before)
+        os.close(stdin)
+        os.close(output)
+    assert set(found.read_text().split()) == {'0022'}
