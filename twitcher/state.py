@@ -159,8 +159,8 @@ class State:
 
     def run_lost(self, run: int, watch: str) -> None:
         """A run whose process was not noted is not there: it may never have begun, so that its watch owes it."""
+        self.save_pending(watch, UNKNOWN)  # first: we may be killed in between
         self.run_failed(run)
-        self.save_pending(watch, UNKNOWN)
 
     def run_failed(self, run: int) -> None:
         """The process of a run could not be started."""
