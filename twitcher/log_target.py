@@ -14,9 +14,9 @@ import select
 import socket
 import time
 import traceback
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, Callable, Dict, Mapping, Optional, Protocol, Tuple
+from typing import Any, Callable, Mapping, Optional, Protocol, Tuple
 
 SYSLOG_SOCKET = '/dev/log'
 IDENT = 'twitcher'
@@ -83,10 +83,6 @@ class LogTarget:
 
     kind: str
     path: str = ''
-
-    def as_dict(self) -> Dict[str, Any]:
-        """For another process: LogTarget(**target.as_dict()) is the same again."""
-        return asdict(self)
 
 
 class Destination(Protocol):
