@@ -79,6 +79,7 @@ class Runner:
         deadline = self._loop.time() + CLOSE_TIMEOUT
         while not self._workers.is_idle and self._loop.time() < deadline:
             await asyncio.sleep(CLOSE_TIMEOUT / 50)
+        self._workers.drop()  # the next daemon finds that these runs have not begun, and makes them
 
     def start(self, watch: str, spec: WatchSpec, description: str, update: Update) -> Run:
         """Run the spec's action for the update; `watch` is its name in the state. Raises SpawnError: nothing has been run.
