@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Iterator
+from typing import Iterator, List
 
 _HOLD = '''
 import fcntl, os, signal, sys
@@ -37,3 +38,18 @@ def held(*paths: Path) -> Iterator[None]:
             yield
         finally:
             holder.stdin.close()
+
+
+def hanging(parent: int) -> List[int]:
+    """The children of the daemon that are about to execute an action: they have its command line still, and a pipe as
+    stdout, which twitcher-output has not."""
+    found = []
+    for path in Path('/proc').glob('[0-9]*'):
+        try:
+            fields = (path / 'stat').read_text().rpartition(')')[2].split()
+            if int(fields[1]) == parent and b'bin/twitcher\0' in (path / 'cmdline').read_bytes() \
+                    and os.readlink(path / 'fd/1').startswith('pipe:'):
+                found.append(int(path.name))
+        except (OSError, IndexError):
+            continue
+    return found

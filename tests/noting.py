@@ -32,8 +32,15 @@ class Clock:
             alarm()
 
 
+class InForce:
+    """A watch, as far as the state has to know it."""
+
+    path = f'{CONFIGS}/a.twc'
+
+
 def use(state: State, watch: str = WATCH) -> None:
     """Everything that a daemon does with a state, but for `close`."""
+    state.in_force = {watch: InForce()}
     state.unfinished()
     first, second = (state.run_begins(watch, 'a.twc', pipe, 1.0, None) for pipe in (1, 2))
     state.run_started(first, os.getpid())
@@ -44,7 +51,9 @@ def use(state: State, watch: str = WATCH) -> None:
     state.purge(lambda name, path: False)
     state.run_ended(first, watch, 0)
     state.run_failed(second)
+    state.in_force = {}
     state.forget(watch)
+    state.applied(watch, Stamp(1, 2, 3))
 
 
 def begin(state: State, pipe: int) -> int:

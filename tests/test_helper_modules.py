@@ -205,10 +205,12 @@ def test_a_function_finds_the_helpers_when_it_runs(twitcher: Twitcher, ensemble:
 
         RegisterWatch('/a', helper.act, description='act')
         RegisterWatch('/a', functools.partial(helper.act), description='partial')
+        RegisterWatch('/a', functools.partial(functools.reduce, lambda *_: imported_late(), [1], 0), description='reduced')
     ''')
     assert ends == {'pickled': ('exited 0', ['Point(x=5)']), 'imported_late': ('exited 0', ['later True']),
                     'through_the_helper': ('exited 0', ['later'])}
     assert (twitcher.printed('act'), twitcher.printed('partial')) == (['later'], ['later'])
+    assert twitcher.wait_printed('reduced', 1) == ['later True']
 
 
 def test_names_from_elsewhere_give_way_and_those_of_the_standard_library_do_not(twitcher: Twitcher, ensemble: Ensemble,

@@ -8,12 +8,13 @@ import tempfile
 import time
 from functools import partial
 from pathlib import Path
-from typing import Callable, Iterator, List
+from typing import Callable, Iterator
 
 import pytest
 
+from tests import coming
 from tests.harness import Ensemble, Trace, Twitcher, is_alive, wait_for
-from tests.holding import held, script
+from tests.holding import hanging, held, script
 
 AT_ONCE = 10.0
 """Seconds: much less than an exec is held up for, and enough for a loaded machine."""
@@ -26,19 +27,6 @@ def open_directory() -> Iterator[Path]:
         directory = Path(name)
         directory.chmod(0o755)
         yield directory
-
-
-def hanging(parent: int) -> List[int]:
-    """The children of the daemon that are about to execute something: they have its command line still."""
-    found = []
-    for path in Path('/proc').glob('[0-9]*'):
-        try:
-            fields = (path / 'stat').read_text().rpartition(')')[2].split()
-            if int(fields[1]) == parent and b'bin/twitcher\0' in (path / 'cmdline').read_bytes():
-                found.append(int(path.name))
-        except (OSError, IndexError):
-            continue
-    return found
 
 
 def _has(trace: Trace, line: str) -> bool:
@@ -186,3 +174,28 @@ def test_a_program_that_is_being_executed_dies_of_its_timeout_at_the_latest_afte
         twitcher.wait_log(r's.twc: .*(was killed by SIGTERM|Interrupted system call \(within its timeout\))')
     ensemble.put('/s', 2)
     assert twitcher.wait_printed('s.twc', 2) == [f'{name} 0', f'{name} 2']
+
+
+def test_an_edit_while_a_program_is_still_to_be_executed_and_one_back_do_not_let_runs_overlap(
+        twitcher: Twitcher, ensemble: Ensemble, trace: Trace, tmp_path: Path) -> None:
+    slow, go = script(tmp_path / 'slow', f'echo slow `cat` >> {trace}'), tmp_path / 'go'
+    first = f"RegisterWatch('/s', Exec(['{slow}']), run_on_load=False)"
+    twitcher.config('s.twc', first)
+    ensemble.put('/s', 0)
+    twitcher.start()
+    twitcher.fence(ensemble)
+    with held(slow):
+        ensemble.put('/s', 1)
+        wait_for('the program to be about to be executed', lambda: hanging(twitcher.pid))
+        twitcher.config('s.twc', coming.slow('/s', trace, go, 'other', 'run_on_load=False'))
+        coming.fence(twitcher, ensemble)
+    trace.wait_for_line('slow 1')
+    ensemble.put('/s', 2)
+    trace.wait_for_line('other begin 2')
+    twitcher.config('s.twc', first)
+    coming.fence(twitcher, ensemble)
+    ensemble.put('/s', 3)
+    twitcher.fence(ensemble)
+    assert trace.lines() == ['slow 1', 'other begin 2']
+    go.touch()
+    assert trace.wait(4) == ['slow 1', 'other begin 2', 'other end', 'slow 3']

@@ -12,7 +12,7 @@ from typing import Callable, List, Optional
 
 import pytest
 
-from tests.noting import CONFIGS, WATCH, Clock, begin, has_pending, opened, pipes, use
+from tests.noting import CONFIGS, WATCH, Clock, InForce, begin, has_pending, opened, pipes, use
 from twitcher.state import State
 from twitcher.znode import Stamp
 
@@ -234,6 +234,7 @@ def test_an_update_that_waited_is_owed_unless_it_was_run_for(tmp_path: Path, wai
         state.save_pending(WATCH, Stamp(1, 1, 1))
         state.save_pending(WATCH, waiting)
         if applied:
+            state.in_force = {WATCH: InForce()}
             state.applied(WATCH, applied)
     with opened(tmp_path) as state:
         assert has_pending(state) == is_owed

@@ -7,6 +7,7 @@ import signal
 import pytest
 
 from tests.bench import MODES, Bench, Znode
+from twitcher.errors import SpawnError
 from twitcher.spec import RunMode
 
 QUEUE, DISCARD, PARALLEL = MODES
@@ -102,6 +103,33 @@ def test_a_refused_start_is_not_lost_to_a_successor() -> None:
     watch.state_is(znode.state)
     bench.wait(1)
     assert bench.started == ['a']
+
+
+@pytest.mark.parametrize('mode', [QUEUE, PARALLEL])
+def test_a_start_that_fails_while_its_watch_is_gone_is_made_when_it_comes_back(mode: RunMode) -> None:
+    bench, znode = Bench(), Znode()
+    watch = bench.watch(run_mode=mode, run_on_load=False)
+    watch.state_is(znode.put('a'))
+    watch.state_is(znode.put('b'))
+    watch.close()
+    bench.runs[0].end(SpawnError('no run: the test says so', transient=True))
+    again = bench.watch(run_mode=mode, run_on_load=False)
+    again.continue_from(watch)
+    again.state_is(znode.state)
+    bench.end_all()
+    assert bench.started == ['b', 'b']
+
+
+def test_what_a_successor_is_left_to_run_for_is_noted_while_it_waits() -> None:
+    bench, znode = Bench(), Znode()
+    watch = bench.watch()
+    watch.state_is(znode.put('a'))
+    watch.close()
+    bench.runs[0].end(SpawnError('no run: the test says so', transient=True))
+    again = bench.watch(run_on_load=False)
+    bench.failures.append(True)
+    again.continue_from(watch)
+    assert bench.debts[-1] == znode.state.stamp
 
 
 def test_runs_of_a_removed_watch_that_comes_back_do_not_overlap_with_its_own() -> None:

@@ -14,7 +14,21 @@ import threading
 import types
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, Iterator, List, NoReturn, Optional, Protocol, Set, Tuple, Union
+from typing import (
+    Any,
+    Callable,
+    ContextManager,
+    Dict,
+    Iterator,
+    List,
+    Mapping,
+    NoReturn,
+    Optional,
+    Protocol,
+    Set,
+    Tuple,
+    Union,
+)
 
 from twitcher.errors import SpecError
 
@@ -82,6 +96,9 @@ class Home(Protocol):
 
     def enter(self) -> None:
         """In the function's own process: set it up again."""
+
+    def importable(self) -> ContextManager[Mapping[str, types.ModuleType]]:
+        """What is executed in the block finds the file's helpers; those that have been imported, by name."""
 
 
 @dataclass(frozen=True)

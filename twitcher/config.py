@@ -13,7 +13,7 @@ import traceback
 from contextlib import ExitStack
 from dataclasses import replace
 from types import ModuleType
-from typing import Any, List, Optional
+from typing import Any, ContextManager, List, Mapping, Optional
 
 from twitcher.action import Exec, FileFunction, being_loaded
 from twitcher.deadline import STOPPING, DeadlineError, interrupted_after
@@ -112,6 +112,10 @@ class _Home:
         self.logging.enter()
         ISOLATION.enter()
         self.kept.enter()
+
+    def importable(self) -> ContextManager[Mapping[str, ModuleType]]:
+        """As action.Home says."""
+        return self.helpers.importable()
 
 
 class _Collector:

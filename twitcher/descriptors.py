@@ -13,11 +13,16 @@ _FROM = 256
 """Where the duplicates are: above those that a loop over the first few descriptors closes."""
 
 
+PIPES: Set[int] = set()
+"""The pipes that the daemon depends on, kept up to date by their owners. A thread that
+starts a program opens and closes others."""
+
+
 class KeptDescriptors:
     """A duplicate of each descriptor that the daemon depends on, so far as there is room for it.
 
-    Those are epoll, inotify, pipes, pairs of sockets, files that are written, stdin, stdout and stderr. Others may come and
-    go meanwhile: threads connect to ZooKeeper and to syslog.
+    Those are epoll, inotify, PIPES, pairs of sockets, files that are written, stdin, stdout and stderr. Others may come and
+    go meanwhile: threads connect to ZooKeeper and to syslog, and start programs.
     """
 
     def __init__(self, are_pairs: Dict[int, bool]) -> None:
@@ -49,7 +54,7 @@ class KeptDescriptors:
         """Those that are gone, or were something else by now. Closes the duplicates."""
         lost = []
         for number, duplicate, identity in self._duplicates:
-            if _identity(number) != identity:
+            if _identity(number) != identity and not (_is_log(number) and _is_log(duplicate)):
                 lost.append(number)
                 if _identity(duplicate) == identity:
                     os.dup2(duplicate, number, inheritable=number <= 2)
@@ -67,12 +72,23 @@ def _identity(descriptor: int) -> Tuple[int, int]:
     return (status.st_dev, status.st_ino)
 
 
+def _is_log(descriptor: int) -> bool:
+    """Whether it is a file that is appended to. Its thread may open it again."""
+    try:
+        is_file = stat.S_ISREG(os.fstat(descriptor).st_mode)
+        return is_file and bool(fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_APPEND)
+    except OSError:
+        return False
+
+
 def _is_of_the_loop(descriptor: int, status: os.stat_result, are_pairs: Dict[int, bool]) -> bool:
     kind = stat.S_IFMT(status.st_mode)
     if kind == stat.S_IFREG:  # the state and the log; what threads open is read
         return bool(fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE)
+    if kind == stat.S_IFIFO:
+        return descriptor in PIPES
     if kind != stat.S_IFSOCK:
-        return kind in (0, stat.S_IFIFO)
+        return kind == 0
     if status.st_ino not in are_pairs:
         if len(are_pairs) > 1000:
             are_pairs.clear()

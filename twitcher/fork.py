@@ -22,7 +22,6 @@ from typing import Any, Callable, Dict, List, NoReturn, Optional, TextIO, Tuple
 
 from twitcher.account import Account
 from twitcher.action import FileFunction
-from twitcher.helpers import importable_by
 from twitcher.printed import print_to
 from twitcher.spec import WatchSpec
 
@@ -38,15 +37,16 @@ def run_in_child(spec: WatchSpec, environment: Dict[str, str], stdin: int, outpu
         os.environ.clear()
         os.environ.update(environment)
         streams = _reset_interpreter()
-        function = spec.action.function if isinstance(spec.action, FileFunction) else spec.action
-        modules: List[ModuleType] = []
         if isinstance(spec.action, FileFunction):
-            spec.action.home.enter()
+            home = spec.action.home
+            home.enter()
             print_to(*streams)
-            modules.append(spec.action.home.module)
-        with importable_by(function) as helpers:
-            code = _run(function)
-            _finalize([*modules, *helpers.values()], streams)
+            with home.importable() as helpers:
+                code = _run(spec.action.function)
+                _finalize([home.module, *helpers.values()], streams)
+        else:
+            code = _run(spec.action)
+            _finalize([], streams)
     except BaseException:
         traceback.print_exc()
         _flush(sys.stderr)

@@ -14,9 +14,8 @@ import os
 import sys
 import types
 from contextlib import contextmanager
-from functools import partial
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
+from typing import Dict, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
 
 from twitcher.configtree import HELPER_SUFFIX, read
 from twitcher.errors import ConfigError
@@ -85,9 +84,9 @@ class Helpers:
         self._sys_path: Optional[List[str]] = None
 
     @contextmanager
-    def importable(self) -> Iterator[None]:
+    def importable(self) -> Iterator[Mapping[str, types.ModuleType]]:
         """What is executed in the block finds the helpers, and sys.path as it has left
-        it."""
+        it. Yields those that have been imported, by name."""
         path, entries = sys.path, sys.path[:]
         hidden = {name: sys.modules.pop(name) for name in self._hiding()}
         if self._sys_path is not None:
@@ -95,7 +94,7 @@ class Helpers:
         sys.modules.update(self.modules)
         sys.meta_path.insert(0, self)
         try:
-            yield
+            yield self.modules
         finally:
             if sys.path != entries:
                 self._sys_path = list(sys.path)
@@ -210,26 +209,6 @@ class _Loader(SourceFileLoader):
         """As importlib.abc.Loader says."""
         module.__dict__[CONTEXT] = self._helpers
         super().exec_module(module)
-
-
-@contextmanager
-def importable_by(action: Any) -> Iterator[Mapping[str, types.ModuleType]]:
-    """What is executed in the block finds the helpers of the file that the action is
-    from. Yields those that have been imported, by name."""
-    helpers = _globals_of(action).get(CONTEXT)
-    if isinstance(helpers, Helpers):
-        with helpers.importable():
-            yield helpers.modules
-    else:
-        yield {}
-
-
-def _globals_of(action: Any) -> Dict[str, Any]:
-    while isinstance(action, (partial, types.MethodType)):
-        action = action.func if isinstance(action, partial) else action.__func__
-    if not isinstance(action, types.FunctionType):
-        action = getattr(type(action), '__call__', None)  # noqa: B004  # the method of the class, whose globals count
-    return getattr(action, '__globals__', {})
 
 
 def _is_standard(name: str) -> bool:

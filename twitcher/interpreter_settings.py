@@ -23,9 +23,12 @@ def _set_umask(value: int) -> int:
 
 
 def _umask() -> int:
-    value = os.umask(0o077)
-    os.umask(value)
-    return value
+    """Not read by setting it: a program that a thread starts just then would inherit that."""
+    with open('/proc/self/status', 'rb') as file:
+        for line in file:
+            if line.startswith(b'Umask:'):
+                return int(line.split()[1], 8)
+    raise OSError('the kernel does not tell the umask')
 
 
 def _set_ids(value: Tuple[Any, Any, Any]) -> None:

@@ -14,9 +14,9 @@ import select
 import socket
 import time
 import traceback
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, Callable, Dict, Mapping, Optional, Protocol, Tuple
+from typing import Any, Callable, Mapping, Optional, Protocol, Tuple
 
 SYSLOG_SOCKET = '/dev/log'
 IDENT = 'twitcher'
@@ -83,10 +83,6 @@ class LogTarget:
 
     kind: str
     path: str = ''
-
-    def as_dict(self) -> Dict[str, Any]:
-        """For another process: LogTarget(**target.as_dict()) is the same again."""
-        return asdict(self)
 
 
 class Destination(Protocol):
@@ -186,10 +182,20 @@ class _File(_Lines):
         except FileNotFoundError:
             is_there = False
         if not is_there:
-            opened = _open(self._path)
-            self.close()
-            self._descriptor, self._transit = opened, _Transit()
+            self._reopen()
         super().write(record, patience)
+
+    def _reopen(self) -> None:
+        """Under the same number as before, which is never free meanwhile: see `descriptors`."""
+        opened = _open(self._path)
+        self._transit = _Transit()
+        if self._descriptor < 0:
+            self._descriptor = opened
+            return
+        try:
+            os.dup2(opened, self._descriptor, inheritable=False)
+        finally:
+            os.close(opened)
 
     def close(self) -> None:
         """As Destination says."""

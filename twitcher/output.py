@@ -19,6 +19,7 @@ from functools import partial
 from itertools import count
 from typing import Callable, Deque, Dict, List, Optional
 
+from twitcher.descriptors import PIPES
 from twitcher.log import get_logger
 from twitcher.log_target import LogTarget
 from twitcher.output_link import OutputLink
@@ -77,6 +78,7 @@ class Output:
     def add_pipe(self, reader: int, description: str) -> None:
         """Hand over the descriptor, which is ours from now on. It is read when `set_pid` tells whose it is."""
         pipe = self._pipes[reader] = _RunPipe(next(self._numbers), reader, description[:MAX_DESCRIPTION])
+        PIPES.add(reader)
         if self._link:
             self._hand_over(self._link, pipe)
         elif not self._restart:
@@ -179,6 +181,7 @@ class Output:
             if self._link:
                 self._link.discard(pipe.reader)
             del self._pipes[pipe.reader]
+            PIPES.discard(pipe.reader)
             os.close(pipe.reader)
         if is_drained and self._given_up:
             log.error('the process that logs the output of actions takes it again; of %d runs it may have been lost',

@@ -50,13 +50,10 @@ class _Launch:
         self._descriptors = [stdin, writer]
 
     def __call__(self) -> Child:
-        try:
-            return spawn(self._spec, self._environment, *self._descriptors)
-        finally:
-            self.close()
+        return spawn(self._spec, self._environment, *self._descriptors)
 
     def close(self) -> None:
-        """Close what only the process needs."""
+        """Close what only the process needs. On the loop: while a .twc file is loaded no descriptor may go away."""
         while self._descriptors:
             os.close(self._descriptors.pop())
 
@@ -82,6 +79,7 @@ class Runner:
         deadline = self._loop.time() + CLOSE_TIMEOUT
         while not self._workers.is_idle and self._loop.time() < deadline:
             await asyncio.sleep(CLOSE_TIMEOUT / 50)
+        self._workers.drop()  # the next daemon finds that these runs have not begun, and makes them
 
     def start(self, watch: str, spec: WatchSpec, description: str, update: Update) -> Run:
         """Run the spec's action for the update; `watch` is its name in the state. Raises SpawnError: nothing has been run.
@@ -104,9 +102,11 @@ class Runner:
         run.on_end(lambda _: self._output.close_pipe(reader))
         try:
             if is_command:
-                self._workers.call(launch, partial(self._launched, run, record, reader, update))
+                self._workers.call(launch, partial(self._launched, launch, run, record, reader, update))
             else:
-                self._started(run, record, reader, update, launch())
+                child = launch()
+                launch.close()
+                self._started(run, record, reader, update, child)
         except BaseException as error:
             launch.close()
             if run.pid is None:
@@ -139,8 +139,9 @@ class Runner:
         number = self._state.run_begins(watch, description, pipe, began, spec.timeout, has_slot=has_slot)
         return RunRecord(number, watch, description, pipe, began, spec.timeout, has_slot)
 
-    def _launched(self, run: Run, record: RunRecord, reader: int, update: Update, result: Any) -> None:
+    def _launched(self, launch: _Launch, run: Run, record: RunRecord, reader: int, update: Update, result: Any) -> None:
         """The thread is done."""
+        launch.close()
         if isinstance(result, BaseException):
             error = result if isinstance(result, SpawnError) else spawn_error(f'no run: {result!r}', result)
             run.failed(error)

@@ -44,6 +44,10 @@ _APPLIED = """
     ON CONFLICT (name) DO UPDATE SET czxid = excluded.czxid, zxid = excluded.zxid, moment = excluded.moment,
         path = excluded.path, started = excluded.started, ended = NULL, exit_code = NULL
 """
+# A watch may have been forgotten since its program was to be executed.
+_APPLIED_IF_KNOWN = """
+    UPDATE watch SET czxid = ?, zxid = ?, moment = ?, started = ?, ended = NULL, exit_code = NULL WHERE name = ?
+"""
 _SAVE_PENDING = """
     INSERT INTO watch (name, path, waiting_czxid, waiting_zxid, waiting_moment) VALUES (?, ?, ?, ?, ?)
     ON CONFLICT (name) DO UPDATE SET waiting_czxid = excluded.waiting_czxid, waiting_zxid = excluded.waiting_zxid,
@@ -159,8 +163,8 @@ class State:
 
     def run_lost(self, run: int, watch: str) -> None:
         """A run whose process was not noted is not there: it may never have begun, so that its watch owes it."""
+        self.save_pending(watch, UNKNOWN)  # first: we may be killed in between
         self.run_failed(run)
-        self.save_pending(watch, UNKNOWN)
 
     def run_failed(self, run: int) -> None:
         """The process of a run could not be started."""
@@ -179,7 +183,10 @@ class State:
     def applied(self, watch: str, stamp: Stamp) -> None:
         """Note which state of its znode a watch runs for."""
         self._database.cancel(f'ended {watch}')
-        self._database.note(f'applied {watch}', _APPLIED, watch, self._path(watch), *stamp, time.time())
+        if watch in self.in_force:
+            self._database.note(f'applied {watch}', _APPLIED, watch, self._path(watch), *stamp, time.time())
+        else:
+            self._database.note(f'applied {watch}', _APPLIED_IF_KNOWN, *stamp, time.time(), watch)
 
     def save_pending(self, watch: str, stamp: Optional[Stamp]) -> None:
         """Note the latest update that waits for its run; None: none does any more."""

@@ -113,6 +113,7 @@ class Watch:
             self._waiting = earlier._waiting[-1:]
         if self._waiting:
             self._proceed()
+            self._note_debt()
 
     def close(self) -> None:
         """Start nothing any more. Runs in progress go on."""
@@ -231,16 +232,20 @@ class Watch:
         """A run could not be started. If the machine was the reason, try again, and say so once."""
         begins = False
         if error.transient:
-            if self.spec.run_mode is RunMode.PARALLEL:
-                self._waiting.insert(sum(other.arrived < update.arrived for other in self._waiting), update)
-            elif not self._waiting:
-                self._waiting.append(update)
+            self._put_back(update)
             if not self._is_pausing:
                 self._is_pausing = True
                 begins = self._around.retries.add(self._try_again, error.is_shortage)
         if begins or not error.transient or not (self._was_refused or error.is_shortage):
             log.error('%s: %s%s', self.description, error, '; trying again' if error.transient else '')
         self._was_refused = error.transient
+
+    def _put_back(self, update: Update) -> None:
+        """It has not been run for after all."""
+        if self.spec.run_mode is RunMode.PARALLEL:
+            self._waiting.insert(sum(other.arrived < update.arrived for other in self._waiting), update)
+        elif not self._waiting:
+            self._waiting.append(update)
 
     def _try_again(self) -> None:
         self._is_pausing = False
@@ -261,6 +266,8 @@ class Watch:
             if error.transient and self.spec.run_mode is RunMode.PARALLEL:
                 self._around.backlog.add(self, len(run.update.contents))
             self._note_debt()
+        elif error and run.update and error.transient:
+            self._put_back(run.update)  # for the watch that goes on from this one
         elif not error:
             self._was_refused = False
         if self.spec.run_mode is not RunMode.PARALLEL:

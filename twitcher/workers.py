@@ -69,6 +69,12 @@ class Workers:
         if self._unfinished > self._threads and not self._has_timer:
             self._start_timer()
 
+    def drop(self) -> None:
+        """Begin no call any more that has not been begun."""
+        with contextlib.suppress(Empty):
+            while True:
+                self._jobs.get_nowait()
+
     def _start_timer(self) -> None:
         self._has_timer, self._has_progressed = True, False
         self._loop.call_later(STALL, self._look_for_a_stall)

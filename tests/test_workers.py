@@ -1,0 +1,32 @@
+"""Calls that may hang, made in threads."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import List
+
+from twitcher.workers import Workers
+
+
+def test_a_call_that_was_dropped_is_not_begun_when_there_is_a_thread_for_it() -> None:
+    gate, begun = threading.Event(), threading.Event()
+    made: List[str] = []
+
+    def hang() -> None:
+        begun.set()
+        gate.wait()
+
+    async def calls() -> List[str]:
+        workers = Workers(3)
+        workers.call(hang, lambda _: made.append('first'))
+        assert begun.wait(10)
+        workers.call(lambda: made.append('dropped'), lambda _: None)
+        workers.drop()
+        gate.set()
+        workers.call(lambda: made.append('last'), lambda _: None)
+        while len(made) < 2:
+            await asyncio.sleep(0.01)
+        return made
+
+    assert sorted(asyncio.run(calls())) == ['first', 'last']
