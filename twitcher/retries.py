@@ -66,7 +66,9 @@ class Retries:
 
     def _round(self) -> None:
         self._has_timer = False
-        for queue in (self._others, self._short):
-            for _ in range(min(BATCH, len(queue))):
-                queue.popleft()()
-        self._start_timer()
+        try:
+            for queue in (self._others, self._short):
+                for _ in range(min(BATCH, len(queue))):
+                    queue.popleft()()
+        finally:
+            self._start_timer()
