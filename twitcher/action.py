@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Callable, Dict, Iterator, List, NoReturn, Optional, Protocol, Set, Tuple, Union
 
+from twitcher import shell
 from twitcher.errors import SpecError
 
 Action = Callable[[], Any]
@@ -61,7 +62,7 @@ class Exec:
     @property
     def argv(self) -> Tuple[str, ...]:
         """What is executed."""
-        return ('/bin/sh', '-c', self.command) if isinstance(self.command, str) else tuple(self.command)
+        return shell.argv(self.command) if isinstance(self.command, str) else tuple(self.command)
 
     def __hash__(self) -> int:
         return hash(self.argv)
