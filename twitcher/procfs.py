@@ -1,4 +1,4 @@
-"""What /proc tells about the machine, and about processes that are not our children: proc(5)."""
+"""What /proc tells about the machine and its processes: proc(5)."""
 
 from __future__ import annotations
 
