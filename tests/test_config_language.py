@@ -148,7 +148,8 @@ def test_a_znode_is_refused_exactly_if_zookeeper_refuses_it(ensemble: Ensemble) 
 
 @pytest.mark.parametrize(('command', 'argv'), [
     ("'git pull && make'", ('/bin/sh', '-c', 'git pull && make')), ("['git', 'pull', '']", ('git', 'pull', '')),
-    ("('git', 'pull')", ('git', 'pull')), ("' '", ('/bin/sh', '-c', ' ')), ("['-x']", ('-x',)),
+    ("('git', 'pull')", ('git', 'pull')), ("' '", ('/bin/sh', '-c', ' ')), ("'git pull'", ('/bin/sh', '-c', 'exec git pull')),
+    ("['-x']", ('-x',)),
 ])
 def test_exec_takes_a_shell_command_or_an_exact_list(command: str, argv: object) -> None:
     action = load_one(f"'/a', Exec({command})").action

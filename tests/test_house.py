@@ -14,12 +14,12 @@ PACKAGE = TOP / 'twitcher'
 
 # Each module may import those that stand before it, and no others.
 LAYERS = [
-    'late', 'errors', 'account', 'action', 'spec', 'znode', 'log_target', 'log_queue', 'log', 'configtree', 'helpers',
+    'late', 'errors', 'account', 'shell', 'action', 'spec', 'znode', 'log_target', 'log_queue', 'log', 'configtree', 'helpers',
     'deadline', 'reach', 'descriptors', 'interpreter_settings', 'isolation', 'file_logging', 'printed', 'config',
     'inotify', 'mounts', 'scanner', 'problems', 'configdir', 'transport', 'zookeeper', 'session', 'children',
     'rotation', 'node', 'keeper', 'slots', 'retries', 'backlog', 'watch', 'unclaimed', 'procfs', 'lock', 'database',
     'good_configs', 'state', 'loader', 'fork', 'posix_spawn', 'exec_errors', 'child', 'stdin', 'output_protocol',
-    'outputd', 'twitcher_output', 'output_link', 'output', 'reminders', 'run', 'workers', 'runner', 'watches',
+    'outputd', 'twitcher_output', 'output_link', 'output', 'reminders', 'notify', 'run', 'workers', 'runner', 'watches',
     'pidfile', 'process', 'init', 'devel', 'service', 'daemon', 'poke', 'usage', 'cli', 'ctl', '__main__',
 ]
 RARELY_NEEDED = [('cli', 'twitcher.devel'), ('process', 'daemon')]

@@ -10,7 +10,7 @@ import grp
 import os
 import pwd
 from dataclasses import dataclass, field
-from typing import Dict, Optional, Tuple, Union
+from typing import Dict, Optional, Sequence, Tuple, Union
 
 from twitcher.errors import SpecError
 
@@ -40,6 +40,14 @@ class Account:
         """The variables that login(1) would set for this user."""
         return {'HOME': self.home, 'USER': self.name, 'LOGNAME': self.name, 'SHELL': self.shell}
 
+    def is_in_force(self) -> bool:
+        """Whether this process is not root's and runs as the account already, so that nothing has to change.
+
+        Whether the primary group is among the supplementary ones as well makes no difference.
+        """
+        return (self.uid != 0 and os.getresuid() == (self.uid,) * 3 and os.getresgid() == (self.gid,) * 3
+                and {self.gid, *self.groups} == {self.gid, *os.getgroups()})
+
 
 def own_account() -> Account:
     """The account that the daemon itself runs under."""
@@ -65,7 +73,11 @@ def find_account(uid: Who, gid: Who) -> Optional[Account]:
     if os.geteuid() != 0 and (number, group) != (os.geteuid(), os.getegid()):
         raise SpecError(f'uid={uid!r}, gid={gid!r}: only root may run actions as somebody else; twitcher runs as uid '
                         f'{os.geteuid()}, gid {os.getegid()}')
-    return _account(number, group, groups, entry, (_as_number(uid), _as_number(gid)))
+    account = _account(number, group, groups, entry, (_as_number(uid), _as_number(gid)))
+    if os.geteuid() != 0 and not account.is_in_force():
+        raise SpecError(f'uid={uid!r}, gid={gid!r}: only root may change the supplementary groups, which would be '
+                        f'{_listed(groups)}; twitcher has {_listed(os.getgroups())}')
+    return account
 
 
 def _group_of(uid: Who, gid: Who, entry: Optional[pwd.struct_passwd]) -> int:
@@ -82,6 +94,10 @@ def _account(uid: int, gid: int, groups: Tuple[int, ...], entry: Optional[pwd.st
     if entry is None:
         return Account(uid, gid, groups, str(uid), '/', '/bin/sh', asked)
     return Account(uid, gid, groups, entry.pw_name, entry.pw_dir or '/', entry.pw_shell or '/bin/sh', asked)
+
+
+def _listed(groups: Sequence[int]) -> str:
+    return ', '.join(map(str, sorted(groups))) or 'none'
 
 
 def _as_number(who: Who) -> Who:

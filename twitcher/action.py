@@ -30,6 +30,7 @@ from typing import (
     Union,
 )
 
+from twitcher import shell
 from twitcher.errors import SpecError
 
 Action = Callable[[], Any]
@@ -75,7 +76,7 @@ class Exec:
     @property
     def argv(self) -> Tuple[str, ...]:
         """What is executed."""
-        return ('/bin/sh', '-c', self.command) if isinstance(self.command, str) else tuple(self.command)
+        return shell.argv(self.command) if isinstance(self.command, str) else tuple(self.command)
 
     def __hash__(self) -> int:
         return hash(self.argv)

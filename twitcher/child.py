@@ -73,6 +73,8 @@ def spawn_error(message: str, error: BaseException) -> SpawnError:
 
 
 def _spawn_command(action: Exec, account: Optional[Account], environment: Dict[str, str], stdin: int, output: int) -> Child:
+    if account and account.is_in_force():
+        account = None
     if not account and posix_spawn.is_available:
         os.umask(UMASK)  # a .twc file may have set the daemon's
         return _Process(posix_spawn.posix_spawn(action.argv, environment, stdin, output))

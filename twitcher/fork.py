@@ -75,7 +75,7 @@ def _new_session(stdin: int, output: int) -> None:
 
 
 def _drop_privileges(account: Optional[Account]) -> None:
-    if account:
+    if account and not account.is_in_force():
         os.setgroups(account.groups)
         os.setgid(account.gid)
         os.setuid(account.uid)

@@ -1,9 +1,9 @@
-"""What /proc tells about the machine, and about processes that are not our children: proc(5)."""
+"""What /proc tells about the machine and its processes: proc(5)."""
 
 from __future__ import annotations
 
 import os
-from typing import List, Optional
+from typing import List, NamedTuple, Optional
 
 
 def start_time(pid: int) -> Optional[int]:
@@ -20,6 +20,36 @@ def is_running(pid: int, started: int) -> bool:
     """
     fields = _stat(pid)
     return bool(fields) and int(fields[19]) == started and (fields[0] not in (b'Z', b'X') or int(fields[17]) > 1)
+
+
+class SignalMasks(NamedTuple):
+    """What a process does with signals; a signal's bit is its number less one. `blocked` are those of its main thread."""
+
+    caught: int
+    blocked: int
+    ignored: int
+
+    def is_caught(self, signum: int) -> bool:
+        """Whether it has a handler."""
+        return bool(self.caught >> (signum - 1) & 1)
+
+    def is_blocked(self, signum: int) -> bool:
+        """Whether it stays pending until it is read, or unblocked."""
+        return bool(self.blocked >> (signum - 1) & 1)
+
+    def is_ignored(self, signum: int) -> bool:
+        """Whether it is dropped."""
+        return bool(self.ignored >> (signum - 1) & 1)
+
+
+def signal_masks(pid: int) -> SignalMasks:
+    """What a process does with signals. One that cannot be looked into is taken to catch them all."""
+    try:
+        with open(f'/proc/{pid}/status', 'rb') as file:
+            fields = dict(line.split(b':', 1) for line in file.read().splitlines())
+        return SignalMasks(*(int(fields[name], 16) for name in (b'SigCgt', b'SigBlk', b'SigIgn')))
+    except (OSError, KeyError, ValueError):
+        return SignalMasks(-1, 0, 0)
 
 
 def is_group_left(leader: int, started: int) -> bool:

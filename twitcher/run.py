@@ -1,7 +1,8 @@
 """One run in progress: its end, its timeout, its signals. What it prints is `output`'s business.
 
-A run begins before its process exists, which may take as long as its exec does. It ends with its process; after a timeout
-also with its process group, or SIGKILL to it. Whoever started a run may forget it: it looks after itself until it is over.
+A run begins before its process exists, which may take as long as its exec does. It ends with its process; after a timeout,
+or if our notify_signal has killed its process, also with its process group, or SIGKILL to it. Whoever started a run may
+forget it: it looks after itself until it is over.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from twitcher.child import Child, Exit
 from twitcher.errors import SpawnError
 from twitcher.log import get_logger
 from twitcher.log_target import INFO, WARNING
+from twitcher.notify import Notifier, signal_name
 from twitcher.procfs import find_leader
 from twitcher.reminders import Reminders
 from twitcher.state import RunRecord
@@ -40,7 +42,7 @@ _Ended = Callable[[Optional[SpawnError]], None]
 class _State(Enum):
     STARTING = 'its process may not exist yet'
     RUNNING = 'its process goes on'
-    LEFTOVERS = 'its process has ended after a timeout, its process group has not'
+    LEFTOVERS = 'its process has ended, its process group was sent SIGTERM and has not'
     OVER = 'it has ended'
 
 
@@ -65,7 +67,7 @@ class Run:
         self._state = _State.STARTING
         self._child: Optional[Child] = None
         self._pidfd: Optional[int] = None
-        self._signals: List[int] = []
+        self._notifier = Notifier(record.description, self._signal)
         self._callbacks: List[_Ended] = []
         self._is_overdue = record.sigterm is not None
         self._awaited_since: Optional[float] = None
@@ -102,19 +104,14 @@ class Run:
         self._finish()
 
     def notify(self, signum: int) -> None:
-        """Send the signal to the process itself, as soon as there is one; nothing if it has just ended."""
-        if self._state is _State.STARTING:
-            if signum not in self._signals:
-                self._signals.append(signum)
-        elif self._state is _State.RUNNING:
-            log.info('%s: %s to pid %d: an update is waiting', self._description, signal_name(signum), self.pid)
-            self._signal(signum)
+        """Send the signal to the process itself, as soon as there is one that can take it; nothing if it has just ended."""
+        if self._state in (_State.STARTING, _State.RUNNING):
+            self._notifier.notify(signum)
 
     def send_signals(self) -> None:
         """Send the signals that came before the process did."""
-        for signum in self._signals:
-            self.notify(signum)
-        self._signals.clear()
+        if self._state is _State.RUNNING and self.pid:
+            self._notifier.start(self.pid)
 
     def awaited(self) -> None:
         """An update waits for the end of this run from now on."""
@@ -132,6 +129,8 @@ class Run:
                 signal.pidfd_send_signal(self._pidfd, signum)
         except ProcessLookupError:
             return
+        except OSError as error:  # a program that changes its user, and we are not root
+            log.error('%s: %s to pid %d failed: %s', self._description, signal_name(signum), self.pid, error.strerror)
 
     def _poll(self) -> None:
         self.reap()
@@ -151,14 +150,25 @@ class Run:
             os.close(self._pidfd)
         log.log(WARNING if self.exit.code else INFO, '%s: pid %d %s after %.3f s', self._description,
                 self.pid, _how(self.exit.code), self._loop.time() - self._record.began)
+        self._notifier.stop()
+        if not self._is_overdue and self._notifier.has_ended_it(self.exit.code):
+            self._end_group()
         if self._is_overdue:
             self._state = _State.LEFTOVERS
             self._wait_for_group()
         else:
             self._finish()
 
+    def _end_group(self) -> None:
+        """End what is left of a service that our own signal has killed, so that the next run does not start a second one."""
+        assert self.pid
+        if _group_exists(self.pid):
+            log.warning('%s: notify_signal has ended pid %d, but not its process group: SIGTERM to that', self._description,
+                        self.pid)
+            self._send_sigterm(self.pid)
+
     def _wait_for_group(self) -> None:
-        """After a timeout what the process has left behind has to go as well. While it exists, its id is not given away."""
+        """What the process has left behind has to go as well. While it exists, its id is not given away."""
         assert self.pid
         if self._state is not _State.LEFTOVERS:
             return
@@ -191,8 +201,13 @@ class Run:
             return
         log.warning('%s: pid %d is still running after %g s (timeout): SIGTERM to its process group', self._description,
                     leader, self._record.timeout)
+        self._send_sigterm(leader)
+
+    def _send_sigterm(self, leader: int) -> None:
         self._is_overdue = True
         self._note_sigterm(self._loop.time())
+        if self._alarm:
+            self._alarm.cancel()
         self._alarm = self._loop.call_later(GRACE, self._grace_is_over)
         if not _signal_group(leader, signal.SIGTERM):  # a fork that has not come to make its group yet
             self._signal(signal.SIGTERM)
@@ -226,14 +241,6 @@ def _how(exit_code: Optional[int]) -> str:
     if exit_code >= 0:
         return f'exited {exit_code}'
     return f'was killed by {signal_name(-exit_code)}'
-
-
-def signal_name(signum: int) -> str:
-    """SIGTERM and so on; real-time signals have no names."""
-    try:
-        return signal.Signals(signum).name
-    except ValueError:
-        return f'signal {signum}'
 
 
 def _signal_group(pid: int, signum: int) -> bool:

@@ -167,13 +167,14 @@ class Runner:
                 self._state.run_started(record.id, child.pid)
             log.info('%s: pid %d of an earlier daemon is still running', record.description, child.pid)
         elif child and record.sigterm is not None and is_group_left(child.pid, record.start_time or 0):
-            log.info('%s: pid %d of an earlier daemon has ended after its timeout, but its process group has not',
+            log.info('%s: pid %d of an earlier daemon has ended, but its process group, which was sent SIGTERM, has not',
                      record.description, child.pid)
         else:
             self._forget(record, pid)
             return None
         run = self._supervise(record)
         run.started(child)
+        run.send_signals()
         self._loop.call_soon(run.reap)  # if it has ended meanwhile, its pidfd may be another process's
         return run
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any, Optional, Tuple
 
+from twitcher import shell
 from twitcher.account import Account, Who, find_account
-from twitcher.action import Action, checked_action, identity
+from twitcher.action import Action, Exec, checked_action, identity
 from twitcher.errors import SpecError
 
 _LONGEST_DESCRIPTION = 200
@@ -50,6 +51,12 @@ class WatchSpec:
     timeout: Optional[float]
     description: str
     watch_type: WatchType
+
+    @property
+    def notifies_shell(self) -> bool:
+        """Whether notify_signal meets a shell that does not pass it on."""
+        return (bool(self.notify_signal) and self.run_mode is RunMode.QUEUE and isinstance(self.action, Exec)
+                and isinstance(self.action.command, str) and shell.keeps_signals(self.action.command))
 
     def is_same(self, other: WatchSpec, whatever_the_action: bool = False) -> bool:
         """Whether the other asks for the same thing, though its file was executed at another time."""

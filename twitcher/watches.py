@@ -92,6 +92,9 @@ class Watches:
 
     def _enter(self, path: str, spec: WatchSpec, description: str, key: str, claim: Claim) -> Watch:
         """A watch comes into force, and goes on from what it claims."""
+        if spec.notifies_shell:
+            log.warning('%s: %s: notify_signal meets the shell that runs its string, not what the shell runs; have the shell '
+                        'exec the service or trap the signal, or give Exec a list', path, description)
         left = claim.left
         name = claim.name or self._new_name(key)
         watch = Watch(name, path, spec, description, self._around, bool(left and left.has_pending))

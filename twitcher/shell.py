@@ -1,0 +1,47 @@
+"""Which strings /bin/sh need not stay for, and which it keeps signals from.
+
+`exec` in front of one simple command changes nothing but that the shell is gone once the
+command runs: sh still looks it up, interprets a script without #!, and exits 127 if there
+is no such program. The test is conservative: what it does not know is left to the shell.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Tuple
+
+_SIMPLE = r'([A-Za-z0-9_./][A-Za-z0-9_./:,+@%-]*)([ \t]+[A-Za-z0-9_./:,=+@%-]+)*'
+_BLANKS = ' \t\n'
+
+# sh(1p), and the builtins of dash, bash, busybox, mksh and ksh93. A program of the same
+# name does something else, or says it in other words.
+_NOT_PROGRAMS = frozenset((
+    'case', 'coproc', 'do', 'done', 'elif', 'else', 'esac', 'fi', 'for', 'function', 'if',
+    'in', 'namespace', 'select', 'then', 'time', 'until', 'while', '.', '..', 'alias',
+    'bg', 'bind', 'break', 'builtin', 'caller', 'cd', 'chdir', 'command', 'compgen',
+    'complete', 'compopt', 'continue', 'declare', 'dirs', 'disown', 'echo', 'enable',
+    'enum', 'eval', 'exec', 'exit', 'export', 'false', 'fc', 'fg', 'getconf', 'getopts',
+    'global', 'hash', 'help', 'hist', 'history', 'integer', 'jobs', 'kill', 'let',
+    'local', 'login', 'logout', 'mapfile', 'nameref', 'newgrp', 'popd', 'print', 'printf',
+    'pushd', 'pwd', 'read', 'readarray', 'readonly', 'rename', 'return', 'set', 'shift',
+    'shopt', 'source', 'suspend', 'test', 'times', 'trap', 'true', 'type', 'typeset',
+    'ulimit', 'umask', 'unalias', 'unset', 'wait', 'whence',
+))
+
+_HANDLES_SIGNALS = r'\b(exec|trap)\b'
+
+
+def argv(command: str) -> Tuple[str, str, str]:
+    """What is executed for a string."""
+    return ('/bin/sh', '-c', f'exec {command.strip(_BLANKS)}' if _is_simple(command) else command)
+
+
+def keeps_signals(command: str) -> bool:
+    """Whether a signal meets the shell that runs the string, which has made no arrangements for it."""
+    return not _is_simple(command) and not re.search(_HANDLES_SIGNALS, command)
+
+
+def _is_simple(command: str) -> bool:
+    """Whether the string is a program and plain words, so that no shell is needed once it is found."""
+    match = re.fullmatch(_SIMPLE, command.strip(_BLANKS))
+    return match is not None and match[1] not in _NOT_PROGRAMS
