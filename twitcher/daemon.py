@@ -116,10 +116,13 @@ class _Daemon:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED_SIGNALS)
 
     def _told_to_stop(self, number: signal.Signals) -> None:
-        log.info('%s: stopping; runs in progress go on', number.name)
-        self._stop.set()
+        if not self._stop.is_set():
+            log.info('%s: stopping; runs in progress go on', number.name)
+            self._stop.set()
 
     def _reread(self, configs: ConfigDir) -> None:
+        if self._stop.is_set():
+            return
         log.info('SIGHUP: rereading %s', self._settings.config_path)
         self._manager.reloading()
         configs.reread()
