@@ -330,6 +330,16 @@ class Twitcher:
                 os.killpg(int(match[1]), signal.SIGKILL)
 
 
+def open_pipes(twitcher: Twitcher) -> List[str]:
+    """The pipes that the daemon's twitcher-output has still to read."""
+    found = []
+    for pid in Path(f'/proc/{twitcher.pid}/task/{twitcher.pid}/children').read_text().split():
+        with contextlib.suppress(FileNotFoundError):
+            if Path(f'/proc/{pid}/comm').read_text().strip() == 'twitcher-output':
+                found += [os.readlink(path) for path in Path(f'/proc/{pid}/fd').iterdir()]
+    return [name for name in found if name.startswith('pipe:')]
+
+
 def outcomes(twitcher: Twitcher, ensemble: Ensemble, functions: str, contents: bytes = b'') -> Dict[str, Tuple[str, List[str]]]:
     """Run every function that the text defines at its top level; how each ended, and the lines that it printed.
 
@@ -343,7 +353,9 @@ def outcomes(twitcher: Twitcher, ensemble: Ensemble, functions: str, contents: b
     ensemble.put('/a', contents)
     twitcher.start()
     ends = {name: twitcher.wait_ended(name)[0] for name in names}
-    # One process reads all output, and it has all of the earlier runs' when it has that of a later one.
+    # One process reads all output, and writes it in the order in which it has read it: so does what is printed when it has read
+    # all pipes of the earlier runs to their end.
+    wait_for('the output to be read', lambda: not open_pipes(twitcher))
     twitcher.config('last.twc', "RegisterWatch('/a', Exec('echo last'), description='last')")
     twitcher.wait_printed('last', 1)
     return {name: (ends[name], twitcher.printed(name)) for name in names}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import subprocess
 from pathlib import Path
@@ -44,7 +45,10 @@ def children(pid: int) -> List[int]:
 
 def states_below(pid: int) -> List[str]:
     """The name and state of each child of a process."""
-    texts = [Path(f'/proc/{child}/stat').read_text() for child in children(pid)]
+    texts = []
+    for child in children(pid):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it may be reaped meanwhile
+            texts.append(Path(f'/proc/{child}/stat').read_text())
     return [f'{text[text.index("(") + 1:text.rindex(")")]} {text.rpartition(") ")[2][0]}' for text in texts]
 
 

@@ -269,3 +269,26 @@ def test_no_message_ends_the_process(tmp_path: Path) -> None:
     log = (tmp_path / 'log').read_text()
     for line in (r'\?\[\?\]: line 0', r'it\[42\]: line 1', r'\?\[\?\]: line 2', 'ERROR: from the daemon: no message'):
         assert re.search(line, log), log
+
+
+def test_a_daemon_that_is_killed_before_it_comes_to_note_a_start_has_told_whose_output_it_is(
+        twitcher: Twitcher, ensemble: Ensemble, trace: Trace, tmp_path: Path) -> None:
+    # The event loop does not come to what a thread has started.
+    (tmp_path / 'site').mkdir()
+    (tmp_path / 'site/sitecustomize.py').write_text('''
+import threading
+
+def hold(frame, event, argument):
+    if event == 'call' and frame.f_code.co_name == '_started' and 'runner.py' in frame.f_code.co_filename:
+        threading.Event().wait(60)
+
+import sys
+if 'bin/twitcher' in ' '.join(sys.orig_argv if hasattr(sys, 'orig_argv') else ['bin/twitcher']):
+    sys.setprofile(hold)
+''')
+    twitcher.config('a.twc', f"RegisterWatch('/a', Exec('echo said; echo $$ >> {trace}'))")
+    ensemble.put('/a', '')
+    twitcher.start(environment={'PYTHONPATH': f'{tmp_path}/site'})
+    (pid,) = trace.wait(1)
+    twitcher.kill()
+    twitcher.wait_log(rf'a.twc\[{pid}\]: said')

@@ -84,6 +84,12 @@ class Output:
         elif not self._restart:
             self._start()
 
+    def tell_pid(self, reader: int, pid: int) -> None:
+        """Tell at once, in any thread, whose output it is: the daemon may be killed before it comes to `set_pid`."""
+        pipe, link = self._pipes.get(reader), self._link
+        if pipe and link and link.send_now(encode(Pid(pipe.number, pid))):
+            pipe.pid = pid
+
     def set_pid(self, reader: int, pid: int) -> Callable[[], None]:
         """Log every line that comes out of the descriptor with the description and this pid.
 
@@ -91,8 +97,9 @@ class Output:
         before that, or START_TIMEOUT later, is the output logged.
         """
         pipe = self._pipes[reader]
-        pipe.pid = pid
-        self._send(Pid(pipe.number, pid))
+        if pipe.pid is None:
+            pipe.pid = pid
+            self._send(Pid(pipe.number, pid))
         return partial(self._may_start, pipe)
 
     def close_pipe(self, reader: int) -> None:

@@ -62,11 +62,11 @@ class OutputLink:
         if len(self._unsent) == 1:
             self._send_unsent()
 
-    def send_now(self, packet: bytes) -> None:
-        """Send a packet, or not if there is no room. May be called in any thread."""
+    def send_now(self, packet: bytes) -> bool:
+        """Send a packet if there is room; whether there was. May be called in any thread."""
         with self._lock, contextlib.suppress(OSError):
-            if not self._unsent:
-                self._socket.send(packet)
+            return not self._unsent and self._socket.send(packet) > 0
+        return False
 
     def discard(self, descriptor: int) -> None:
         """Do not send the descriptor, which is about to be closed, if it is still here."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 from functools import partial
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Callable, Dict, Optional, Tuple
 
 from twitcher.account import own_account
 from twitcher.action import Exec
@@ -43,14 +43,18 @@ _PRIVATE = ('NOTIFY_SOCKET', 'WATCHDOG_PID', 'WATCHDOG_USEC', 'LISTEN_PID', 'LIS
 class _Launch:
     """Makes the process of a run, when called: by a thread if it is a command."""
 
-    def __init__(self, spec: WatchSpec, environment: Dict[str, str], stdin: int, writer: int) -> None:
+    def __init__(self, spec: WatchSpec, environment: Dict[str, str], stdin: int, writer: int,
+                 tell_pid: Callable[[int], None]) -> None:
         self.pipe = os.fstat(writer).st_ino
         self._spec = spec
         self._environment = environment
         self._descriptors = [stdin, writer]
+        self._tell_pid = tell_pid
 
     def __call__(self) -> Child:
-        return spawn(self._spec, self._environment, *self._descriptors)
+        child = spawn(self._spec, self._environment, *self._descriptors)
+        self._tell_pid(child.pid)
+        return child
 
     def close(self) -> None:
         """Close what only the process needs. On the loop: while a .twc file is loaded no descriptor may go away."""
@@ -132,7 +136,8 @@ class Runner:
         except OSError as error:
             os.close(stdin)
             raise spawn_error(f'no run: a pipe for its output cannot be made: {error.strerror}', error) from error
-        return _Launch(spec, self._variables(spec, description, update), stdin, writer), reader
+        tell_pid = partial(self._output.tell_pid, reader)
+        return _Launch(spec, self._variables(spec, description, update), stdin, writer, tell_pid), reader
 
     def _note(self, watch: str, spec: WatchSpec, description: str, pipe: int) -> RunRecord:
         began, has_slot = self._loop.time(), spec.run_mode is RunMode.PARALLEL
