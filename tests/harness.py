@@ -326,8 +326,18 @@ class Twitcher:
         if self.detached and str(self.configs) in _command_line(self.detached):
             os.kill(self.detached, signal.SIGKILL)
         for match in re.finditer(r': pid (\d+) started', self.log()):
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(int(match[1]), signal.SIGKILL)
+            if self._may_be_ours(int(match[1])):
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.killpg(int(match[1]), signal.SIGKILL)
+
+    def _may_be_ours(self, pid: int) -> bool:
+        """Whether the process is an action, and not one of another test that has got the pid since: the kernel gives each away
+        again after some minutes. A function's process has the daemon's command line."""
+        try:
+            environment = Path(f'/proc/{pid}/environ').read_bytes()
+        except OSError:
+            return True  # it has ended, but others of its group may not have
+        return b'TWITCHER_DESCRIPTION=' in environment or str(self.configs) in _command_line(pid)
 
 
 def open_pipes(twitcher: Twitcher) -> List[str]:
