@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple, TypeVar
 
 from kazoo.client import KazooClient
+from kazoo.exceptions import NoNodeError
 
 TOP = Path(__file__).resolve().parent.parent
 PATIENCE = 40.0
@@ -124,9 +125,9 @@ class Ensemble:
     def put(self, znode: str, contents: Any) -> None:
         """Create the znode or set it."""
         data = contents if isinstance(contents, bytes) else str(contents).encode()
-        if self.client.exists(znode):
+        try:  # not exists(), for which newer servers want the permission to read
             self.client.set(znode, data)
-        else:
+        except NoNodeError:
             self.client.create(znode, data, makepath=True)
 
     def close(self) -> None:

@@ -3,19 +3,40 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
+import sys
+import sysconfig
 from pathlib import Path
 from typing import Iterator, List
 
 import pytest
 
-from tests.harness import Ensemble, Twitcher
+from tests.harness import TOP, Ensemble, Twitcher
 
 SETPRIV = ['setpriv', '--reuid=nobody', '--regid=nogroup']
 
 
+LIBRARIES = ('kazoo', 'pyinotify.py', 'daemon', 'lockfile', 'asyncore.py', 'asynchat.py')
+
+
 @pytest.fixture
-def nobodys(root: Path, ensemble: Ensemble) -> Iterator[Twitcher]:
-    """A daemon in a directory that is nobody's."""
+def nobodys(root: Path, ensemble: Ensemble, monkeypatch: pytest.MonkeyPatch) -> Iterator[Twitcher]:
+    """A daemon in a directory that is nobody's. It runs a copy of the program, and of its libraries: the checkout may lie in a
+    directory that is closed to nobody."""
+    code = root.parent / 'code'
+    for name in ('bin', 'twitcher'):
+        shutil.copytree(TOP / name, code / name, ignore=shutil.ignore_patterns('__pycache__'))
+    for name in LIBRARIES:
+        library = Path(sysconfig.get_path('purelib'), name)
+        if library.is_dir():
+            shutil.copytree(library, code / name, ignore=shutil.ignore_patterns('__pycache__', 'tests'))
+        elif library.exists():
+            shutil.copy(library, code)
+    subprocess.run(['chmod', '-R', 'a+rX', str(code)], check=True)
+    monkeypatch.setattr('tests.harness.TOP', code)
+    monkeypatch.setattr(sys, 'executable', os.path.realpath(sys.executable))
+    monkeypatch.setenv('PYTHONPATH', str(code))
     os.chown(root, 65534, 65534)
     daemon = Twitcher(root, ensemble.hosts)
     yield daemon

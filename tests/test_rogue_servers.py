@@ -133,7 +133,8 @@ def test_a_shortage_of_descriptors_while_a_server_is_looked_up_passes(rogue: Rog
     rogue.put('/a', b'1')
     trace.wait_for_line('a 1')
     daemon.wait_log('ZooKeeper: connected', after=seen)
-    assert len(complaints(daemon)) < 6, daemon.log()
+    # Where localhost is ::1 as well, nobody listens there.
+    assert len([line for line in complaints(daemon) if 'refused' not in line]) < 6, daemon.log()
 
 
 def test_a_read_only_server_that_becomes_writable_is_used_on(rogue: Rogue, daemon: Twitcher, trace: Trace) -> None:

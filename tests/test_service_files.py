@@ -123,6 +123,8 @@ def test_a_restart_that_is_not_configured_leaves_the_daemon_running(script: Scri
 def test_a_restart_with_a_mistake_in_the_options_leaves_the_daemon_running(script: Script) -> None:
     assert script('start') == 0
     pid = script.pid
+    script.defaults.write_text(f'ZKSERVERS="{script.twitcher.hosts}"\nTWITCHER_OPTS=--verbose --logfile /tmp/log\n')
+    assert (script('restart'), script('try-restart'), script.pid, is_alive(pid)) == (6, 6, pid, True)
     for options in ('--verbos', '--max_running none', '--logfile /no/such/directory/log'):
         script.configure(options=options)
         assert (script('restart'), script('try-restart'), script.pid, is_alive(pid)) == (6, 6, pid, True)

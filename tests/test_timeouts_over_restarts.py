@@ -56,7 +56,8 @@ def test_a_leader_that_is_deaf_to_sigterm_is_killed_by_the_next_daemon_in_time(
     twitcher.start()
     wait_for('the end of the process', lambda: not is_alive(pid))
     assert 4 < time.monotonic() - sent < 15
-    assert len(twitcher.log_lines('t.twc: .*SIGTERM to its process group')) == 1  # and no grace anew
+    twitcher.wait_started('t.twc', 2)
+    assert len(twitcher.log_lines(f't.twc: pid {pid} .*SIGTERM to its process group')) == 1  # and no grace anew
 
 
 def test_a_process_whose_main_thread_has_ended_is_waited_for_by_the_next_daemon(
