@@ -19,7 +19,7 @@ from tests.chaos_faults import LANES
 from tests.chaos_journal import Journal
 from tests.chaos_proxy import ErringProxy
 from tests.chaos_syslog import Syslog
-from tests.harness import PATIENCE, Twitcher, connected, wait_for
+from tests.harness import PATIENCE, Twitcher, connected, is_action, is_alive, wait_for
 from tests.quorum import Quorum
 from twitcher.devel import is_serving
 
@@ -108,8 +108,10 @@ class World:
     def end_runs(self) -> None:
         """End all that actions have left."""
         for pid in {line.split()[3] for line in self._run_lines() if line[0] == 'B'}:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(int(pid), signal.SIGKILL)
+            # Another process may have got the pid since.
+            if is_action(int(pid)) or not is_alive(int(pid)):
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.killpg(int(pid), signal.SIGKILL)
 
     def place(self) -> int:
         """How many lines all runs together have told."""

@@ -66,6 +66,14 @@ def _command_line(pid: int) -> str:
         return ''
 
 
+def is_action(pid: int) -> bool:
+    """Whether the process is a command that some twitcher has run."""
+    try:
+        return b'TWITCHER_DESCRIPTION=' in Path(f'/proc/{pid}/environ').read_bytes()
+    except OSError:
+        return False
+
+
 def command(name: str, *arguments: Any) -> List[Any]:
     """The command line of a program of ours, `twitcher` or `twitcherctl`."""
     return [sys.executable, str(TOP / 'bin' / name), *arguments]
@@ -330,15 +338,16 @@ class Twitcher:
             if self._may_be_ours(int(match[1])):
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.killpg(int(match[1]), signal.SIGKILL)
+        for path in Path('/proc').glob('[0-9]*'):  # a run whose start the daemon has not come to log
+            if is_action(int(path.name)) and str(self.directory) in _command_line(int(path.name)):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(int(path.name), signal.SIGKILL)
 
     def _may_be_ours(self, pid: int) -> bool:
         """Whether the process is an action, and not one of another test that has got the pid since: the kernel gives each away
         again after some minutes. A function's process has the daemon's command line."""
-        try:
-            environment = Path(f'/proc/{pid}/environ').read_bytes()
-        except OSError:
-            return True  # it has ended, but others of its group may not have
-        return b'TWITCHER_DESCRIPTION=' in environment or str(self.configs) in _command_line(pid)
+        # One that has ended may have left others of its group.
+        return not is_alive(pid) or is_action(pid) or str(self.configs) in _command_line(pid)
 
 
 def open_pipes(twitcher: Twitcher) -> List[str]:
