@@ -76,6 +76,7 @@ OF_THE_PROCESS: Tuple[Tuple[Callable[[], Any], Put], ...] = (
 
 
 def value_of(get: Callable[[], Any]) -> Any:
+    """What a setting is at the moment; None if that cannot be told."""
     try:
         return get()
     except OSError:  # a working directory that is gone
