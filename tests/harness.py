@@ -373,9 +373,13 @@ def outcomes(twitcher: Twitcher, ensemble: Ensemble, functions: str, contents: b
     ensemble.put('/a', contents)
     twitcher.start()
     ends = {name: twitcher.wait_ended(name)[0] for name in names}
-    # One process reads all output, and writes it in the order in which it has read it: so does what is printed when it has read
-    # all pipes of the earlier runs to their end.
-    wait_for('the output to be read', lambda: not open_pipes(twitcher))
-    twitcher.config('last.twc', "RegisterWatch('/a', Exec('echo last'), description='last')")
+    # One process takes the pipes of all runs in the order in which they started, and writes what it reads in the order in which
+    # it has read it. So when a later run has printed, all pipes were taken; once these have been read to their end, what
+    # the next run prints stands behind all that they held.
+    twitcher.config('last.twc', "RegisterWatch('/last', Exec('cat'), description='last')")
+    ensemble.put('/last', 'taken\n')
     twitcher.wait_printed('last', 1)
+    wait_for('the output to be read', lambda: not open_pipes(twitcher))
+    ensemble.put('/last', 'read\n')
+    twitcher.wait_printed('last', 2)
     return {name: (ends[name], twitcher.printed(name)) for name in names}
