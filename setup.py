@@ -54,8 +54,8 @@ setup(
         'Topic :: System :: Clustering',
         'Topic :: System :: Systems Administration',
     ],
-    packages=['twitcher'],
-    entry_points={'console_scripts': ['twitcher = twitcher.__main__:main', 'twitcherctl = twitcher.ctl:main']},
+    packages=['twitcher', 'twitcher.config', 'twitcher.ctl', 'twitcher.runs', 'twitcher.watches', 'twitcher.zookeeper'],
+    entry_points={'console_scripts': ['twitcher = twitcher.__main__:main', 'twitcherctl = twitcher.ctl.cli:main']},
     data_files=[
         ('share/doc/twitcher', files_below('README')),
         *by_directory('share/doc/twitcher/examples', 'etc/examples'),

@@ -15,7 +15,7 @@ from typing import Dict, List, Protocol, Sequence
 
 from kazoo.client import KazooClient
 
-from twitcher.devel import ThrowAwayServer, free_port
+from twitcher.zookeeper.throwaway import ThrowAwayServer, free_port
 
 _PIPELINE = 500
 

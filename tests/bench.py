@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import deque
 from typing import Any, Callable, Deque, List, Optional, Tuple
 
-from twitcher.action import Exec
+from twitcher.config.action import Exec
+from twitcher.config.spec import RunMode, WatchSpec, make_spec
 from twitcher.errors import SpawnError
-from twitcher.retries import Retries
-from twitcher.slots import Slots
-from twitcher.spec import RunMode, WatchSpec, make_spec
-from twitcher.watch import Around, Watch
+from twitcher.watches.retries import Retries
+from twitcher.watches.slots import Slots
+from twitcher.watches.watch import Around, Watch
 from twitcher.znode import Stamp, Update, ZnodeState
 
 

@@ -21,7 +21,7 @@ from tests.chaos_proxy import ErringProxy
 from tests.chaos_syslog import Syslog
 from tests.harness import PATIENCE, Twitcher, connected, is_action, is_alive, wait_for
 from tests.quorum import Quorum
-from twitcher.devel import is_serving
+from twitcher.zookeeper.throwaway import is_serving
 
 SESSION_TIMEOUT = 3.0
 """Seconds that the servers grant at most."""

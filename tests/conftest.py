@@ -14,9 +14,9 @@ import pytest
 
 from tests.following import Followed
 from tests.harness import Ensemble, Trace, Twitcher
-from twitcher.devel import ThrowAwayServer
 from twitcher.log import add_handler, set_levels
 from twitcher.log_target import Record
+from twitcher.zookeeper.throwaway import ThrowAwayServer
 
 
 def _forward(record: Record) -> None:

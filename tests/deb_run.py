@@ -22,7 +22,7 @@ from tests.deb_machine import Machine
 from tests.deb_story import be_used, build
 from tests.deb_systemd import be_managed
 from tests.harness import TOP
-from twitcher.devel import ThrowAwayServer
+from twitcher.zookeeper.throwaway import ThrowAwayServer
 
 RELEASES = ('bookworm', 'trixie')
 

@@ -21,7 +21,7 @@ from typing import Dict, Iterator, List, Optional, Tuple
 from tests.harness import Ensemble, Twitcher, process_status, wait_for
 from tests.keeping import ask_server
 from tests.proxy import Proxy
-from twitcher.devel import ThrowAwayServer
+from twitcher.zookeeper.throwaway import ThrowAwayServer
 
 WATCHES = 50
 MORE_RSS = 1.10

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, List, Sequence, Union
 
 from tests.harness import PATIENCE
-from twitcher.configdir import Changes, ConfigDir
+from twitcher.config.directory import Changes, ConfigDir
 
 
 class Followed:

@@ -11,10 +11,10 @@ from concurrent.futures import Future
 from typing import Any, Callable, Iterator, List
 
 from tests.harness import wait_for
-from twitcher.keeper import Keeper
-from twitcher.session import Session
-from twitcher.spec import WatchType
+from twitcher.config.spec import WatchType
 from twitcher.znode import ZnodeState
+from twitcher.zookeeper.session import Session
+from twitcher.zookeeper.subscriptions import Keeper
 
 DATA, CHILDREN = WatchType.DATA, WatchType.CHILDREN
 

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.harness import TOP
-from twitcher.config import load_config
+from twitcher.config.language import load_config
+from twitcher.config.spec import WatchSpec
 from twitcher.errors import ConfigError
-from twitcher.spec import WatchSpec
 
 PATH = '/etc/twitcher/x.twc'
 AT_ONCE = settings(deadline=None, max_examples=200, suppress_health_check=list(HealthCheck))
@@ -39,7 +39,7 @@ def refusal(source: Any) -> str:
 def load_elsewhere(text: str, patience: float = 10) -> str:
     """The message of a file with a time limit of 0.3 s; loaded in a process of its own, which is given up after a while."""
     program = f'''if True:
-        from twitcher.config import load_config
+        from twitcher.config.language import load_config
         from twitcher.errors import ConfigError
         try:
             load_config({PATH!r}, {textwrap.dedent(text).encode()!r}, 0.3)

@@ -7,7 +7,7 @@ import os
 from typing import List
 
 from tests.harness import connected, wait_for
-from twitcher.devel import ThrowAwayServer, free_port, is_serving
+from twitcher.zookeeper.throwaway import ThrowAwayServer, free_port, is_serving
 
 
 class Member(ThrowAwayServer):

@@ -8,7 +8,7 @@ import pytest
 
 from tests.bench import Bench, Znode
 from tests.harness import Ensemble, Trace, Twitcher, wait_for
-from twitcher.spec import RunMode
+from twitcher.config.spec import RunMode
 
 
 class Waiting:
@@ -84,7 +84,7 @@ def test_a_watch_with_many_updates_does_not_starve_another(twitcher: Twitcher, e
 
 
 def test_the_oldest_of_the_watch_with_most_are_dropped_and_each_keeps_its_newest(caplog: pytest.LogCaptureFixture) -> None:
-    from twitcher.backlog import Backlog  # here: the other tests are to run on releases without it
+    from twitcher.watches.backlog import Backlog  # here: the other tests are to run on releases without it
 
     backlog = Backlog(max_updates=10, max_bytes=1000)
     flood, *others = queues = [Waiting(name) for name in ('flood', 'a', 'b', 'c')]

@@ -11,7 +11,7 @@ from typing import Dict, List, Optional
 import pytest
 
 from tests.harness import Ensemble, Trace, Twitcher, process_status, signals_in, wait_for
-from twitcher.stdin import open_stdin
+from twitcher.runs.stdin import open_stdin
 
 KINDS = ('command', 'list', 'function', 'function that calls Exec')
 """The ways to write an action; `every_kind` registers one of each, under these descriptions."""

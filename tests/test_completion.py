@@ -10,7 +10,8 @@ from typing import List, Set
 import pytest
 
 from tests.harness import TOP
-from twitcher import cli, ctl
+from twitcher import cli
+from twitcher.ctl import cli as ctl
 
 COMPLETION = TOP / 'etc' / 'bash-completion' / 'twitcher'
 # Finds the function as bash would, by the name of the command, and prints what it offers.

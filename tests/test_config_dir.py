@@ -11,7 +11,7 @@ from typing import Callable
 import pytest
 
 from tests.following import Followed, replace
-from twitcher import configdir
+from twitcher.config import directory as configdir
 
 # Files and trees
 

@@ -11,7 +11,7 @@ import pytest
 
 from tests.following import Followed, replace
 from tests.harness import Twitcher
-from twitcher import configdir
+from twitcher.config import directory as configdir
 
 SOON = 8.0
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.following import Followed
-from twitcher.configtree import read
+from twitcher.config.scan import read
 
 
 def test_a_known_file_that_is_not_there_is_reported_gone(root: Path) -> None:
@@ -30,7 +30,7 @@ def test_a_known_file_that_is_renamed_during_the_first_scan_is_reported_gone(
             old.rename(new)
         return read(path)
 
-    monkeypatch.setattr('twitcher.configdir.read', read_late)
+    monkeypatch.setattr('twitcher.config.directory.read', read_late)
     followed = Followed(root, known=[str(old)]).start()
     try:
         followed.until_it_has(new='text')

@@ -15,8 +15,8 @@ import pytest
 
 from tests.following import Followed, replace
 from tests.harness import wait_for
-from twitcher import configdir
-from twitcher.configtree import MAX_FILE_SIZE
+from twitcher.config import directory as configdir
+from twitcher.config.scan import MAX_FILE_SIZE
 
 # Symlinks
 
@@ -214,7 +214,7 @@ def test_a_file_that_stays_open_is_read_after_a_while(followed: Followed, root: 
 
 def test_nothing_is_missed_when_the_kernel_drops_events(followed: Followed, root: Path,
                                                         caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level('DEBUG', 'twitcher.inotify')
+    caplog.set_level('DEBUG', 'twitcher.config.inotify')
     (root / 'a.twc').write_text('1')
     (root / 'gone.twc').write_text('1')
     followed.start()

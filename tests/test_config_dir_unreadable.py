@@ -12,7 +12,7 @@ from typing import Any, Callable, List
 import pytest
 
 from tests.following import Followed, replace
-from twitcher import configdir
+from twitcher.config import directory as configdir
 
 SOON = 8.0
 

@@ -14,7 +14,7 @@ import pytest
 from tests.coming import fence, watch
 from tests.following import Followed, replace
 from tests.harness import Ensemble, Trace, Twitcher
-from twitcher import configdir
+from twitcher.config import directory as configdir
 
 SOON = 5.0
 """Seconds for what takes effect by itself, far below what a poll or a full reread would need."""

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.loading import AT_ONCE, PATH, load_elsewhere, load_one, refusal
-from twitcher.config import load_config
+from twitcher.config.language import load_config
+from twitcher.config.spec import WatchSpec
 from twitcher.errors import ConfigError
-from twitcher.spec import WatchSpec
 
 
 @pytest.mark.parametrize(('source', 'line', 'reason'), [

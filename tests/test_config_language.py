@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from tests.harness import TOP, Ensemble
 from tests.loading import AT_ONCE, PATH, load, load_one, refusal
-from twitcher.action import Exec
-from twitcher.config import load_config
-from twitcher.spec import RunMode, WatchSpec, WatchType, znode_fault
+from twitcher.config.action import Exec
+from twitcher.config.language import load_config
+from twitcher.config.spec import RunMode, WatchSpec, WatchType, znode_fault
 
 # What RegisterWatch takes
 
@@ -176,7 +176,7 @@ def test_exec_called_while_the_file_is_loaded_is_an_error_and_replaces_nothing()
 
 def test_exec_may_be_called_inside_a_function(tmp_path: Path) -> None:
     spec, = load(f"def action():\n    Exec('echo called > {tmp_path}/out')()\nRegisterWatch('/a', action)")
-    child = subprocess.run([sys.executable, '-c', 'import os, sys\nfrom twitcher.action import Exec\n'
+    child = subprocess.run([sys.executable, '-c', 'import os, sys\nfrom twitcher.config.action import Exec\n'
                             f'action = Exec("echo called > {tmp_path}/out")\nif os.fork() == 0:\n    action()\nos.wait()'],
                            cwd=TOP, timeout=30)
     assert child.returncode == 0 and (tmp_path / 'out').read_text() == 'called\n'

@@ -16,8 +16,8 @@ from typing import Dict, Iterator, List
 import pytest
 
 from tests.harness import PATIENCE, Trace, call, command, is_alive, wait_for
-from twitcher.devel import ThrowAwayServer, is_serving
 from twitcher.errors import TwitcherError
+from twitcher.zookeeper.throwaway import ThrowAwayServer, is_serving
 
 SERVES = r'a throw-away ZooKeeper serves at (127\.0\.0\.1:(\d+))'
 
@@ -183,7 +183,7 @@ def test_a_missing_java_is_one_line_that_names_its_package(tmp_path: Path) -> No
 
 
 def test_a_zookeeper_that_is_not_installed_is_an_error_that_names_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr('twitcher.devel.JAR', '/no/such/zookeeper.jar')
+    monkeypatch.setattr('twitcher.zookeeper.throwaway.JAR', '/no/such/zookeeper.jar')
     with pytest.raises(TwitcherError, match="^/no/such/zookeeper.jar was not found: install the package 'zookeeper' .*--zk"):
         ThrowAwayServer()
 

@@ -14,7 +14,7 @@ import pytest
 
 from tests.harness import Ensemble, Trace, Twitcher, is_alive, wait_for
 from tests.noting import fill, small_disk
-from twitcher.devel import ThrowAwayServer
+from twitcher.zookeeper.throwaway import ThrowAwayServer
 
 ROUNDS = 8
 WATCHES = 6

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from kazoo.client import KazooClient
 
 from twitcher.errors import UsageError
-from twitcher.zookeeper import checked_hosts
+from twitcher.zookeeper.client import checked_hosts
 
 LABEL = 'x' * 63
 

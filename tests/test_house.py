@@ -14,20 +14,29 @@ PACKAGE = TOP / 'twitcher'
 
 # Each module may import those that stand before it, and no others.
 LAYERS = [
-    'late', 'errors', 'account', 'shell', 'action', 'spec', 'znode', 'log_target', 'log_queue', 'log', 'configtree', 'helpers',
-    'deadline', 'reach', 'descriptors', 'interpreter_settings', 'isolation', 'file_logging', 'printed', 'config',
-    'inotify', 'mounts', 'scanner', 'problems', 'configdir', 'transport', 'zookeeper', 'session', 'children',
-    'rotation', 'node', 'keeper', 'slots', 'retries', 'backlog', 'watch', 'unclaimed', 'procfs', 'lock', 'database',
-    'good_configs', 'state', 'loader', 'fork', 'posix_spawn', 'exec_errors', 'child', 'stdin', 'output_protocol',
-    'outputd', 'twitcher_output', 'output_link', 'output', 'reminders', 'notify', 'run', 'workers', 'runner', 'watches',
-    'pidfile', 'process', 'init', 'devel', 'service', 'daemon', 'poke', 'usage', 'cli', 'ctl', '__main__',
+    'lazy_imports', 'errors', 'config.account', 'config.shell', 'config.action', 'config.spec', 'znode', 'log_target',
+    'log_queue', 'log', 'config.scan', 'config.helpers', 'config.deadline', 'config.reach', 'descriptors',
+    'config.interpreter_settings', 'config.isolation', 'config.file_logging', 'config.printed', 'config.language',
+    'config.inotify', 'config.mounts', 'config.scanner', 'config.problems', 'config.directory', 'zookeeper.transport',
+    'zookeeper.client', 'zookeeper.session', 'zookeeper.children', 'zookeeper.rotation', 'zookeeper.node',
+    'zookeeper.subscriptions', 'watches.slots', 'watches.retries', 'watches.backlog', 'watches.watch',
+    'watches.unclaimed', 'runs.procfs', 'lock', 'database', 'good_configs', 'state', 'config.loader', 'runs.fork',
+    'runs.posix_spawn', 'runs.exec_errors', 'runs.child', 'runs.stdin', 'runs.output_protocol', 'runs.output_process',
+    'runs.twitcher_output', 'runs.output_link', 'runs.output', 'runs.reminders', 'runs.notify', 'runs.run',
+    'runs.workers', 'runs.runner', 'watches.registry', 'pidfile', 'daemonize', 'init', 'zookeeper.throwaway',
+    'sd_notify', 'daemon', 'zookeeper.poke', 'options', 'cli', 'ctl.cli', '__main__',
 ]
-RARELY_NEEDED = [('cli', 'twitcher.devel'), ('process', 'daemon')]
-HOMES = {'kazoo': ('transport', 'zookeeper'), 'pyinotify': ('inotify',), 'daemon': ('process',)}
+RARELY_NEEDED = [('cli', 'twitcher.zookeeper.throwaway'), ('daemonize', 'daemon')]
+HOMES = {'kazoo': ('zookeeper.transport', 'zookeeper.client'), 'pyinotify': ('config.inotify',), 'daemon': ('daemonize',)}
 
 
 def _modules() -> List[Path]:
-    return sorted(PACKAGE.glob('*.py'))
+    return sorted(PACKAGE.rglob('*.py'))
+
+
+def _name(path: Path) -> str:
+    """The module's dotted name below the package."""
+    return '.'.join(path.relative_to(PACKAGE).with_suffix('').parts)
 
 
 def _imports(path: Path) -> Iterator[Tuple[str, bool]]:
@@ -43,13 +52,13 @@ def _imports(path: Path) -> Iterator[Tuple[str, bool]]:
 
 
 def test_every_module_has_its_place_in_the_layers() -> None:
-    assert sorted(LAYERS) == [path.stem for path in _modules() if path.stem != '__init__']
+    assert sorted(LAYERS) == [_name(path) for path in _modules() if path.stem != '__init__']
 
 
 @pytest.mark.parametrize('name', LAYERS)
 def test_imports_point_downwards_only(name: str) -> None:
     below = LAYERS[:LAYERS.index(name)]
-    for imported, _ in _imports(PACKAGE / f'{name}.py'):
+    for imported, _ in _imports(PACKAGE / f'{name.replace(".", "/")}.py'):
         if imported.startswith('twitcher.'):
             assert imported.partition('.')[2] in below
 
@@ -58,17 +67,17 @@ def test_third_party_libraries_stay_behind_one_module_each() -> None:
     for path in _modules():
         for imported, _ in _imports(path):
             homes = HOMES.get(imported.partition('.')[0])
-            assert homes is None or path.stem in homes, f'{path.name} imports {imported}'
+            assert homes is None or _name(path) in homes, f'{path.name} imports {imported}'
 
 
 def test_imports_are_at_the_top_but_for_what_few_daemons_need() -> None:
-    assert [(path.stem, name) for path in _modules() for name, top in _imports(path) if not top] == RARELY_NEEDED
+    assert [(_name(path), name) for path in _modules() for name, top in _imports(path) if not top] == RARELY_NEEDED
 
 
 def test_nothing_of_ours_is_logged_by_what_a_twc_file_can_reconfigure() -> None:
     # The others handle what a file has set up: for its load, and for its functions.
-    allowed = ['file_logging', 'fork', 'isolation', 'log']
-    users = {path.stem for path in _modules() for name, _ in _imports(path) if name.partition('.')[0] == 'logging'}
+    allowed = ['config.file_logging', 'config.isolation', 'log', 'runs.fork']
+    users = {_name(path) for path in _modules() for name, _ in _imports(path) if name.partition('.')[0] == 'logging'}
     assert sorted(users) == allowed
 
 

@@ -8,8 +8,8 @@ from typing import List
 
 import pytest
 
-from twitcher.configtree import scan
-from twitcher.inotify import Inotify
+from twitcher.config.inotify import Inotify
+from twitcher.config.scan import scan
 
 
 def told_of(root: Path, *names: str) -> List[str]:

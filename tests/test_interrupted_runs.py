@@ -68,7 +68,7 @@ def test_a_run_that_came_to_its_end_while_no_daemon_ran_is_not_made_again(twitch
 
 
 def test_each_start_of_a_container_is_a_life_of_its_own() -> None:
-    show = [sys.executable, '-c', 'from twitcher.procfs import machine_id; print(machine_id())']
+    show = [sys.executable, '-c', 'from twitcher.runs.procfs import machine_id; print(machine_id())']
     container = ['unshare', '--pid', '--fork', '--mount-proc']
 
     def machine_id(*wrapper: str) -> str:

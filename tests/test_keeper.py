@@ -10,9 +10,9 @@ from kazoo.security import OPEN_ACL_UNSAFE, make_acl
 
 from tests.harness import Ensemble, wait_for
 from tests.keeping import CHILDREN, DATA, Keep, Keeping, Told, count_watches, keepers
-from twitcher.devel import ThrowAwayServer
-from twitcher.spec import WatchType
+from twitcher.config.spec import WatchType
 from twitcher.znode import ZnodeState
+from twitcher.zookeeper.throwaway import ThrowAwayServer
 
 NOBODY_READS = [make_acl('world', 'anyone', create=True, write=True, delete=True, admin=True)]
 
@@ -238,7 +238,7 @@ def test_two_thousand_znodes_are_told_with_few_threads_and_few_requests_at_a_tim
         result.get(60)
     before = threading.active_count()
     keeping.subscribe('/').wait(b'')
-    monkeypatch.setattr('twitcher.node.IN_FLIGHT', 16)
+    monkeypatch.setattr('twitcher.zookeeper.node.IN_FLIGHT', 16)
     most = 0
 
     def look() -> None:

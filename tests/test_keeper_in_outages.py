@@ -12,7 +12,7 @@ import pytest
 from tests.harness import ComingAndGoing, wait_for
 from tests.keeping import CHILDREN, Keep, Keeping, count_watches, keepers
 from tests.proxy import Proxy
-from twitcher.devel import ThrowAwayServer, free_port
+from twitcher.zookeeper.throwaway import ThrowAwayServer, free_port
 
 
 @pytest.fixture

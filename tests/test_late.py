@@ -8,13 +8,13 @@ from pathlib import Path
 
 from tests.harness import TOP, Ensemble, Twitcher
 from tests.proxy import Proxy
-from twitcher.late import NAMES
+from twitcher.lazy_imports import NAMES
 
 _UNUSED = """
 import sys
 
 def used():
-    from twitcher.late import NAMES
+    from twitcher.lazy_imports import NAMES
     print('imported:', *sorted(NAMES & set(sys.modules)))
 
 RegisterWatch('/late', used, description='it')
@@ -23,7 +23,7 @@ RegisterWatch('/late', used, description='it')
 
 def _python(*lines: str) -> str:
     """What a new interpreter prints that executes the lines."""
-    first = (f'import sys; sys.path.insert(0, {str(TOP)!r})', 'from twitcher.late import imports_postponed')
+    first = (f'import sys; sys.path.insert(0, {str(TOP)!r})', 'from twitcher.lazy_imports import imports_postponed')
     program = '\n'.join(first + lines)
     return subprocess.run([sys.executable, '-I', '-c', program], check=True, stdout=subprocess.PIPE, text=True).stdout
 
@@ -97,7 +97,7 @@ def test_one_that_cannot_be_found_is_missed_as_ever() -> None:
 def test_a_config_may_use_kazoo_with_tls() -> None:
     assert _python(
         'with imports_postponed():',
-        '    import twitcher.zookeeper',
+        '    import twitcher.zookeeper.client',
         'from kazoo.protocol import connection',
         'print(connection.ssl.SSLError.__name__, "ssl" in sys.modules)',
         'import ssl',

@@ -12,11 +12,11 @@ from typing import Callable, Dict, Iterator, List, Tuple, Union
 import pytest
 
 from tests.noting import Clock, opened
-from twitcher import loader
-from twitcher.configdir import Changes, ConfigDir
+from twitcher.config import loader
+from twitcher.config.directory import Changes, ConfigDir
+from twitcher.config.loader import Loader
+from twitcher.config.spec import WatchSpec
 from twitcher.errors import ConfigError
-from twitcher.loader import Loader
-from twitcher.spec import WatchSpec
 
 A = '/etc/twitcher/a.twc'
 B = '/etc/twitcher/b.twc'

@@ -12,9 +12,9 @@ import pytest
 
 from tests.harness import Ensemble, Twitcher, wait_for
 from tests.holding import hanging, held, script
-from twitcher import posix_spawn
-from twitcher.config import load_config
+from twitcher.config.language import load_config
 from twitcher.log_target import INFO, LogTarget, Record, open_target
+from twitcher.runs import posix_spawn
 
 LOAD = """
 import os, time

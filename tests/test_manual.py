@@ -14,11 +14,12 @@ from typing import Any, Dict, Iterator, List, Set, Tuple
 import pytest
 
 from tests.harness import TOP, Ensemble, Twitcher, call
-from twitcher import __version__, cli, ctl
-from twitcher.config import load_config
+from twitcher import __version__, cli
+from twitcher.config.language import load_config
+from twitcher.config.spec import RunMode, WatchType, make_spec
+from twitcher.ctl import cli as ctl
 from twitcher.errors import ConfigError
-from twitcher.spec import RunMode, WatchType, make_spec
-from twitcher.usage import DEFAULT_HOSTS
+from twitcher.options import DEFAULT_HOSTS
 
 PAGES = ['twitcher.8', 'twitcher.twc.5', 'twitcherctl.8']
 README = (TOP / 'README').read_text()

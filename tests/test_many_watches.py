@@ -16,8 +16,8 @@ import pytest
 from tests.harness import ComingAndGoing, Trace, Twitcher, connected, process_status, wait_for
 from tests.keeping import ask_server
 from tests.proxy import Proxy
-from twitcher.devel import ThrowAwayServer
-from twitcher.node import IN_FLIGHT
+from twitcher.zookeeper.node import IN_FLIGHT
+from twitcher.zookeeper.throwaway import ThrowAwayServer
 
 COUNT = 10_000
 BATCH = 200

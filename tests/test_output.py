@@ -12,7 +12,7 @@ from typing import List
 import pytest
 
 from tests.harness import Ensemble, Trace, Twitcher, is_alive, process_status, wait_for
-from twitcher.outputd import MAX_LINE
+from twitcher.runs.output_process import MAX_LINE
 
 
 def output_process(twitcher: Twitcher) -> int:

@@ -238,7 +238,7 @@ def test_the_output_of_a_run_is_logged_after_the_line_that_says_that_it_has_star
 def test_no_message_ends_the_process(tmp_path: Path) -> None:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with theirs:
-        process = subprocess.Popen([sys.executable, '-I', str(TOP / 'twitcher/twitcher_output.py'), 'file',
+        process = subprocess.Popen([sys.executable, '-I', str(TOP / 'twitcher/runs/twitcher_output.py'), 'file',
                                     str(tmp_path / 'log'), '1'], stdin=theirs.fileno())
     writers = []
 

@@ -7,7 +7,7 @@ from typing import List
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twitcher.outputd import MAX_LINE, Lines
+from twitcher.runs.output_process import MAX_LINE, Lines
 
 # Many newlines, and many lines of about the greatest length.
 _PARTS = st.one_of(

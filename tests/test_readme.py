@@ -16,7 +16,7 @@ import pytest
 from tests.deb_story import BUILD, CONFIGURE, INSTALL, START
 from tests.harness import TOP, Ensemble, Trace, Twitcher, wait_for
 from twitcher import __version__
-from twitcher.config import load_config
+from twitcher.config.language import load_config
 
 README = (TOP / 'README').read_text()
 BLOCKS = re.findall(r'^( *)```(\w+)\n(.*?)^\1```$', README, re.MULTILINE | re.DOTALL)

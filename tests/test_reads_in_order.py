@@ -85,15 +85,15 @@ def test_an_update_whose_answer_could_not_be_handled_runs_soon_and_is_logged_onc
     twitcher.config('a.twc', f"RegisterWatch('/a', Exec('echo `cat` >> {trace}'))")
     patch = {
         'in the keeper': """
-            import twitcher.keeper
-            name = '_stamp' if hasattr(twitcher.keeper, '_stamp') else 'stamp_of'
-            original = getattr(twitcher.keeper, name)
+            import twitcher.zookeeper.subscriptions
+            keeper, name = twitcher.zookeeper.subscriptions, 'stamp_of'
+            original = getattr(keeper, name)
             def fail(watch_type, stat):
                 if stat.version in (1, 2):
                     if os.path.exists(FLAG):
                         raise MemoryError('the test says so')
                 return original(watch_type, stat)
-            setattr(twitcher.keeper, name, fail)
+            setattr(keeper, name, fail)
             """,
         'in the client': """
             import kazoo.client

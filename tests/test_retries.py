@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.bench import Bench, Znode
+from twitcher.config.spec import RunMode
 from twitcher.errors import SpawnError
-from twitcher.spec import RunMode
 
 
 def transient(shortage: bool = False) -> SpawnError:

@@ -7,8 +7,8 @@ from typing import Dict, List
 
 import pytest
 
-from twitcher.children import sorted_lines
-from twitcher.rotation import MAX_PERIOD, Rotation
+from twitcher.zookeeper.children import sorted_lines
+from twitcher.zookeeper.rotation import MAX_PERIOD, Rotation
 
 
 @pytest.mark.parametrize('count', [1, 7, 120])

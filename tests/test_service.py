@@ -15,7 +15,7 @@ from typing import Dict, Iterator, List
 import pytest
 
 from tests.harness import PATIENCE, Ensemble, Trace, Twitcher, process_status
-from twitcher.devel import ThrowAwayServer
+from twitcher.zookeeper.throwaway import ThrowAwayServer
 
 VARIABLES = ('NOTIFY_SOCKET', 'WATCHDOG_USEC', 'WATCHDOG_PID')
 

@@ -10,7 +10,7 @@ from typing import List, Tuple
 import pytest
 
 from tests.harness import Ensemble, Trace, Twitcher
-from twitcher.action import Exec
+from twitcher.config.action import Exec
 
 SIMPLE = [
     'cat', 'git pull', '  ls\t-l  /etc \n', '\nprintenv HOME\n', '/bin/echo a=b c,d e:f +g @h %i', 'SCRIPT 1 2',

@@ -7,8 +7,8 @@ from typing import Callable, List
 import pytest
 
 from tests.bench import Bench, Znode
-from twitcher.slots import Slots
-from twitcher.spec import RunMode
+from twitcher.config.spec import RunMode
+from twitcher.watches.slots import Slots
 
 
 class Served:

@@ -15,8 +15,8 @@ import pytest
 from kazoo.security import make_acl
 
 from tests.harness import Ensemble, call, command, wait_for
-from twitcher import ctl
-from twitcher.devel import ThrowAwayServer, free_port
+from twitcher.ctl import cli as ctl
+from twitcher.zookeeper.throwaway import ThrowAwayServer, free_port
 
 Poke = Callable[..., 'subprocess.CompletedProcess[bytes]']
 

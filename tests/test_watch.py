@@ -8,7 +8,7 @@ from typing import List
 import pytest
 
 from tests.bench import MODES, Bench, Znode
-from twitcher.spec import RunMode
+from twitcher.config.spec import RunMode
 
 QUEUE, DISCARD, PARALLEL = MODES
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.bench import MODES, Bench, Znode
-from twitcher.spec import RunMode
+from twitcher.config.spec import RunMode
 
 QUEUE, DISCARD, PARALLEL = MODES
 

@@ -7,8 +7,8 @@ import signal
 import pytest
 
 from tests.bench import MODES, Bench, Znode
+from twitcher.config.spec import RunMode
 from twitcher.errors import SpawnError
-from twitcher.spec import RunMode
 
 QUEUE, DISCARD, PARALLEL = MODES
 

@@ -20,15 +20,15 @@ from hypothesis import strategies as st
 
 from tests.bench import HandMadeRun, Znode
 from twitcher import state as state_module
-from twitcher.action import Exec
-from twitcher.keeper import Keeper
-from twitcher.retries import Retries
-from twitcher.slots import Slots
-from twitcher.spec import WatchSpec, make_spec
+from twitcher.config.action import Exec
+from twitcher.config.spec import WatchSpec, make_spec
 from twitcher.state import State
-from twitcher.watch import Around
-from twitcher.watches import RENAME_WINDOW, Watches
+from twitcher.watches.registry import RENAME_WINDOW, Watches
+from twitcher.watches.retries import Retries
+from twitcher.watches.slots import Slots
+from twitcher.watches.watch import Around
 from twitcher.znode import Update, ZnodeState
+from twitcher.zookeeper.subscriptions import Keeper
 
 Listener = Callable[[ZnodeState], None]
 ZNODES = ('/y', '/z')

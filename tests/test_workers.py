@@ -6,7 +6,7 @@ import asyncio
 import threading
 from typing import List
 
-from twitcher.workers import Workers
+from twitcher.runs.workers import Workers
 
 
 def test_a_call_that_was_dropped_is_not_begun_when_there_is_a_thread_for_it() -> None:

@@ -14,7 +14,7 @@ from tests.harness import ComingAndGoing, Ensemble, Trace, Twitcher, connected, 
 from tests.keeping import ask_server
 from tests.proxy import Proxy
 from tests.quorum import Quorum
-from twitcher.devel import ThrowAwayServer
+from twitcher.zookeeper.throwaway import ThrowAwayServer
 
 NOBODY_READS = [make_acl('world', 'anyone', create=True, write=True, delete=True, admin=True)]
 LOADED = ['a 0 load', 'idle 0 load', 'par 0 load']

@@ -2,7 +2,7 @@
 
 import gc
 
-from twitcher.late import imports_postponed
+from twitcher.lazy_imports import imports_postponed
 
 gc.disable()  # what is imported stays: to look for garbage in it, now or later, is time lost
 with imports_postponed():

@@ -15,15 +15,15 @@ from typing import Iterator, List, NoReturn, Optional
 
 from twitcher import __version__
 from twitcher.daemon import HANDLED_SIGNALS, Settings, run_daemon
+from twitcher.daemonize import be_a_plain_process, detach
 from twitcher.errors import TwitcherError, UsageError
 from twitcher.init import leave_process_1
 from twitcher.lock import LOCK_TIMEOUT, StateLock
 from twitcher.log import get_logger, report_to_stderr, set_levels, start_logging, stop_logging
 from twitcher.log_target import SYSLOG_SOCKET, LogTarget, check_file
+from twitcher.options import DEFAULT_HOSTS, Parser, number
 from twitcher.pidfile import PidFile
-from twitcher.process import be_a_plain_process, detach
-from twitcher.usage import DEFAULT_HOSTS, Parser, number
-from twitcher.zookeeper import checked_hosts
+from twitcher.zookeeper.client import checked_hosts
 
 log = get_logger(__name__)
 
@@ -132,7 +132,7 @@ def _run(options: argparse.Namespace) -> int:
         if ready:
             ready()
         if not options.zkservers:
-            from twitcher.devel import ThrowAwayServer  # a megabyte, which no daemon in earnest needs
+            from twitcher.zookeeper.throwaway import ThrowAwayServer  # a megabyte, which no daemon in earnest needs
             server = ThrowAwayServer()
             with _stoppable():
                 server.start()

@@ -9,21 +9,21 @@ import signal
 from dataclasses import dataclass
 from typing import Any, Dict, Optional
 
-from twitcher.configdir import Changes, ConfigDir
-from twitcher.keeper import Keeper
-from twitcher.loader import Loader
+from twitcher.config.directory import Changes, ConfigDir
+from twitcher.config.loader import Loader
 from twitcher.lock import StateLock
 from twitcher.log import get_logger
 from twitcher.log_target import LogTarget, escaped
-from twitcher.output import Output
-from twitcher.retries import Retries
-from twitcher.runner import Runner
-from twitcher.service import ServiceManager
-from twitcher.session import Session
-from twitcher.slots import Slots
+from twitcher.runs.output import Output
+from twitcher.runs.runner import Runner
+from twitcher.sd_notify import ServiceManager
 from twitcher.state import State
-from twitcher.watch import Around
-from twitcher.watches import Watches
+from twitcher.watches.registry import Watches
+from twitcher.watches.retries import Retries
+from twitcher.watches.slots import Slots
+from twitcher.watches.watch import Around
+from twitcher.zookeeper.session import Session
+from twitcher.zookeeper.subscriptions import Keeper
 
 log = get_logger(__name__)
 

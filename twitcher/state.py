@@ -17,7 +17,7 @@ from twitcher import good_configs
 from twitcher.database import Database, Execute, Later
 from twitcher.good_configs import GoodConfigs
 from twitcher.lock import StateLock
-from twitcher.procfs import boot_id, machine_id, start_time
+from twitcher.runs.procfs import boot_id, machine_id, start_time
 from twitcher.znode import UNKNOWN, Stamp
 
 _VERSION = 2

@@ -1,0 +1,236 @@
+"""What a watch runs: Exec's commands and the user's functions, and when two of them are the same action.
+
+Nothing here starts a process; `child` does.
+"""
+
+from __future__ import annotations
+
+import dis
+import functools
+import inspect
+import os
+import sys
+import threading
+import types
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import (
+    Any,
+    Callable,
+    ContextManager,
+    Dict,
+    Iterator,
+    List,
+    Mapping,
+    NoReturn,
+    Optional,
+    Protocol,
+    Set,
+    Tuple,
+    Union,
+)
+
+from twitcher.config import shell
+from twitcher.errors import SpecError
+
+Action = Callable[[], Any]
+
+
+_loading = threading.Event()
+
+
+@contextmanager
+def being_loaded() -> Iterator[None]:
+    """While a file is being loaded, to call what Exec(...) gives is a mistake: it would replace the daemon."""
+    _loading.set()
+    try:
+        yield
+    finally:
+        _loading.clear()
+
+
+@dataclass(frozen=True)
+class Exec:
+    """Exec(command): a callable that replaces the process it is called in with the command.
+
+    A string is run by `/bin/sh -c`; a list of strings is executed exactly, its first item looked up in PATH. Raises
+    SpecError for anything else.
+    """
+
+    __slots__ = ('command',)
+    command: Union[str, List[str], Tuple[str, ...]]
+
+    def __post_init__(self) -> None:
+        if isinstance(self.command, str):
+            words: Tuple[Any, ...] = (self.command,)
+        elif isinstance(self.command, (list, tuple)):
+            words = tuple(self.command)
+        else:
+            words = ()
+        if not words or not words[0] or not all(isinstance(word, str) and '\0' not in word for word in words):
+            raise SpecError(f'Exec({self.command!r}): allowed: a shell command as a string, or a list of strings that '
+                            'begins with the program; neither empty nor holding NUL')
+        if not isinstance(self.command, str):
+            object.__setattr__(self, 'command', words)  # whatever becomes of the list
+
+    @property
+    def argv(self) -> Tuple[str, ...]:
+        """What is executed."""
+        return shell.argv(self.command) if isinstance(self.command, str) else tuple(self.command)
+
+    def __hash__(self) -> int:
+        return hash(self.argv)
+
+    def __call__(self) -> NoReturn:
+        if _loading.is_set():
+            raise SpecError(f'Exec({self.command!r}) was called while its file was being loaded: that would replace the '
+                            'daemon; allowed: Exec(...) as an action, Exec(...)() inside a function that is one')
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os.execvp(self.argv[0], self.argv)
+
+
+class Home(Protocol):
+    """What the file of a function has set up for it."""
+
+    module: types.ModuleType
+
+    def enter(self) -> None:
+        """In the function's own process: set it up again."""
+
+    def importable(self) -> ContextManager[Mapping[str, types.ModuleType]]:
+        """What is executed in the block finds the file's helpers; those that have been imported, by name."""
+
+
+@dataclass(frozen=True)
+class FileFunction:
+    """A function of a file, or another callable, and where it is at home."""
+
+    __slots__ = ('function', 'home')
+    function: Action
+    home: Home
+
+    def __call__(self) -> Any:
+        return self.function()
+
+
+def checked_action(action: Any) -> Action:
+    """The action, if it can be called without arguments and does its work when it is. Raises SpecError."""
+    fault = 'it cannot be called' if not callable(action) else None
+    if fault is None and not isinstance(action, Exec):
+        fault = _function_fault(action)
+    if fault:
+        raise SpecError(f'action={action!r}: {fault}; allowed: Exec(...), or a function that takes no arguments')
+    return action  # type: ignore[no-any-return]
+
+
+def _function_fault(action: Any) -> Optional[str]:
+    """Why a call without arguments would fail or do nothing; None also for what is not written in Python."""
+    given = 0
+    names: Set[str] = set()
+    while isinstance(action, functools.partial):
+        given, names = given + len(action.args), names | set(action.keywords)
+        action = action.func
+    if not isinstance(action, (type, types.FunctionType, types.MethodType)):
+        action = getattr(type(action), '__call__', None)  # noqa: B004  # not whether, but which
+        given += isinstance(action, types.FunctionType)
+    if isinstance(action, types.MethodType):
+        action, given = action.__func__, given + 1
+    if not isinstance(action, types.FunctionType):
+        return None
+    code = action.__code__
+    if code.co_flags & (inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR):
+        return 'it is an async function, which has to be run by asyncio.run'
+    if code.co_flags & inspect.CO_GENERATOR:
+        return 'it is a generator function, which does nothing when it is called'
+    needed = code.co_varnames[:code.co_argcount - len(action.__defaults__ or ())][given:]
+    keywords = code.co_varnames[code.co_argcount:code.co_argcount + code.co_kwonlyargcount]
+    missing = [name for name in (*needed, *(name for name in keywords if name not in (action.__kwdefaults__ or {})))
+               if name not in names]
+    return f'it needs arguments: {", ".join(missing)}' if missing else None
+
+
+def outline(action: Any) -> str:
+    """What an action is recognised by after an edit and in another daemon: a command's words, a function's name and the
+    values that it was made with.
+
+    It does not depend on the version of Python, as a function's code does. Actions that are not the same may have the
+    same outline; `identity` tells them apart.
+    """
+    try:
+        return _outline(action.function if isinstance(action, FileFunction) else action, set())
+    except BaseException:  # the user's own objects are looked at here, and may refuse in any way
+        return type(action).__name__
+
+
+def _outline(value: Any, met: Set[int]) -> str:
+    """`met` has what was met already: values may contain themselves."""
+    if isinstance(value, Exec):
+        return f'Exec({value.command!r})'
+    if type(value) in (str, bytes, int, float, bool, type(None)):
+        return repr(value)
+    if id(value) in met:
+        return '...'
+    met.add(id(value))
+    if isinstance(value, (tuple, list)):
+        parts: List[Any] = list(value)
+    elif isinstance(value, functools.partial):
+        parts = [value.func, *value.args, *sorted(value.keywords.items())]
+    elif isinstance(value, types.FunctionType):
+        parts = [*(value.__defaults__ or ()), *sorted((value.__kwdefaults__ or {}).items()),
+                 *(cell.cell_contents for cell in value.__closure__ or () if _is_filled(cell))]
+        if value.__name__ == '<lambda>':  # its name says nothing
+            parts += [name for name in value.__code__.co_names if not name.startswith('__')]
+            parts += [constant for constant in value.__code__.co_consts if isinstance(constant, str)]
+    else:
+        parts = []
+    name = value.__qualname__ if isinstance(value, (types.FunctionType, types.BuiltinFunctionType)) else type(value).__name__
+    return f'{name}({", ".join(_outline(part, met) for part in parts)})'
+
+
+def identity(action: Any) -> Any:
+    """A value that is equal for two actions which do the same, though their file was executed anew in between.
+
+    Functions are the same when their own code, defaults and closure are; what they find in their file's globals does not
+    count, nor the lines they stand on. Other callables are compared with `==`.
+    """
+    return _identity(action.function if isinstance(action, FileFunction) else action, {})
+
+
+def _identity(value: Any, met: Dict[int, int]) -> Any:
+    """`met` numbers the containers and functions that were met already, which may contain themselves and each other."""
+    if isinstance(value, (functools.partial, types.FunctionType, tuple, list)):
+        if id(value) in met:
+            return ('met', met[id(value)])
+        met[id(value)] = len(met)
+    if isinstance(value, functools.partial):
+        return ('partial', _identity(value.func, met), _identity(value.args, met),
+                [(name, _identity(item, met)) for name, item in sorted(value.keywords.items())])
+    if isinstance(value, types.FunctionType):
+        cells = [cell.cell_contents for cell in value.__closure__ or () if _is_filled(cell)]
+        keywords = sorted((value.__kwdefaults__ or {}).items())
+        return ('function', _identity(value.__code__, met), _identity(value.__defaults__, met),
+                [(name, _identity(item, met)) for name, item in keywords], [_identity(cell, met) for cell in cells])
+    if isinstance(value, types.CodeType):
+        return ('code', value.co_name, value.co_names, value.co_varnames, value.co_freevars, value.co_argcount,
+                value.co_kwonlyargcount, value.co_flags, getattr(value, 'co_exceptiontable', b''), _body(value, met))
+    if isinstance(value, (tuple, list)):
+        return (type(value), [_identity(item, met) for item in value])
+    # 1, 1.0 and True are equal to each other, but not the same constant.
+    return (type(value), value)
+
+
+def _body(code: types.CodeType, met: Dict[int, int]) -> Any:
+    """The instructions and the constants. From Python 3.13 on a class is told the line that it begins in: without that."""
+    if '__firstlineno__' not in code.co_names:
+        return (code.co_code, _identity(code.co_consts, met))
+    instructions = list(dis.get_instructions(code))
+    return [(each.opcode, _identity(each.argval, met) if each.opcode in dis.hasconst else each.arg)
+            for each, following in zip(instructions, instructions[1:]) if following.argval != '__firstlineno__']
+
+
+def _is_filled(cell: types.CellType) -> bool:
+    try:
+        return cell.cell_contents is not cell
+    except ValueError:
+        return False

@@ -1,0 +1,165 @@
+"""inotify: watches the directories that a scan depends on, and reports the events there that can change its result.
+
+One watch for each directory, however many names lead to it, because the kernel keeps one for each inode. The only module
+that knows pyinotify.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import warnings
+from enum import Enum
+from types import SimpleNamespace
+from typing import Callable, Dict, Optional, Tuple
+
+from twitcher.config.scan import Dependencies, Entry, FileId, file_id, is_followed
+from twitcher.log import get_logger, take_over_library
+
+warnings.filterwarnings('ignore', 'The asyncore module is deprecated', DeprecationWarning)
+import pyinotify  # noqa: E402  # it imports asyncore, and that is no news for an operator
+
+log = get_logger(__name__)
+
+# pyinotify runs ldconfig(8) or a compiler to find libc: a process, and some milliseconds of our start. If the search finds
+# nothing it uses the libc already loaded, so let it find nothing.
+if pyinotify.ctypes:
+    pyinotify.ctypes = SimpleNamespace(**{**vars(pyinotify.ctypes), 'util': SimpleNamespace(find_library=lambda name: None)})
+
+# Without IN_DELETE_SELF and IN_MOVE_SELF: the one is followed by IN_IGNORED, the other is an event of the parent.
+_ENTRIES = (pyinotify.IN_CREATE | pyinotify.IN_MOVED_FROM | pyinotify.IN_MOVED_TO | pyinotify.IN_DELETE
+            | pyinotify.IN_ONLYDIR)
+_WRITING = pyinotify.IN_MODIFY | pyinotify.IN_CLOSE_WRITE | pyinotify.IN_ATTRIB
+_ENTRIES_AND_CONTENTS = _ENTRIES | _WRITING
+
+
+class Change(Enum):
+    """What an event says about a file: it is being written, it is complete, or something else happened to it."""
+
+    WRITING = 'writing'
+    COMPLETE = 'complete'
+    OTHER = 'other'
+
+
+OnEvent = Callable[[Optional[Entry], Change], None]
+
+
+class Inotify:
+    """The kernel's watches. `on_event` gets each event; with None in the place of an entry if the kernel dropped some.
+
+    Raises OSError if the machine has no inotify instance to give.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, on_event: OnEvent) -> None:
+        take_over_library('pyinotify')
+        pyinotify.log.disabled = True  # it is about pyinotify's own paths, which we do not use
+        self._on_event = on_event
+        self.unwatched: Dict[FileId, str] = {}
+        """The directories that cannot be watched, and why."""
+        self._watched: Dict[FileId, Tuple[int, int]] = {}
+        self._watched_as: Dict[int, FileId] = {}
+        self._dependencies = Dependencies()
+        try:
+            self._manager = pyinotify.WatchManager()
+        except (OSError, pyinotify.PyinotifyError) as error:
+            raise OSError(f'{error}; see fs.inotify.max_user_instances') from error
+        os.set_inheritable(self._manager.get_fd(), False)
+        self._notifier = _Notifier(self._manager, loop, default_proc_fun=self._event)
+
+    def watch(self, dependencies: Dependencies) -> bool:
+        """Watch these directories and no others. Returns whether what is watched has grown.
+
+        Then the scan that found them may have missed a change, and has to be repeated.
+        """
+        self._dependencies = dependencies
+        self.unwatched.clear()
+        has_grown = False
+        for path, directory in dependencies.directories.items():
+            mask = _ENTRIES_AND_CONTENTS if directory in dependencies.listed else _ENTRIES
+            if self._watched.get(directory, (-1, 0))[1] & mask != mask and directory not in self.unwatched:
+                has_grown |= self._add(path, directory, mask)
+        wanted = set(dependencies.directories.values())
+        for descriptor, directory in list(self._watched_as.items()):
+            if directory not in wanted:
+                del self._watched_as[descriptor]
+                self._watched.pop(directory, None)
+                self._manager.rm_watch(descriptor)
+        return has_grown
+
+    def drain(self) -> None:
+        """Report what has happened up to now."""
+        self._notifier.handle_read()
+
+    def stop(self) -> None:
+        """Remove all watches."""
+        self._notifier.stop()
+
+    def _add(self, path: str, directory: FileId, mask: int) -> bool:
+        """Watch a directory. Returns whether the scan has to be repeated."""
+        try:
+            descriptor = self._manager.add_watch(path, mask, quiet=False)[path]
+            watched = file_id(path)
+        except UnicodeError:
+            self.unwatched[directory] = f'{path!a}: inotify cannot watch a directory whose name is not UTF-8'
+            return False
+        except pyinotify.WatchManagerError as error:
+            reason = str(error).partition('Errno=')[2] or str(error)
+            if os.strerror(errno.ENOENT) in reason or os.strerror(errno.ENOTDIR) in reason:
+                return True  # gone since the scan
+            self.unwatched[directory] = ('inotify cannot watch all directories '
+                                         f'({reason}; see fs.inotify.max_user_watches)')
+            return False
+        except OSError:
+            return True
+        # Not as what the scan has seen there, which somebody may have replaced since.
+        previous = self._watched_as.get(descriptor)
+        if previous is not None:
+            self._watched.pop(previous, None)
+        self._watched[watched], self._watched_as[descriptor] = (descriptor, mask), watched
+        return True
+
+    def _event(self, event: pyinotify.Event) -> None:
+        if event.mask & pyinotify.IN_Q_OVERFLOW:
+            self._watched.clear()  # one may have ended
+            log.debug('inotify lost events; reading everything')
+            self._on_event(None, Change.OTHER)
+            return
+        directory = self._watched_as.get(event.wd)
+        if directory is None:
+            return
+        if event.mask & pyinotify.IN_IGNORED:
+            del self._watched_as[event.wd]
+            if self._watched.get(directory, (-1, 0))[0] == event.wd:
+                del self._watched[directory]
+        entry = (directory, getattr(event, 'name', ''))
+        if self._is_of_interest(entry, event.mask):
+            self._on_event(entry, _change(event.mask))
+
+    def _is_of_interest(self, entry: Entry, mask: int) -> bool:
+        """Ignores siblings in ancestor directories, editors' temporary files, and writes to files that are not followed."""
+        directory, name = entry
+        if not name or entry in self._dependencies.lookups:
+            return True
+        is_other_file = not (is_followed(name) or mask & pyinotify.IN_ISDIR)
+        return (directory in self._dependencies.listed and not name.startswith('.')
+                and not (is_other_file and mask & _WRITING))
+
+
+class _Notifier(pyinotify.AsyncioNotifier):
+    """pyinotify's notifier, less its habit to give up on a file name that is not UTF-8."""
+
+    def handle_read(self, *args: object, **kwargs: object) -> None:
+        """Pass on the events that there are, if any."""
+        if not self.check_events(timeout=0):  # `drain` has been here first
+            return
+        try:
+            super().handle_read(*args, **kwargs)
+        except UnicodeDecodeError:
+            self._default_proc_fun(pyinotify.Event({'mask': pyinotify.IN_Q_OVERFLOW}))
+
+
+def _change(mask: int) -> Change:
+    if mask & pyinotify.IN_MODIFY:
+        return Change.WRITING
+    return Change.OTHER if mask & (pyinotify.IN_ATTRIB | pyinotify.IN_CREATE) else Change.COMPLETE

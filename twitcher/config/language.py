@@ -1,0 +1,175 @@
+"""The configuration language: the text of a .twc file becomes a list of WatchSpecs, or one ConfigError.
+
+A file is plain Python and may do anything while it is executed, except end the daemon or change what others find: see
+`isolation`, `file_logging` and `printed`. It is interrupted when it has not returned after TIME_LIMIT.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import sys
+import traceback
+from contextlib import ExitStack
+from dataclasses import replace
+from types import ModuleType
+from typing import Any, ContextManager, List, Mapping, Optional
+
+from twitcher.config.action import Exec, FileFunction, being_loaded
+from twitcher.config.deadline import STOPPING, DeadlineError, interrupted_after
+from twitcher.config.file_logging import FileLogging, logging_of_its_own
+from twitcher.config.helpers import CONTEXT, HelperCode, Helpers
+from twitcher.config.isolation import ISOLATION, Kept
+from twitcher.config.printed import printing_collected
+from twitcher.config.reach import can_reach_interpreter
+from twitcher.config.spec import LANGUAGE, WatchSpec, make_spec
+from twitcher.errors import ConfigError, SpecError, StopError
+from twitcher.log import get_logger
+from twitcher.log_target import DEBUG, INFO, WARNING
+
+log = get_logger(__name__)
+
+TIME_LIMIT = 10.0
+"""Seconds that a file may take to execute. Nothing else happens meanwhile: files are expected to take milliseconds."""
+
+MODULE = '__twitcher__'
+"""What a file finds as its __name__."""
+ARGUMENTS = make_spec.__code__.co_varnames[:make_spec.__code__.co_argcount + make_spec.__code__.co_kwonlyargcount]
+_POSITIONAL = 5
+
+
+def load_config(path: str, source: bytes, time_limit: float = TIME_LIMIT, helpers: Optional[Helpers] = None,
+                is_retry: bool = False) -> List[WatchSpec]:
+    """Execute the source of the file at `path` and return what it registered, in order. It may import the `helpers`.
+
+    What it prints is logged; if `is_retry` says that this was done before, at DEBUG.
+    Must be called in the main thread, where signals are delivered. Raises ConfigError, which names the file, the line where
+    it is known, and the reason; StopError if SIGTERM or SIGINT came meanwhile.
+    """
+    # A module, so that what looks up the module of a class (dataclasses do) finds the file's globals.
+    home = _Home(ModuleType(MODULE), helpers or Helpers(HelperCode(os.path.dirname(path)), path))
+    collector = _Collector(home)
+    home.module.__dict__.update({'__file__': path, 'Exec': Exec, 'RegisterWatch': collector.register, **dict(LANGUAGE),
+                                 CONTEXT: home.helpers})
+    signals: List[int] = []
+    with printing_collected() as printed:
+        try:
+            fault = _execute(path, source, time_limit, home, signals)
+        except BaseException as error:
+            fault = _fault(path, error, time_limit, home.helpers)
+        finally:
+            collector.is_open = False
+    for line in printed.lines():
+        log.log(DEBUG if is_retry else INFO, '%s printed: %s', path, line)
+    if any(number in STOPPING for number in signals):
+        raise StopError(f'{path}: interrupted')
+    if home.kept.faults and not fault:
+        fault = f'{path}: {"; ".join(home.kept.faults)}'
+    if home.kept.threads:
+        log.log(DEBUG if is_retry else WARNING,
+                '%s has left threads in the daemon, which cannot be ended and run on until it stops: %s', path,
+                    ', '.join(map(str, home.kept.threads)))
+    if fault:
+        raise ConfigError(' '.join(filter(None, map(str.strip, fault.splitlines()))))
+    return collector.specs
+
+
+def _execute(path: str, source: bytes, time_limit: float, home: _Home, signals: List[int]) -> Optional[str]:
+    """Execute the file in the globals of its module. Returns what is wrong with it; adds signals that came meanwhile."""
+    names = home.module.__dict__
+    with ExitStack() as stack:
+        try:
+            # Outermost: its end needs the descriptors that the rest puts back.
+            stack.enter_context(interrupted_after(time_limit, path, signals))
+            code = compile(source, path, 'exec', dont_inherit=True)
+            if can_reach_interpreter(code):
+                home.logging = stack.enter_context(logging_of_its_own())
+                stack.enter_context(home.helpers.importable())
+                home.kept = stack.enter_context(ISOLATION.keeping(lambda other: other is names))
+                sys.modules[MODULE] = home.module
+                stack.callback(sys.modules.pop, MODULE, None)
+            stack.enter_context(being_loaded())
+            exec(code, names)
+        except BaseException as error:  # SystemExit and KeyboardInterrupt are a file's mistakes, too
+            return _fault(path, error, time_limit, home.helpers)
+    return None
+
+
+class _Home:
+    """What a file has set up for its functions."""
+
+    __slots__ = ('module', 'helpers', 'kept', 'logging')
+
+    def __init__(self, module: ModuleType, helpers: Helpers) -> None:
+        self.module = module
+        self.helpers = helpers
+        self.kept = Kept()
+        self.logging = FileLogging()
+
+    def enter(self) -> None:
+        """As action.Home says."""
+        sys.modules[MODULE] = self.module
+        self.logging.enter()
+        ISOLATION.enter()
+        self.kept.enter()
+
+    def importable(self) -> ContextManager[Mapping[str, ModuleType]]:
+        """As action.Home says."""
+        return self.helpers.importable()
+
+
+class _Collector:
+    """What RegisterWatch is, for one file."""
+
+    def __init__(self, home: _Home) -> None:
+        self._home = home
+        self.specs: List[WatchSpec] = []
+        self.is_open = True
+
+    def register(self, *args: Any, **kwargs: Any) -> None:
+        """Take down one watch. Raises SpecError."""
+        if not self.is_open:
+            raise SpecError('RegisterWatch was called by an action; allowed: only while the file is being loaded')
+        for name in kwargs:
+            if name not in ARGUMENTS:
+                raise SpecError(f'{name}={kwargs[name]!r}: RegisterWatch has no such argument; allowed: {", ".join(ARGUMENTS)}')
+        try:
+            spec = make_spec(*args, **kwargs)
+            if not isinstance(spec.action, Exec):
+                spec = replace(spec, action=FileFunction(spec.action, self._home))
+            self.specs.append(spec)
+        except TypeError:
+            try:
+                inspect.signature(make_spec).bind(*args, **kwargs)
+            except TypeError as error:
+                raise SpecError(f'RegisterWatch: {error} ({len(args)} were given by position); allowed: '
+                                f'{", ".join(ARGUMENTS)}, of which the first {_POSITIONAL} may be given by position') from None
+            raise
+
+
+def _fault(path: str, error: BaseException, time_limit: float, helpers: Helpers) -> str:
+    where = _where(path, error)
+    try:
+        return f'{where}: {_reason(error, time_limit)}{helpers.where(error)}'
+    except BaseException:  # str(error) itself raises
+        return f'{where}: {type(error).__name__}'
+
+
+def _reason(error: BaseException, time_limit: float) -> str:
+    if isinstance(error, DeadlineError):
+        return f'still executing after {time_limit:g} s; a .twc file has to return'
+    if isinstance(error, SpecError):
+        return str(error)
+    text = error.msg if isinstance(error, SyntaxError) else str(error)
+    return type(error).__name__ + (f': {text}' if text else '')
+
+
+def _where(path: str, error: BaseException) -> str:
+    """The file, and the line of it that was being executed when the error came, or that could not be parsed."""
+    if isinstance(error, SyntaxError) and error.filename == path:
+        line = error.lineno
+    else:
+        lines = [number or frame.f_lineno for frame, number in traceback.walk_tb(error.__traceback__)
+                 if frame.f_code.co_filename == path]
+        line = lines[-1] if lines else None
+    return f'{path}:{line}' if line else path

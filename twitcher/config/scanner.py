@@ -1,0 +1,104 @@
+"""Scans of one directory, each of which depends on nothing that was not watched before it began.
+
+So what a scan has missed comes as an event. Where it may not, because inotify is short of something or says nothing there,
+the scanner tells so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Callable, Dict, Optional, Set
+
+from twitcher.config.inotify import Inotify, OnEvent
+from twitcher.config.mounts import TABLE, Mounts
+from twitcher.config.scan import Dependencies, FileId, Tree, file_id, scan
+from twitcher.log import get_logger
+
+log = get_logger(__name__)
+
+MAX_ROUNDS = 20
+"""Scans in a row that find a directory which was not watched yet; a tree that grows faster is left for a later scan."""
+
+
+class Scanner:
+    """Scans `root`. `on_event` gets what inotify reports. `request_scan` is called when another scan is needed: after
+    a mount or unmount, for example.
+
+    `limited` are the directories and the mounted files of the last scan whose changes may come without an event: `shortages`
+    says why in general, `silent` why for a path.
+    """
+
+    def __init__(self, root: str, loop: asyncio.AbstractEventLoop, on_event: OnEvent, request_scan: Callable[[], None]) -> None:
+        self._root = root
+        self._loop = loop
+        self._on_event = on_event
+        self._request_scan = request_scan
+        self._inotify: Optional[Inotify] = None
+        self._mounts: Optional[Mounts] = None
+        self._dependencies = Dependencies()
+        self.limited: Set[FileId] = set()
+        self.shortages: Set[str] = set()
+        self.silent: Dict[str, str] = {}
+
+    def scan(self) -> Tree:
+        """Find every .twc file; again, while that leads to directories that were not watched."""
+        self.shortages = set()
+        self._open()
+        for _ in range(MAX_ROUNDS):
+            self.drain()  # a watch that has ended must be known to have: its inode may be in use again
+            tree = scan(self._root)
+            self._dependencies = tree.dependencies
+            if not self._inotify or not self._inotify.watch(tree.dependencies):
+                break
+        else:
+            self._request_scan()
+        self._note_limits(tree)
+        return tree
+
+    def drain(self) -> None:
+        """Report the events up to now."""
+        if self._inotify:
+            self._inotify.drain()
+
+    def stop(self) -> None:
+        """Watch nothing any more."""
+        for follower in (self._inotify, self._mounts):
+            if follower:
+                follower.stop()
+
+    def _open(self) -> None:
+        """Open what reports changes. What cannot be had now is tried again by each scan."""
+        try:
+            self._mounts = self._mounts or Mounts(self._loop, self._mounts_changed)
+        except OSError as error:
+            self.shortages.add(f'{TABLE} cannot be used: {error.strerror}')
+        try:
+            self._inotify = self._inotify or Inotify(self._loop, self._on_event)
+        except OSError as error:
+            self.shortages.add(f'inotify cannot be used: {error}')
+
+    def _note_limits(self, tree: Tree) -> None:
+        unwatched = self._inotify.unwatched if self._inotify else dict.fromkeys(tree.dependencies.listed, '')
+        self.shortages.update(filter(None, unwatched.values()))
+        self.limited, self.silent = set(unwatched), {}
+        if not self._mounts:
+            return
+        types = self._mounts.silent(tree.dependencies)
+        if types:
+            self.limited.update(types)
+            self.silent[self._root] = f'on {", ".join(sorted(set(types.values())))}'
+        for path, file in tree.files.items() if self._mounts.mounted_files else ():
+            if file.file_id in self._mounts.mounted_files:
+                self.limited.add(file.file_id)
+                self.silent[path] = 'of a file that is a mount of its own'
+
+    def _mounts_changed(self, has_file: bool) -> None:
+        if has_file or any(_has_moved(path, known) for path, known in self._dependencies.directories.items()):
+            self._request_scan()
+
+
+def _has_moved(path: str, known: FileId) -> bool:
+    try:
+        return file_id(path) != known
+    except OSError:
+        return True

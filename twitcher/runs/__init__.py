@@ -1,0 +1,1 @@
+"""One run: its process, its output, its end."""

@@ -1,0 +1,204 @@
+"""The process of a Python function: a fork of the daemon, which never returns to the daemon's code.
+
+It ends as a Python program does: threads are joined, atexit functions called, and what has not been written is written.
+No object of the daemon is finalized in it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import gc
+import io
+import logging
+import os
+import signal
+import sys
+import threading
+import traceback
+import weakref
+from types import ModuleType
+from typing import Any, Callable, Dict, List, NoReturn, Optional, TextIO, Tuple
+
+from twitcher.config.account import Account
+from twitcher.config.action import FileFunction
+from twitcher.config.printed import print_to
+from twitcher.config.spec import WatchSpec
+
+UMASK = 0o022
+
+
+def run_in_child(spec: WatchSpec, environment: Dict[str, str], stdin: int, output: int) -> NoReturn:
+    """The fork's whole life. Whatever happens in it ends here."""
+    code = 1
+    try:
+        _new_session(stdin, output)
+        _drop_privileges(spec.account)
+        os.environ.clear()
+        os.environ.update(environment)
+        streams = _reset_interpreter()
+        if isinstance(spec.action, FileFunction):
+            home = spec.action.home
+            home.enter()
+            print_to(*streams)
+            with home.importable() as helpers:
+                code = _run(spec.action.function)
+                _finalize([home.module, *helpers.values()], streams)
+        else:
+            code = _run(spec.action)
+            _finalize([], streams)
+    except BaseException:
+        traceback.print_exc()
+        _flush(sys.stderr)
+    finally:
+        os._exit(code)
+
+
+def _new_session(stdin: int, output: int) -> None:
+    signal.set_wakeup_fd(-1)
+    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    os.setsid()
+    for target, source in enumerate((stdin, output, output)):
+        os.dup2(source, target)
+    os.close(stdin)
+    os.close(output)
+    for name in os.listdir('/proc/self/fd'):  # which takes a descriptor itself, and there may have been no other left
+        if int(name) > 2:
+            try:
+                os.close(int(name))
+            except OSError:
+                continue  # the one that listed them
+    os.chdir('/')
+    os.umask(UMASK)
+
+
+def _drop_privileges(account: Optional[Account]) -> None:
+    if account and not account.is_in_force():
+        os.setgroups(account.groups)
+        os.setgid(account.gid)
+        os.setuid(account.uid)
+
+
+def _reset_interpreter() -> Tuple[TextIO, TextIO]:
+    """Leave the user's function nothing of the daemon that would write to a closed descriptor, or one opened since.
+
+    Returns its stdout and stderr.
+    """
+    gc.freeze()
+    asyncio._set_running_loop(None)
+    if sys.version_info < (3, 12):  # from then on a fork does it
+        asyncio.set_event_loop_policy(None)
+    sys.stdin = open(0, encoding='utf-8', errors='surrogateescape', closefd=False)  # noqa: SIM115  # open to the end
+    sys.stdout = _line_buffered(1)
+    sys.stderr = _line_buffered(2)
+    logging.captureWarnings(False)
+    logging.getLogger().handlers.clear()
+    logging.getLogger().setLevel(logging.WARNING)
+    logging.raiseExceptions = True
+    del logging._handlerList[:]  # type: ignore[attr-defined]  # what logging.shutdown closes
+    # What is registered from here on is the function's; what was registered by then is the daemon's.
+    atexit._clear()
+    atexit.register(logging.shutdown)
+    weakref.finalize._registry.clear()  # type: ignore[attr-defined]
+    weakref.finalize._registered_with_atexit = False  # type: ignore[attr-defined]
+    return sys.stdout, sys.stderr
+
+
+def _line_buffered(descriptor: int) -> TextIO:
+    return open(descriptor, 'w', encoding='utf-8', errors='backslashreplace', buffering=1, closefd=False)
+
+
+def _finalize(modules: List[ModuleType], streams: Tuple[TextIO, TextIO]) -> None:
+    """What the interpreter does at the end of a program, but for the objects that came from the daemon (gc.freeze)."""
+    steps: List[Callable[[], Any]] = [
+        threading._shutdown,  # type: ignore[attr-defined]
+        atexit._run_exitfuncs,
+        lambda: _for_all_files('flush'),  # in a cycle, the file below could be closed first
+        lambda: _forget_globals(modules),
+        lambda: _flush(streams[0]),
+        lambda: _flush(streams[1]),
+        lambda: _for_all_files('close'),
+    ]
+    for step in steps:
+        try:
+            step()
+        except BaseException:
+            traceback.print_exc()
+
+
+def _forget_globals(modules: List[ModuleType]) -> None:
+    """End the objects that the function has put into globals or left in cycles."""
+    new = {id(value) for value in gc.get_objects()}
+    for module in modules:
+        names: Dict[str, Any] = module.__dict__
+        for name in [name for name, value in list(names.items()) if id(value) in new]:
+            names[name] = None
+    gc.collect()
+
+
+def _for_all_files(method: str) -> None:
+    """Call it for those that are still referred to: first those that hand on to others what they have not written."""
+    files = [value for value in gc.get_objects() if isinstance(value, io.IOBase)]
+    for file in sorted(files, key=_closing_order):
+        if not any(file is stream or file in _below(stream) for stream in (sys.stdin, sys.stdout, sys.stderr)):
+            try:
+                if not file.closed:
+                    getattr(file, method)()
+            except (OSError, ValueError):
+                traceback.print_exc()
+
+
+def _closing_order(file: io.IOBase) -> int:
+    if isinstance(file, io.TextIOWrapper):
+        return 0
+    if type(file).__module__ != '_io':  # a compressed file, which has a plain one below it
+        return 1
+    return 3 if isinstance(file, io.RawIOBase) else 2
+
+
+def _below(stream: Any) -> List[Any]:
+    """The binary files that a text stream is made of."""
+    try:
+        return [stream.buffer, getattr(stream.buffer, 'raw', None)]
+    except (AttributeError, ValueError):
+        return []
+
+
+def _flush(stream: TextIO) -> None:
+    """Write what is left. The function may have closed it, or the descriptor below it: then that is what it wanted."""
+    try:
+        stream.flush()
+    except (OSError, ValueError):
+        return
+
+
+def _run(action: Any) -> int:
+    """The exit code of a function: what it returns, or 1 after its traceback."""
+    try:
+        result = action()
+    except SystemExit as error:
+        if error.code is not None and not isinstance(error.code, int):
+            print(error.code, file=sys.stderr)
+            return 1
+        return _exit_code(error.code or 0)
+    except BaseException as error:
+        # The first frame is this one; the rest is the user's.
+        traceback.print_exception(type(error), error, error.__traceback__ and error.__traceback__.tb_next)
+        return 1
+    if result is None or result is True:
+        return 0
+    if result is False:
+        return 1
+    if not isinstance(result, int):
+        print(f'the function returned {result!r}; allowed: an exit code from 0 to 255, True, False or None', file=sys.stderr)
+        return 1
+    return _exit_code(result)
+
+
+def _exit_code(number: int) -> int:
+    if 0 <= number <= 255:
+        return int(number)
+    print(f'exit code {number}: 255 is used; allowed: 0 to 255', file=sys.stderr)
+    return 255
