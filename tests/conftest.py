@@ -12,8 +12,8 @@ from typing import Callable, Iterator, List, Optional
 
 import pytest
 
-from tests.following import Followed
-from tests.harness import Ensemble, Trace, Twitcher
+from tests.support.daemon import Ensemble, Trace, Twitcher
+from tests.support.followed_directory import Followed
 from twitcher.log import add_handler, set_levels
 from twitcher.log_target import Record
 from twitcher.zookeeper.throwaway import ThrowAwayServer

@@ -8,7 +8,7 @@ from typing import Iterator, List, Tuple
 
 import pytest
 
-from tests.harness import TOP
+from tests.support.daemon import TOP
 
 PACKAGE = TOP / 'twitcher'
 
@@ -45,7 +45,10 @@ def _imports(path: Path) -> Iterator[Tuple[str, bool]]:
     top = {*tree.body, *(node for block in tree.body if isinstance(block, ast.With) for node in block.body)}
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom):
-            yield node.module or '', node in top
+            module = node.module or ''
+            is_package = '.' in module and (PACKAGE.parent / module.replace('.', '/')).is_dir()
+            for name in [f'{module}.{alias.name}' for alias in node.names] if is_package else [module]:
+                yield name, node in top
         elif isinstance(node, ast.Import):
             for alias in node.names:
                 yield alias.name, node in top

@@ -1,0 +1,82 @@
+"""What a watch does with an update whose run could not be started, and in what order such runs are tried again."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.fake_machine import Bench, Znode
+from twitcher.config.spec import RunMode
+from twitcher.errors import SpawnError
+
+
+def transient(shortage: bool = False) -> SpawnError:
+    """Why a run was refused."""
+    return SpawnError('no run: the test says so', transient=True, is_shortage=shortage)
+
+
+def test_an_update_whose_run_fails_to_start_in_the_end_is_run_later() -> None:
+    bench, znode = Bench(), Znode()
+    watch = bench.watch()
+    watch.state_is(znode.put('first'))
+    bench.active[0].end(transient())
+    assert bench.started == ['first']
+    bench.wait(1)
+    assert bench.started == ['first', 'first']
+    bench.end_all()
+    bench.wait(10)
+    assert bench.started == ['first', 'first']
+
+
+@pytest.mark.parametrize('mode', [RunMode.QUEUE, RunMode.DISCARD])
+def test_a_newer_update_takes_the_place_of_one_whose_run_fails_to_start(mode: RunMode) -> None:
+    bench, znode = Bench(), Znode()
+    watch = bench.watch(run_mode=mode)
+    watch.state_is(znode.put('first'))
+    watch.state_is(znode.put('second'))
+    bench.active[0].end(transient())
+    bench.wait(1)
+    assert bench.started[-1] == 'second'
+    bench.end_all()
+    bench.wait(10)
+    assert bench.started == ['first', 'second']
+
+
+def test_updates_of_a_parallel_watch_keep_their_order_though_their_runs_fail_to_start_in_another() -> None:
+    bench, znode = Bench(), Znode()
+    watch = bench.watch(run_mode=RunMode.PARALLEL)
+    for contents in 'abc':
+        watch.state_is(znode.put(contents))
+    for run in reversed(bench.active):
+        run.end(transient())
+    watch.state_is(znode.put('d'))
+    bench.wait(1)
+    assert bench.started == [*'abc', *'abcd']
+
+
+def test_a_refused_run_is_tried_again_as_soon_as_another_run_has_ended() -> None:
+    bench, znode = Bench(), Znode()
+    first, second = bench.watch(), bench.watch()
+    state = znode.put('x')
+    first.state_is(state)
+    second.state_is(state)
+    bench.runs[1].end(transient(shortage=True))
+    bench.runs[0].end()
+    bench.retries.serve()
+    bench.wait(0)
+    assert len(bench.runs) == 3
+
+
+def test_a_shortage_is_logged_once_when_it_begins_and_once_when_it_is_over(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level('INFO')
+    bench, state = Bench(), Znode().put('x')
+    for _ in range(100):
+        bench.watch().state_is(state)
+    for run in bench.active:
+        run.end(transient(shortage=True))
+    for _ in range(8):
+        bench.wait(1)
+    bench.retries.serve()
+    bench.wait(0)
+    assert len(bench.runs) == 200
+    assert caplog.messages == ['w: no run: the test says so; trying again',
+                               'all runs that the machine had no room for have been started']

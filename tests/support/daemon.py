@@ -1,0 +1,385 @@
+"""What the tests work with: a running daemon, its log, its actions' traces, and patience for what can be observed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+import uuid
+from pathlib import Path
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple, TypeVar
+
+from kazoo.client import KazooClient
+from kazoo.exceptions import NoNodeError
+
+TOP = Path(__file__).resolve().parent.parent.parent
+PATIENCE = 40.0
+"""Seconds after which something that has to come is taken to be missing: long, for loaded machines."""
+
+T = TypeVar('T')
+
+
+def wait_for(what: str, probe: Callable[[], Optional[T]], patience: float = PATIENCE) -> T:
+    """Return the first true value of the probe; fail with `what` was waited for."""
+    limit = time.monotonic() + patience
+    while True:
+        value = probe()
+        if value:
+            return value
+        if time.monotonic() > limit:
+            raise AssertionError(f'waited {patience:g} s for {what}')
+        time.sleep(0.01)
+
+
+def is_alive(pid: int) -> bool:
+    """Whether the process exists and is no zombie."""
+    try:
+        return Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()[0] != 'Z'
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def process_status(pid: int) -> Dict[str, str]:
+    """The fields of /proc/PID/status."""
+    pairs = (line.split(':', 1) for line in Path(f'/proc/{pid}/status').read_text().splitlines())
+    return {name: value.strip() for name, value in pairs}
+
+
+def signals_in(mask: str) -> List[int]:
+    """The signals of a mask, as /proc/PID/status has it, less two that the C library keeps for itself.
+
+    It lets every process that posix_spawn(3) starts ignore these, and nobody can undo that.
+    """
+    return [number for number in sorted(signal.valid_signals()) if int(mask, 16) >> (number - 1) & 1]
+
+
+def _command_line(pid: int) -> str:
+    """The process's arguments; nothing when it is gone."""
+    try:
+        return Path(f'/proc/{pid}/cmdline').read_text(errors='surrogateescape')
+    except (FileNotFoundError, ProcessLookupError):
+        return ''
+
+
+def is_action(pid: int) -> bool:
+    """Whether the process is a command that some twitcher has run."""
+    try:
+        return b'TWITCHER_DESCRIPTION=' in Path(f'/proc/{pid}/environ').read_bytes()
+    except OSError:
+        return False
+
+
+def command(name: str, *arguments: Any) -> List[Any]:
+    """The command line of a program of ours, `twitcher` or `twitcherctl`."""
+    return [sys.executable, str(TOP / 'bin' / name), *arguments]
+
+
+def call(name: str, *arguments: Any, contents: Optional[bytes] = None, wrapper: Sequence[str] = (),
+         environment: Optional[Dict[str, str]] = None) -> subprocess.CompletedProcess[bytes]:
+    """Run a program of ours to its end; `contents` are its stdin."""
+    return subprocess.run([*wrapper, *command(name, *arguments)], input=contents or b'', capture_output=True, check=False,
+                          timeout=PATIENCE, env={**os.environ, **(environment or {})}, start_new_session=True)
+
+
+class Trace:
+    """A file that actions append lines to."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def lines(self) -> List[str]:
+        """The complete lines so far."""
+        if not self.path.exists():
+            return []
+        text = self.path.read_text(errors='surrogateescape')
+        return text[:text.rfind('\n') + 1].splitlines()
+
+    def wait(self, count: int) -> List[str]:
+        """The lines, as soon as there are `count` of them or more."""
+        try:
+            wait_for(f'{count} lines in {self.path.name}', lambda: len(self.lines()) >= count)
+        except AssertionError as error:
+            raise AssertionError(f'{error}; there are: {self.lines()}') from None
+        return self.lines()
+
+    def wait_for_line(self, line: str) -> List[str]:
+        """The lines, as soon as this is one of them."""
+        wait_for(f'{line!r} in {self.path.name}', lambda: line in self.lines())
+        return self.lines()
+
+
+class Ensemble:
+    """A part of a ZooKeeper server that belongs to one test: a chroot, and a client in it."""
+
+    def __init__(self, hosts: str) -> None:
+        self.chroot = f'/test-{uuid.uuid4().hex}'
+        self.hosts = hosts + self.chroot
+        root = KazooClient(hosts)
+        root.start(60)
+        root.create(self.chroot)
+        root.stop()
+        root.close()
+        self.client = KazooClient(self.hosts, timeout=30)
+        self.client.start(60)
+
+    def put(self, znode: str, contents: Any) -> None:
+        """Create the znode or set it."""
+        data = contents if isinstance(contents, bytes) else str(contents).encode()
+        try:  # not exists(), for which newer servers want the permission to read
+            self.client.set(znode, data)
+        except NoNodeError:
+            self.client.create(znode, data, makepath=True)
+
+    def close(self) -> None:
+        """Leave."""
+        self.client.stop()
+        self.client.close()
+
+
+@contextlib.contextmanager
+def connected(hosts: str) -> Iterator[KazooClient]:
+    """A client of its own for the length of a with block."""
+    client = KazooClient(hosts, timeout=30)
+    client.start(60)
+    try:
+        yield client
+    finally:
+        client.stop()
+        client.close()
+
+
+class ComingAndGoing(Ensemble):
+    """A part of a server that comes and goes: each `put` connects anew, and its `client` is closed."""
+
+    def __init__(self, hosts: str) -> None:
+        super().__init__(hosts)
+        self.close()
+
+    def put(self, znode: str, contents: Any) -> None:
+        """As Ensemble says."""
+        with connected(self.hosts) as self.client:
+            super().put(znode, contents)
+
+
+class Twitcher:
+    """A twitcher daemon under test. Everything that it starts is ended by `close`.
+
+    It logs to a file. `options` are added to the command line, `environment` to the variables.
+    """
+
+    FENCE = '/fence'
+
+    def __init__(self, directory: Path, hosts: str) -> None:
+        self.directory = directory
+        self.hosts = hosts
+        self.configs = directory / 'etc'
+        self.configs.mkdir(exist_ok=True)
+        self.log_path = directory / 'log'
+        self.process: Optional[subprocess.Popen[bytes]] = None
+        self.detached = 0
+        self._fence = Trace(directory / 'fence')
+
+    def config(self, name: str, text: str) -> Path:
+        """Write a .twc file, at once, as an editor does that renames."""
+        path = self.configs / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        new = path.with_name('.new')
+        new.write_text(textwrap.dedent(text))
+        new.rename(path)
+        return path
+
+    def start(self, *options: str, wait: bool = True, environment: Optional[Dict[str, str]] = None,
+              wrapper: List[str] = [],  # noqa: B006  # it is only read
+              log_to: Optional[Sequence[str]] = None) -> Twitcher:
+        """Start it, and wait until it has read its configs and reached ZooKeeper.
+
+        `log_to` are options to use instead of --logfile; then there is no log to wait for.
+        """
+        seen = len(self.log())
+        stdio = (self.directory / 'stdio').open('ab')
+        with stdio:
+            self.process = subprocess.Popen(
+                [*wrapper, sys.executable, str(TOP / 'bin' / 'twitcher'), '--zkservers', self.hosts, '--config_path',
+                 str(self.configs), *(('--logfile', str(self.log_path)) if log_to is None else log_to),
+                 '--state_dir', str(self.directory / 'state'), *options],
+                stdin=subprocess.DEVNULL, stdout=stdio, stderr=stdio, env={**os.environ, **(environment or {})},
+                start_new_session=True)
+        if wait and log_to is None:
+            self.wait_log('ZooKeeper: connected', after=seen)
+        return self
+
+    def detach(self, *options: str, wrapper: List[str] = [],  # noqa: B006  # it is only read
+               log_to: Optional[Sequence[str]] = None) -> int:
+        """Start it with --daemonize and a pidfile, and wait for the parent's end. Returns the daemon's pid."""
+        self.start('--daemonize', '--pidfile', str(self.pidfile), *options, wrapper=wrapper, log_to=log_to, wait=False)
+        assert self.process
+        assert self.process.wait(PATIENCE) == 0, self.stdio()
+        self.detached = wait_for('the pidfile', lambda: self.pidfile.exists() and int(self.pidfile.read_text() or 0))
+        return self.detached
+
+    @property
+    def pidfile(self) -> Path:
+        """What `detach` gives as --pidfile."""
+        return self.directory / 'pid'
+
+    def stdio(self) -> str:
+        """What the daemon wrote to stdout and stderr."""
+        return (self.directory / 'stdio').read_text(errors='surrogateescape')
+
+    @property
+    def pid(self) -> int:
+        """The daemon's pid."""
+        assert self.process
+        return self.process.pid
+
+    def log(self) -> str:
+        """The log so far."""
+        return self.log_path.read_text(errors='surrogateescape') if self.log_path.exists() else ''
+
+    def log_lines(self, pattern: str) -> List[str]:
+        """The lines of the log in which the regular expression is found."""
+        return [line for line in self.log().splitlines() if re.search(pattern, line)]
+
+    def wait_log(self, pattern: str, count: int = 1, after: int = 0) -> List[re.Match[str]]:
+        """The matches of the regular expression, as soon as there are `count`, in the log after so many characters."""
+        def probe() -> List[re.Match[str]]:
+            found = list(re.finditer(pattern, self.log()[after:], re.MULTILINE))
+            return found if len(found) >= count else []
+
+        try:
+            return wait_for(f'{count} x {pattern!r} in the log', probe)
+        except AssertionError as error:
+            stdio = (self.directory / 'stdio').read_text(errors='replace') if (self.directory / 'stdio').exists() else ''
+            raise AssertionError(f'{error}; the log: {self.log()[-6000:]}\nstdio: {stdio[-2000:]}') from None
+
+    def fence(self, ensemble: Ensemble) -> None:
+        """Return when everything that ZooKeeper and the config directory did so far has been seen by the daemon.
+
+        It adds a config of its own the first time, and then changes a znode: updates are handled in order, so that what has
+        not run when this one has will not run.
+        """
+        path = self.configs / 'fence.twc'
+        if not path.exists():
+            self.config('fence.twc', f"RegisterWatch('{self.FENCE}', Exec('echo `cat` >> {self._fence}'), "
+                                     "run_mode=PARALLEL)")
+            self.wait_log(r'fence\.twc: loaded')
+        token = uuid.uuid4().hex
+        ensemble.put(self.FENCE, token)
+        self._fence.wait_for_line(token)
+        if self.log_path.exists():  # which is written a moment later, but in order
+            wait_for('the log of the fence', lambda: len(self.started('fence.twc')) >= len(self._fence.lines()))
+
+    def started(self, description: str) -> List[int]:
+        """The pids of all runs of the watch so far."""
+        pattern = rf': {re.escape(description)}: pid (\d+) started'
+        return [int(match[1]) for match in re.finditer(pattern, self.log())]
+
+    def wait_started(self, description: str, count: int = 1) -> List[int]:
+        """The pids of all runs of the watch so far, as soon as there are `count` of them or more."""
+        def probe() -> List[int]:
+            pids = self.started(description)
+            return pids if len(pids) >= count else []
+
+        return wait_for(f'{count} runs of {description}', probe)
+
+    def ended(self, description: str) -> List[str]:
+        """How the runs of the watch have ended so far, such as 'exited 0' or 'was killed by SIGTERM'."""
+        pattern = rf': {re.escape(description)}: pid \d+ (exited \d+|was killed by .+) after [\d.]+ s$'
+        return [match[1] for match in re.finditer(pattern, self.log(), re.MULTILINE)]
+
+    def printed(self, description: str) -> List[str]:
+        """The lines that runs of the watch have printed, as the log has them."""
+        pattern = rf'^\S+ \S+ twitcher\[\d+\] INFO: {re.escape(description)}\[\d+\]: (.*)$'
+        return re.findall(pattern, self.log(), re.MULTILINE)
+
+    def wait_printed(self, description: str, count: int) -> List[str]:
+        """The lines that runs of the watch have printed, as soon as there are `count` of them or more."""
+        try:
+            wait_for(f'{count} lines of {description}', lambda: len(self.printed(description)) >= count)
+        except AssertionError as error:
+            raise AssertionError(f'{error}; the log: {self.log()[-6000:]}') from None
+        return self.printed(description)
+
+    def wait_ended(self, description: str, count: int = 1) -> List[str]:
+        """How runs of the watch have ended, as soon as `count` or more have."""
+        try:
+            wait_for(f'{count} ended runs of {description}', lambda: len(self.ended(description)) >= count)
+        except AssertionError as error:
+            raise AssertionError(f'{error}; the log: {self.log()[-6000:]}') from None
+        return self.ended(description)
+
+    def stop(self) -> int:
+        """SIGTERM; its exit code."""
+        assert self.process
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(PATIENCE)
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        assert self.process
+        self.process.kill()
+        self.process.wait(PATIENCE)
+
+    def close(self) -> None:
+        """End the daemon and all that its actions left."""
+        if self.process and self.process.poll() is None:
+            self.kill()
+        if self.detached and str(self.configs) in _command_line(self.detached):
+            os.kill(self.detached, signal.SIGKILL)
+        for match in re.finditer(r': pid (\d+) started', self.log()):
+            if self._may_be_ours(int(match[1])):
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.killpg(int(match[1]), signal.SIGKILL)
+        for path in Path('/proc').glob('[0-9]*'):  # a run whose start the daemon has not come to log
+            if is_action(int(path.name)) and str(self.directory) in _command_line(int(path.name)):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(int(path.name), signal.SIGKILL)
+
+    def _may_be_ours(self, pid: int) -> bool:
+        """Whether the process is an action, and not one of another test that has got the pid since: the kernel gives each away
+        again after some minutes. A function's process has the daemon's command line."""
+        # One that has ended may have left others of its group.
+        return not is_alive(pid) or is_action(pid) or str(self.configs) in _command_line(pid)
+
+
+def open_pipes(twitcher: Twitcher) -> List[str]:
+    """The pipes that the daemon's twitcher-output has still to read."""
+    found = []
+    for pid in Path(f'/proc/{twitcher.pid}/task/{twitcher.pid}/children').read_text().split():
+        with contextlib.suppress(FileNotFoundError):
+            if Path(f'/proc/{pid}/comm').read_text().strip() == 'twitcher-output':
+                found += [os.readlink(path) for path in Path(f'/proc/{pid}/fd').iterdir()]
+    return [name for name in found if name.startswith('pipe:')]
+
+
+def outcomes(twitcher: Twitcher, ensemble: Ensemble, functions: str, contents: bytes = b'') -> Dict[str, Tuple[str, List[str]]]:
+    """Run every function that the text defines at its top level; how each ended, and the lines that it printed.
+
+    It starts the daemon, and there must be no other watch yet.
+    """
+    text = textwrap.dedent(functions)
+    names = [line[4:line.index('(')] for line in text.splitlines() if line.startswith('def ')]
+    for name in names:
+        text += f"RegisterWatch('/a', {name}, description='{name}')\n"
+    twitcher.config('a.twc', text)
+    ensemble.put('/a', contents)
+    twitcher.start()
+    ends = {name: twitcher.wait_ended(name)[0] for name in names}
+    # One process takes the pipes of all runs in the order in which they started, and writes what it reads in the order in which
+    # it has read it. So when a later run has printed, all pipes were taken; once these have been read to their end, what
+    # the next run prints stands behind all that they held.
+    twitcher.config('last.twc', "RegisterWatch('/last', Exec('cat'), description='last')")
+    ensemble.put('/last', 'taken\n')
+    twitcher.wait_printed('last', 1)
+    wait_for('the output to be read', lambda: not open_pipes(twitcher))
+    ensemble.put('/last', 'read\n')
+    twitcher.wait_printed('last', 2)
+    return {name: (ends[name], twitcher.printed(name)) for name in names}

@@ -1,0 +1,127 @@
+"""A Keeper on a loop of its own, for tests that look at it from outside; and questions to a server about its watches."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+import socket
+import threading
+from concurrent.futures import Future
+from typing import Any, Callable, Iterator, List
+
+from tests.support.daemon import wait_for
+from twitcher.config.spec import WatchType
+from twitcher.znode import ZnodeState
+from twitcher.zookeeper.session import Session
+from twitcher.zookeeper.subscriptions import Keeper
+
+DATA, CHILDREN = WatchType.DATA, WatchType.CHILDREN
+
+
+class Told:
+    """A listener: everything that it was told, in order."""
+
+    def __init__(self, path: str, watch_type: WatchType) -> None:
+        self.path = path
+        self.watch_type = watch_type
+        self.states: List[ZnodeState] = []
+
+    def __call__(self, state: ZnodeState) -> None:
+        self.states.append(state)
+
+    @property
+    def contents(self) -> List[bytes]:
+        """The contents that were told, without repetitions."""
+        different = [state for before, state in zip([None, *self.states], self.states) if state != before]
+        return [state.contents for state in different if state.contents is not None]
+
+    def wait(self, contents: bytes) -> ZnodeState:
+        """The last state, as soon as it has these contents."""
+        wait_for(f'{contents[:40]!r} of {self.path}', lambda: self.states and self.states[-1].contents == contents)
+        return self.states[-1]
+
+    def wait_absent(self) -> None:
+        """Return when the last state is that there is no znode."""
+        wait_for(f'no {self.path}', lambda: self.states and self.states[-1].stamp is None)
+
+
+class Keeping:
+    """The keeper, its session and its loop, which runs in a thread."""
+
+    def __init__(self, hosts: str, retry_delay: float = 0.2, check_period: float = 2.0) -> None:
+        self.loop = asyncio.new_event_loop()
+        self.session = Session(hosts, lambda _: None)
+        self.keeper = Keeper(self.session, retry_delay, check_period)
+        self._thread = threading.Thread(target=self.loop.run_forever)
+        self._thread.start()
+        self.call(self.session.start)
+        self.call(self.keeper.start)
+
+    def call(self, function: Callable[..., Any], *args: Any) -> Any:
+        """The function's result, called on the loop."""
+        result: Future[Any] = Future()
+
+        def call() -> None:
+            try:
+                result.set_result(function(*args))
+            except BaseException as error:
+                result.set_exception(error)
+
+        self.loop.call_soon_threadsafe(call)
+        return result.result(40)
+
+    def subscribe(self, path: str, watch_type: WatchType = DATA) -> Told:
+        """A new listener."""
+        told = Told(path, watch_type)
+        self.call(self.keeper.subscribe, path, watch_type, told)
+        return told
+
+    def unsubscribe(self, told: Told) -> None:
+        """Tell the listener no more."""
+        self.call(self.keeper.unsubscribe, told.path, told.watch_type, told)
+
+    def close(self) -> None:
+        """End it all."""
+        self.call(self.session.stop).join(30)
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self._thread.join(30)
+        self.loop.close()
+
+
+Keep = Callable[[str], Keeping]
+
+
+@contextlib.contextmanager
+def keepers() -> Iterator[Keep]:
+    """Makes keepers for a host list, and ends them."""
+    made: List[Keeping] = []
+
+    def make(hosts: str) -> Keeping:
+        made.append(Keeping(hosts))
+        return made[-1]
+
+    try:
+        yield make
+    finally:
+        for keeping in made:
+            keeping.close()
+
+
+def ask_server(port: int, question: str) -> str:
+    """A server's answer to one of its four-letter words."""
+    with socket.create_connection(('127.0.0.1', port), 10) as connection:
+        connection.sendall(question.encode())
+        with connection.makefile('rb') as answer:
+            return answer.read().decode()
+
+
+def count_watches(port: int, below: str) -> int:
+    """The watches that a server holds on znodes whose path begins so."""
+    count, counts = 0, False
+    for line in ask_server(port, 'wchp').splitlines():
+        if re.match(r'\s+0x', line):
+            count += counts
+        else:
+            counts = line.startswith(below)
+    return count

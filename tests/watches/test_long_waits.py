@@ -1,0 +1,34 @@
+"""The log tells of an update that has been waiting for a run for longer than a minute, once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.support.daemon import Ensemble, Trace, Twitcher
+
+
+def test_an_update_that_waits_long_for_a_run_is_worth_a_line(
+        twitcher: Twitcher, ensemble: Ensemble, trace: Trace) -> None:
+    twitcher.config('w.twc', f"""
+        import sys
+        for name in ('twitcher.runs.run', 'twitcher.runs.reminders'):
+            if name in sys.modules:
+                vars(sys.modules[name]).update(LONG_WAIT=1, INTERVAL=0.1)
+        RegisterWatch('/w', Exec('echo `cat` >> {trace}; until [ -e {trace}.go ]; do sleep 0.05; done'), description='long')
+        RegisterWatch('/w', Exec('true'), description='short')
+        """)
+    ensemble.put('/w', 0)
+    twitcher.start()
+    trace.wait(1)
+    [pid] = twitcher.wait_started('long')
+    for number in (1, 2):
+        ensemble.put('/w', number)
+        twitcher.fence(ensemble)
+    pattern = rf'WARNING: long: an update has been waiting for \d+ s for the end of pid {pid}, which was started \d+ s ago'
+    twitcher.wait_log(pattern)
+    ensemble.put('/w', 3)
+    twitcher.fence(ensemble)
+    Path(f'{trace}.go').touch()
+    assert trace.wait(2) == ['0', '3']
+    twitcher.wait_ended('long', 2)
+    assert len(twitcher.log_lines('has been waiting')) == 1

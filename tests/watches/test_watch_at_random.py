@@ -1,0 +1,81 @@
+"""A watch that anything may happen to, in any order: what holds all the same."""
+
+from __future__ import annotations
+
+from typing import List
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.support.fake_machine import MODES, Bench, Znode
+from twitcher.config.spec import RunMode
+
+QUEUE, DISCARD, PARALLEL = MODES
+
+STEPS = st.lists(st.sampled_from(['put', 'put', 'put', 'tell', 'delete', 'hide', 'end', 'end the last', 'wait', 'refuse',
+                                  'edit']), max_size=60)
+
+
+def play(bench: Bench, steps: List[str], mode: RunMode, run_on_load: bool) -> List[str]:
+    """Let things happen to a watch, then let all come to rest. Returns the contents that it was told of, in order."""
+    znode, told = Znode(), []
+    watch = bench.watch(run_mode=mode, run_on_load=run_on_load)
+    watch.state_is(znode.state)
+    for number, step in enumerate(steps):
+        if step == 'put':
+            told.append(str(number))
+            watch.state_is(znode.put(told[-1]))
+        elif step == 'tell':
+            watch.state_is(znode.state)
+        elif step == 'delete':
+            watch.state_is(znode.delete())
+        elif step == 'hide':
+            watch.state_is(znode.hidden())
+        elif step.startswith('end') and bench.active:
+            bench.active[-1 if step == 'end the last' else 0].end()
+        elif step == 'wait':
+            bench.wait(0.7)
+        elif step == 'refuse':
+            bench.failures.append(True)
+        elif step == 'edit':
+            watch = bench.successor(watch, run_mode=mode, run_on_load=run_on_load)
+            watch.state_is(znode.state)
+    watch.state_is(znode.state)
+    for _ in range(2 * len(steps) + 2):
+        bench.wait(1)
+        bench.end_all()
+    assert bench.debts[-1:] in ([], [None])
+    assert all(debt != following for debt, following in zip(bench.debts, bench.debts[1:]))
+    return told
+
+
+@settings(max_examples=300, deadline=None, database=None)
+@given(STEPS, st.booleans())
+def test_in_queue_mode_runs_never_overlap_and_the_last_one_has_the_latest_contents(steps: List[str], run_on_load: bool) -> None:
+    bench = Bench()
+    told = play(bench, steps, QUEUE, run_on_load)
+    assert bench.most_at_once <= 1
+    assert bench.started == sorted(bench.started, key=int)
+    was_deleted = max((number for number, step in enumerate(steps) if step == 'delete'), default=-1) > int((told or ['-1'])[-1])
+    if not was_deleted:
+        assert bench.started[-1:] == told[-1:]
+    if not run_on_load or 'edit' not in steps:
+        assert len(bench.started) <= len(told)
+
+
+@settings(max_examples=300, deadline=None, database=None)
+@given(STEPS, st.booleans())
+def test_in_discard_mode_runs_never_overlap(steps: List[str], run_on_load: bool) -> None:
+    bench = Bench()
+    told = play(bench, steps, DISCARD, run_on_load)
+    assert bench.most_at_once <= 1
+    assert set(bench.started) <= set(told)
+
+
+@settings(max_examples=300, deadline=None, database=None)
+@given(STEPS, st.integers(1, 4))
+def test_in_parallel_mode_each_state_runs_once_in_order_within_the_limit(steps: List[str], limit: int) -> None:
+    bench = Bench(limit)
+    told = play(bench, steps, PARALLEL, run_on_load=False)
+    assert bench.started == told
+    assert bench.most_at_once <= limit

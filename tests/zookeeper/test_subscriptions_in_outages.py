@@ -1,0 +1,138 @@
+"""The keeper while its server goes away and comes back, is restored, hangs, or is no ZooKeeper at all."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from pathlib import Path
+from typing import Iterator
+
+import pytest
+
+from tests.support.daemon import ComingAndGoing, wait_for
+from tests.support.proxy import Proxy
+from tests.support.subscriber import CHILDREN, Keep, Keeping, count_watches, keepers
+from twitcher.zookeeper.throwaway import ThrowAwayServer, free_port
+
+
+@pytest.fixture
+def keep() -> Iterator[Keep]:
+    """Makes keepers for a host list."""
+    with keepers() as keep:
+        yield keep
+
+
+@pytest.fixture
+def proxy(own_server: ThrowAwayServer) -> Iterator[Proxy]:
+    """Stands before the `own_server` fixture."""
+    proxy = Proxy(own_server.port)
+    yield proxy
+    proxy.close()
+
+
+def test_a_server_that_comes_up_later_is_found(keep: Keep) -> None:
+    server = ThrowAwayServer()
+    keeping = keep(server.hosts)
+    told = keeping.subscribe('/a')
+    try:
+        server.start()
+        told.wait_absent()
+        keeping.unsubscribe(told)
+    finally:
+        server.remove()
+
+
+def test_a_restart_hides_no_change_and_changes_no_stamp(keep: Keep, own_server: ThrowAwayServer) -> None:
+    part = ComingAndGoing(own_server.hosts)
+    for name in ('same', 'other', 'p/child'):
+        part.put(f'/{name}', 0)
+    keeping = keep(part.hosts)
+    same, other, absent = (keeping.subscribe(f'/{name}') for name in ('same', 'other', 'absent'))
+    children = keeping.subscribe('/p', CHILDREN)
+    for told in (same, other):
+        told.wait(b'0')
+    children.wait(b'child\n')
+    absent.wait_absent()
+    threads = threading.active_count()
+    for number in range(1, 3):
+        own_server.stop()
+        own_server.start()
+        part.put('/other', number)
+        other.wait(b'%d' % number)
+        wait_for('all znodes read again', lambda number=number: all(  # type: ignore[misc]
+            len(told.states) > number for told in (same, children, absent)))
+    for told in (same, children, absent):
+        assert len({state.stamp for state in told.states}) == 1
+    assert threading.active_count() == threads
+    wait_for('one watch for each', lambda: count_watches(own_server.port, part.chroot) == 3)  # it does not list children's
+
+
+@pytest.mark.filterwarnings('ignore:No chroot path exists')  # the restored server has lost it
+def test_a_server_restored_with_smaller_zxids_is_believed(keep: Keep, own_server: ThrowAwayServer) -> None:
+    part = ComingAndGoing(own_server.hosts)
+    for number in range(30):
+        part.put('/a', number)
+    keeping = keep(part.hosts)
+    told = keeping.subscribe('/a')
+    old = told.wait(b'29')
+    own_server.stop()
+    shutil.rmtree(Path(own_server.directory) / 'version-2')
+    own_server.start()
+    part.put('/a', 'restored')
+    new = told.wait(b'restored')
+    assert old.stamp and new.stamp and new.stamp.zxid < old.stamp.zxid
+
+
+def test_what_changed_on_a_half_open_connection_is_told_after_it(keep: Keep, own_server: ThrowAwayServer,
+                                                                 proxy: Proxy) -> None:
+    part = ComingAndGoing(own_server.hosts)
+    part.put('/a', 0)
+    keeping = keep(proxy.hosts + part.chroot)
+    told = keeping.subscribe('/a')
+    told.wait(b'0')
+    proxy.swallow()
+    part.put('/a', 1)
+    late = keeping.subscribe('/late')
+    proxy.heal()
+    told.wait(b'1')
+    late.wait_absent()
+
+
+def test_changes_are_told_over_a_slow_and_often_cut_connection(keep: Keep, own_server: ThrowAwayServer, proxy: Proxy) -> None:
+    part = ComingAndGoing(own_server.hosts)
+    part.put('/a', -1)
+    proxy.delay = 0.02
+    keeping = keep(proxy.hosts + part.chroot)
+    told = keeping.subscribe('/a')
+    told.wait(b'-1')
+    for number in range(8):
+        proxy.cut()
+        part.put('/a', number)
+        if number % 2:
+            proxy.cut()
+    told.wait(b'7')
+    versions = [state.version for state in told.states]
+    assert versions == sorted(versions)
+
+
+@pytest.mark.parametrize('greeting', [b'', b'\0\0\0\0', b'\xff\xff\xff\xff', b'\0\0\0\x04\0\0', b'HTTP/1.1 400 Bad\r\n'])
+def test_thirty_vain_attempts_are_logged_in_few_lines(keep: Keep, own_server: ThrowAwayServer, proxy: Proxy, greeting: bytes,
+                                                      caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level('INFO')
+    proxy.greet(greeting)
+    keeping = keep(','.join([proxy.hosts] * 15))  # a round of 15 attempts before each pause
+    told = keeping.subscribe('/a')
+    wait_for('30 attempts', lambda: proxy.attempts >= 30)
+    assert 0 < len([record for record in caplog.records if record.levelname != 'DEBUG']) < 10
+    proxy.heal()
+    told.wait_absent()
+
+
+def test_a_stop_ends_the_threads_whether_connected_or_not(keep: Keep, shared_server: ThrowAwayServer) -> None:
+    for hosts in (shared_server.hosts, f'127.0.0.1:{free_port()}'):
+        before = threading.active_count()
+        keeping = Keeping(hosts)
+        if hosts == shared_server.hosts:
+            keeping.subscribe('/a').wait_absent()
+        keeping.close()
+        wait_for('the end of the threads', lambda before=before: threading.active_count() <= before)  # type: ignore[misc]
