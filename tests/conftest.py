@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import shutil
+import signal
 import tempfile
 from pathlib import Path
 from typing import Callable, Iterator, List, Optional
@@ -28,6 +29,13 @@ def _forward(record: Record) -> None:
             'msg': record.getMessage().encode('utf-8', 'backslashreplace').decode(), 'exc_info': record.exc_info}))
     if record.on_delivered:
         record.on_delivered()
+
+
+def pytest_configure() -> None:
+    """Let tests interrupt what they start, also when a shell runs us in the background: it has SIGINT ignored, and so would
+    have all our children."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope='session', autouse=True)
