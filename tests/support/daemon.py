@@ -254,10 +254,24 @@ class Twitcher:
             found = list(re.finditer(pattern, self.log()[after:], re.MULTILINE))
             return found if len(found) >= count else []
 
+        return self._wait_for(f'{count} x {pattern!r} in the log', probe)
+
+    def _wait_for(self, what: str, probe: Callable[[], List[T]]) -> List[T]:
+        """As `wait_for`, but fail with the log and stdio, and at once if the daemon is dead and no test has killed it.
+
+        A daemon that exited 0 or was killed by SIGKILL is taken to have ended as the test
+        meant it to: what its actions print is still logged.
+        """
+        def probe_unless_dead() -> List[T]:
+            code = self.process.poll() if self.process else None  # before the probe: it may log until its end
+            found = probe()
+            assert found or code in (None, 0, -signal.SIGKILL), f'the daemon exited {code} before {what}'
+            return found
+
         try:
-            return wait_for(f'{count} x {pattern!r} in the log', probe)
+            return wait_for(what, probe_unless_dead)
         except AssertionError as error:
-            stdio = (self.directory / 'stdio').read_text(errors='replace') if (self.directory / 'stdio').exists() else ''
+            stdio = self.stdio() if (self.directory / 'stdio').exists() else ''
             raise AssertionError(f'{error}; the log: {self.log()[-6000:]}\nstdio: {stdio[-2000:]}') from None
 
     def fence(self, ensemble: Ensemble) -> None:
@@ -288,7 +302,7 @@ class Twitcher:
             pids = self.started(description)
             return pids if len(pids) >= count else []
 
-        return wait_for(f'{count} runs of {description}', probe)
+        return self._wait_for(f'{count} runs of {description}', probe)
 
     def ended(self, description: str) -> List[str]:
         """How the runs of the watch have ended so far, such as 'exited 0' or 'was killed by SIGTERM'."""
@@ -302,19 +316,19 @@ class Twitcher:
 
     def wait_printed(self, description: str, count: int) -> List[str]:
         """The lines that runs of the watch have printed, as soon as there are `count` of them or more."""
-        try:
-            wait_for(f'{count} lines of {description}', lambda: len(self.printed(description)) >= count)
-        except AssertionError as error:
-            raise AssertionError(f'{error}; the log: {self.log()[-6000:]}') from None
-        return self.printed(description)
+        def probe() -> List[str]:
+            lines = self.printed(description)
+            return lines if len(lines) >= count else []
+
+        return self._wait_for(f'{count} lines of {description}', probe)
 
     def wait_ended(self, description: str, count: int = 1) -> List[str]:
         """How runs of the watch have ended, as soon as `count` or more have."""
-        try:
-            wait_for(f'{count} ended runs of {description}', lambda: len(self.ended(description)) >= count)
-        except AssertionError as error:
-            raise AssertionError(f'{error}; the log: {self.log()[-6000:]}') from None
-        return self.ended(description)
+        def probe() -> List[str]:
+            ends = self.ended(description)
+            return ends if len(ends) >= count else []
+
+        return self._wait_for(f'{count} ended runs of {description}', probe)
 
     def stop(self) -> int:
         """SIGTERM; its exit code."""
