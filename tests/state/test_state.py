@@ -16,8 +16,7 @@ from typing import Callable, List, Optional
 import pytest
 
 from tests.support.daemon import TOP
-from tests.support.state_directory import CONFIGS, WATCH, Clock, InForce, begin, has_pending, opened, pipes, use
-from twitcher.state import State
+from tests.support.state_directory import WATCH, Clock, InForce, begin, has_pending, opened, pipes, use
 from twitcher.znode import Stamp
 
 
