@@ -72,7 +72,7 @@ setup(
     ],
     extras_require={
         'run': [],
-        'test': ['build', 'hypothesis', 'mypy', 'pytest>=7', 'pytest-randomly', 'pytest-timeout', 'pytest-xdist', 'ruff',
+        'test': ['build', 'hypothesis', 'mypy', 'pytest>=7.3', 'pytest-randomly', 'pytest-timeout', 'pytest-xdist', 'ruff',
                  'setuptools>=70.1'],  # which makes wheels by itself, and which Python 3.12 does not bring
     },
 )

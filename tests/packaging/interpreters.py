@@ -93,8 +93,8 @@ def _install(combination: Combination, constraints: Path) -> None:
     if not (combination.environment / 'bin' / 'pip').exists():
         subprocess.run([combination.interpreter.path, '-m', 'venv', '--clear', combination.environment], check=True)
     which = ['--constraint', constraints] if combination.libraries == 'oldest' else ['--upgrade', '--upgrade-strategy', 'eager']
-    subprocess.run([combination.environment / 'bin' / 'pip', 'install', '--quiet', '--disable-pip-version-check', *which,
-                    '--editable', f'{TOP}[test]'], check=True)
+    subprocess.run([combination.environment / 'bin' / 'pip', 'install', '--quiet', '--disable-pip-version-check',
+                    '--use-pep517', *which, '--editable', f'{TOP}[test]'], check=True)
 
 
 def _test(combination: Combination, arguments: Sequence[str]) -> str:

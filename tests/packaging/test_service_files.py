@@ -27,6 +27,7 @@ class Script:
         self.pidfile = twitcher.directory / 'pidfile'
         self.daemon = twitcher.directory / 'bin' / 'twitcher'  # the name matters: processes are known by it
         self.defaults = twitcher.directory / 'default'
+        self.complaints = twitcher.directory / 'complaints'  # what the last call wrote to stderr
         self._path = twitcher.directory / 'init'
         self.daemon.parent.mkdir()
         self.daemon.write_text(f'#!{command("twitcher")[0]}\nimport runpy\nrunpy.run_path({command("twitcher")[1]!r})\n')
@@ -48,8 +49,9 @@ class Script:
 
     def __call__(self, action: str) -> int:
         """Its exit code."""
-        done = subprocess.run(['sh', str(self._path), action], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                              stderr=subprocess.DEVNULL, timeout=PATIENCE, check=False, env={**os.environ, 'OUTER': 'yes'})
+        with self.complaints.open('wb') as complaints:
+            done = subprocess.run(['sh', str(self._path), action], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                                  stderr=complaints, timeout=PATIENCE, check=False, env={**os.environ, 'OUTER': 'yes'})
         return done.returncode
 
     @property
@@ -128,6 +130,19 @@ def test_a_restart_with_a_mistake_in_the_options_leaves_the_daemon_running(scrip
     for options in ('--verbos', '--max_running none', '--logfile /no/such/directory/log'):
         script.configure(options=options)
         assert (script('restart'), script('try-restart'), script.pid, is_alive(pid)) == (6, 6, pid, True)
+
+
+@pytest.mark.parametrize('mistake', ['TWITCHER_OPTS="--verbose', 'ZKSERVERS ="localhost"', 'exit 0', ')'])
+def test_a_mistake_in_the_defaults_stops_neither_the_daemon_nor_a_stop(script: Script, mistake: str) -> None:
+    assert script('start') == 0
+    pid = script.pid
+    script.configure(more=f'{mistake}\n')
+    for action in ('start', 'restart', 'try-restart'):
+        assert (script(action), script.pid, is_alive(pid)) == (6, pid, True)
+        assert f'{script.defaults} has a mistake' in script.complaints.read_text()
+    assert (script('status'), script('reload')) == (0, 0)
+    assert (script('stop'), is_alive(pid), script('status')) == (0, False, 3)
+    assert script('start') == 6
 
 
 def test_actions_find_what_the_defaults_set_and_nothing_of_the_callers_environment(script: Script, ensemble: Ensemble) -> None:

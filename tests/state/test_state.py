@@ -6,14 +6,17 @@ import contextlib
 import errno
 import fcntl
 import os
+import signal
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 from typing import Callable, List, Optional
 
 import pytest
 
-from tests.support.state_directory import CONFIGS, WATCH, Clock, InForce, begin, has_pending, opened, pipes, use
-from twitcher.state import State
+from tests.support.daemon import TOP
+from tests.support.state_directory import WATCH, Clock, InForce, begin, has_pending, opened, pipes, use
 from twitcher.znode import Stamp
 
 
@@ -39,11 +42,15 @@ def test_what_is_noted_is_known_to_the_next(tmp_path: Path) -> None:
 
 
 def test_a_crash_loses_nothing(tmp_path: Path) -> None:
-    pid = os.fork()
-    if pid == 0:
-        begin(State(str(tmp_path), CONFIGS, Clock().later), 1)
-        os._exit(0)
-    os.waitpid(pid, 0)
+    crash = f"""
+import os, signal
+from tests.support.state_directory import CONFIGS, Clock, begin
+from twitcher.state import State
+
+begin(State({str(tmp_path)!r}, CONFIGS, Clock().later), 1)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    assert subprocess.run([sys.executable, '-c', crash], cwd=TOP).returncode == -signal.SIGKILL
     with opened(tmp_path) as state:
         assert pipes(state) == [1]
 

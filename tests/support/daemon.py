@@ -250,14 +250,28 @@ class Twitcher:
 
     def wait_log(self, pattern: str, count: int = 1, after: int = 0) -> List[re.Match[str]]:
         """The matches of the regular expression, as soon as there are `count`, in the log after so many characters."""
-        def probe() -> List[re.Match[str]]:
-            found = list(re.finditer(pattern, self.log()[after:], re.MULTILINE))
-            return found if len(found) >= count else []
+        def found() -> List[re.Match[str]]:
+            return list(re.finditer(pattern, self.log()[after:], re.MULTILINE))
+
+        self._wait_for(f'{count} x {pattern!r} in the log', lambda: len(found()) >= count)
+        return found()
+
+    def _wait_for(self, what: str, probe: Callable[[], bool]) -> None:
+        """As `wait_for`, but fail with the log and stdio, and at once if the daemon is dead and no test has killed it.
+
+        A daemon that exited 0 or was killed by SIGKILL is taken to have ended as the test
+        meant it to: what its actions print is still logged.
+        """
+        def probe_unless_dead() -> bool:
+            code = self.process.poll() if self.process else None  # before the probe: it may log until its end
+            is_so = probe()
+            assert is_so or code in (None, 0, -signal.SIGKILL), f'the daemon exited {code} before {what}'
+            return is_so
 
         try:
-            return wait_for(f'{count} x {pattern!r} in the log', probe)
+            wait_for(what, probe_unless_dead)
         except AssertionError as error:
-            stdio = (self.directory / 'stdio').read_text(errors='replace') if (self.directory / 'stdio').exists() else ''
+            stdio = self.stdio() if (self.directory / 'stdio').exists() else ''
             raise AssertionError(f'{error}; the log: {self.log()[-6000:]}\nstdio: {stdio[-2000:]}') from None
 
     def fence(self, ensemble: Ensemble) -> None:
@@ -284,11 +298,8 @@ class Twitcher:
 
     def wait_started(self, description: str, count: int = 1) -> List[int]:
         """The pids of all runs of the watch so far, as soon as there are `count` of them or more."""
-        def probe() -> List[int]:
-            pids = self.started(description)
-            return pids if len(pids) >= count else []
-
-        return wait_for(f'{count} runs of {description}', probe)
+        self._wait_for(f'{count} runs of {description}', lambda: len(self.started(description)) >= count)
+        return self.started(description)
 
     def ended(self, description: str) -> List[str]:
         """How the runs of the watch have ended so far, such as 'exited 0' or 'was killed by SIGTERM'."""
@@ -302,18 +313,12 @@ class Twitcher:
 
     def wait_printed(self, description: str, count: int) -> List[str]:
         """The lines that runs of the watch have printed, as soon as there are `count` of them or more."""
-        try:
-            wait_for(f'{count} lines of {description}', lambda: len(self.printed(description)) >= count)
-        except AssertionError as error:
-            raise AssertionError(f'{error}; the log: {self.log()[-6000:]}') from None
+        self._wait_for(f'{count} lines of {description}', lambda: len(self.printed(description)) >= count)
         return self.printed(description)
 
     def wait_ended(self, description: str, count: int = 1) -> List[str]:
         """How runs of the watch have ended, as soon as `count` or more have."""
-        try:
-            wait_for(f'{count} ended runs of {description}', lambda: len(self.ended(description)) >= count)
-        except AssertionError as error:
-            raise AssertionError(f'{error}; the log: {self.log()[-6000:]}') from None
+        self._wait_for(f'{count} ended runs of {description}', lambda: len(self.ended(description)) >= count)
         return self.ended(description)
 
     def stop(self) -> int:

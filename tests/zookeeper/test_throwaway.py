@@ -173,18 +173,18 @@ def _environment_without(tmp_path: Path, program: str) -> Dict[str, str]:
 def _assert_refused(result: subprocess.CompletedProcess[bytes], tmp_path: Path) -> None:
     error = result.stderr.decode()
     assert result.returncode == 1 and len(error.splitlines()) == 1 and error.startswith('twitcher: '), error
-    assert "package 'zookeeper'" in error and '--zkservers' in error
+    assert 'packages libzookeeper-java and default-jre-headless ' in error and '--zkservers' in error
     assert list((tmp_path / 'tmp').iterdir()) == []
 
 
-def test_a_missing_java_is_one_line_that_names_its_package(tmp_path: Path) -> None:
+def test_a_missing_java_is_one_line_that_names_the_packages(tmp_path: Path) -> None:
     result = call('twitcher', '--devel', '--config_path', tmp_path, environment=_environment_without(tmp_path, 'java'))
     _assert_refused(result, tmp_path)
 
 
-def test_a_zookeeper_that_is_not_installed_is_an_error_that_names_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_zookeeper_that_is_not_installed_is_an_error_that_names_the_packages(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr('twitcher.zookeeper.throwaway.JAR', '/no/such/zookeeper.jar')
-    with pytest.raises(TwitcherError, match="^/no/such/zookeeper.jar was not found: install the package 'zookeeper' .*--zk"):
+    with pytest.raises(TwitcherError, match='^/no/such/zookeeper.jar was not found: install the packages lib.*--zk'):
         ThrowAwayServer()
 
 

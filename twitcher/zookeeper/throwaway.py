@@ -1,4 +1,4 @@
-"""A private, throw-away ZooKeeper server from the distribution's package, for trying things out and for tests."""
+"""A private, throw-away ZooKeeper server from the distribution's packages, for trying things out and for tests."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from typing import Dict, Optional
 from twitcher.errors import TwitcherError
 
 JAR = '/usr/share/java/zookeeper.jar'
-PACKAGE = 'zookeeper'
-"""Debian's and Ubuntu's package, which brings the jar and needs a Java."""
+PACKAGES = 'libzookeeper-java and default-jre-headless'
+"""The packages of Debian and Ubuntu that have the jar and Java."""
 START_LIMIT = 60.0
 """Seconds for a server to come up: half a second on an idle machine."""
 
@@ -32,7 +32,7 @@ class ThrowAwayServer:
     """One server on 127.0.0.1; its data lie in a temporary directory until `remove`.
 
     `settings` go into its zoo.cfg. It dies with the thread that has started it (prctl(2), PR_SET_PDEATHSIG). Raises
-    TwitcherError that names the package that is missing.
+    TwitcherError that names the packages to install if the jar or Java is missing.
     """
 
     def __init__(self, settings: Optional[Dict[str, str]] = None) -> None:
@@ -51,7 +51,7 @@ class ThrowAwayServer:
             file.writelines(f'{name}={value}\n' for name, value in self._settings.items())
         with open(os.path.join(self.directory, 'log'), 'ab') as log:
             self._process = subprocess.Popen(
-                ['setpriv', '--pdeathsig', 'KILL', self._java, *_JAVA, '-cp', f'{JAR}:/etc/zookeeper/conf',
+                ['setpriv', '--pdeathsig', 'KILL', self._java, *_JAVA, '-cp', JAR,
                  'org.apache.zookeeper.server.quorum.QuorumPeerMain', config],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd=self.directory)
         self.wait()
@@ -88,8 +88,8 @@ class ThrowAwayServer:
 def _find_java() -> str:
     java = shutil.which('java')
     if not os.path.exists(JAR) or not java:
-        raise TwitcherError(f'{JAR if java else "java"} was not found: install the package {PACKAGE!r} for a throw-away '
-                            'ZooKeeper, or name a server with --zkservers')
+        raise TwitcherError(f'{JAR if java else "java"} was not found: install the packages {PACKAGES} for a '
+                            'throw-away ZooKeeper, or name a server with --zkservers')
     return java
 
 
