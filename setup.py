@@ -75,6 +75,6 @@ setup(
     extras_require={
         'run': [],
         'test': ['build', 'hypothesis', 'mypy', 'pytest>=7', 'pytest-randomly', 'pytest-timeout', 'pytest-xdist', 'ruff',
-                 'setuptools>=70.1'],  # builds wheels without another package; Python 3.12 does not include it
+                 'setuptools>=70.1'],  # which makes wheels by itself, and which Python 3.12 does not bring
     },
 )

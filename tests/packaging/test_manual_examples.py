@@ -10,7 +10,7 @@ from typing import Dict, List
 
 import pytest
 
-from tests.packaging.documents import README, blocks, example_commands, literals, shape
+from tests.packaging.documents import example_commands, literals, shape
 from tests.support.daemon import TOP, Ensemble, Trace, Twitcher, wait_for
 from twitcher import cli
 from twitcher.config.language import load_config
@@ -128,9 +128,6 @@ def test_the_pokes_of_the_pages_do_what_they_say(ensemble: Ensemble, tmp_path: P
     assert ensemble.client.get('/app/offset')[0] == b'-1'
     (head,) = commands_with('twitcher.8', '/git/head')
     assert do(head) == '0\n'
-
-
-def test_the_hook_of_the_page_is_that_of_the_readme() -> None:
-    (ours,) = [text for text in literals('twitcherctl.8', 'EXAMPLES') if text.startswith('#!')]
-    (theirs,) = blocks(README, 'sh')
-    assert ours.replace('zk1:2181', 'localhost:2181').strip() == re.sub('^# .*\n', '', theirs, flags=re.MULTILINE).strip()
+    (of_hook,) = commands_with('twitcherctl.8', '/git/head')
+    assert do(of_hook.replace('$commit', 'a0b1c2')) == ''
+    assert ensemble.client.get('/git/head')[0] == b'a0b1c2'

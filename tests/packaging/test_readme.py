@@ -59,6 +59,8 @@ def test_every_file_of_the_examples_loads(path: Path) -> None:
 def test_try_it(dev_run: Path) -> None:
     assert TRY_IT == ['$ ./dev run']
     found = wait_for('the command to poke with', lambda: re.search(r'for instance: (\S+ poke .*)', dev_run.read_text()))
+    first_line, *_ = re.findall(r'twitcher\[\d+\] INFO: .*', dev_run.read_text())
+    assert found[1] in first_line
     (poke,) = POKE_IT
     expected = re.escape(poke.replace('$ ', '', 1)).replace('12345', '[0-9]+').replace(r'\.venv/bin/', r'\S*/')
     assert re.fullmatch(expected, found[1])
@@ -117,7 +119,8 @@ def test_a_push_does_not_wait_long_for_machines_that_cannot_be_told(tmp_path: Pa
     done = subprocess.run(['sh', str(hook)], input='0 1 refs/heads/any\n', text=True, env=shell_environment,
                           capture_output=True, timeout=60)
     assert (done.returncode, done.stdout) == (0, '')
-    assert re.fullmatch('twitcherctl: .* did not answer within 2 s.*\n', done.stderr)
+    assert re.fullmatch('twitcherctl: .* did not answer within 2 s.*\n'
+                        'machines were not told; run: twitcherctl poke --zkservers 127.0.0.1:1 /git/head\n', done.stderr)
 
 
 def test_the_manual_pages_of_a_checkout_can_be_read() -> None:
