@@ -1,4 +1,4 @@
-"""How Twitcher is built and installed. What else a source distribution holds is said here, too, for want of a MANIFEST.in."""
+"""How Twitcher is built and installed, and, in the place of a MANIFEST.in, what a source distribution holds."""
 
 import os
 import pathlib
@@ -11,27 +11,27 @@ HERE = pathlib.Path(__file__).parent
 
 
 def files_below(*names):
-    """All files below these directories, and these files, as far as they exist."""
+    """All files below these directories, and these files themselves, if they exist."""
     paths = (path for name in names for path in [HERE / name, *(HERE / name).rglob('*')])
     return sorted(str(path.relative_to(HERE)) for path in paths if path.is_file() and '__pycache__' not in path.parts)
 
 
 def by_directory(target, *names):
-    """What is below these directories, each file for the same place below the target."""
+    """All files below these directories, each with its place below the target."""
     return [(f'{target}/{os.path.relpath(os.path.dirname(path), name)}'.rstrip('/.'), [path])
             for name in names for path in files_below(name)]
 
 
 def man_pages():
-    """What is in man/, each page for the directory of its section."""
+    """The manual pages, each with the directory of its section."""
     return [(f'share/man/man{path[-1]}', [path]) for path in files_below('man') if re.search(r'\.[1-9]$', path)]
 
 
 class SourceDistribution(sdist):
-    """One that also holds what is needed to test Twitcher and to package it."""
+    """A source distribution with all that is needed to test and to package Twitcher."""
 
     def make_release_tree(self, base_dir, files):
-        more = files_below('bench', 'bin', 'debian', 'dev', 'etc', 'man', 'tests', 'CHANGES')
+        more = files_below('bench', 'bin', 'debian', 'dev', 'doc', 'etc', 'man', 'tests', 'CHANGES', 'README.md')
         super().make_release_tree(base_dir, sorted({*files, *more}))
 
 
@@ -41,6 +41,7 @@ setup(
     description='Runs scripts when a znode in ZooKeeper changes',
     long_description=(HERE / 'README').read_text(encoding='utf-8'),
     long_description_content_type='text/markdown',
+    author='The Twitcher maintainers',
     license='Apache-2.0',
     keywords='zookeeper watch daemon deployment configuration',
     classifiers=[
@@ -58,6 +59,7 @@ setup(
     entry_points={'console_scripts': ['twitcher = twitcher.__main__:main', 'twitcherctl = twitcher.ctl.cli:main']},
     data_files=[
         ('share/doc/twitcher', files_below('README')),
+        *by_directory('share/doc/twitcher/doc', 'doc'),
         *by_directory('share/doc/twitcher/examples', 'etc/examples'),
         ('share/bash-completion/completions', files_below('etc/bash-completion')),
         *man_pages(),
@@ -68,7 +70,7 @@ setup(
         'kazoo>=2.8.0',
         'pyinotify>=0.9.6',
         'python-daemon>=2.3.2',
-        'pyasyncore; python_version >= "3.12"',  # pyinotify imports asyncore, which left the standard library
+        'pyasyncore; python_version >= "3.12"',  # pyinotify imports asyncore, which is no longer in the standard library
     ],
     extras_require={
         'run': [],

@@ -41,7 +41,8 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
     """All that takes time, once. No network is used: what is needed to build and to run, the running Python has."""
     directory = tmp_path_factory.mktemp('install')
     checkout, output, environment = (directory / name for name in ('checkout', 'output', 'environment'))
-    shutil.copytree(TOP, checkout, ignore=shutil.ignore_patterns('.*', '__pycache__', '*.egg-info', 'build', 'dist'))
+    shutil.copytree(TOP, checkout, ignore=shutil.ignore_patterns('.*', '__pycache__', '*.egg-info', 'build', 'dist'),
+                    symlinks=True)
     _run('-m', 'build', '--no-isolation', '--outdir', output, checkout)  # the wheel from the source distribution
     shutil.rmtree(checkout / 'twitcher.egg-info')
     (directory / 'unpacked').mkdir()
@@ -67,6 +68,7 @@ def modes(top: Path) -> Dict[str, bool]:
 
 
 def test_the_source_distribution_holds_the_checkout_and_what_it_is_made_with(built: Built) -> None:
+    assert (built.unpacked / 'README.md').read_text() == (TOP / 'README').read_text()
     ours, theirs = modes(built.checkout), modes(built.unpacked)
     assert {name: theirs.get(name) for name in ours} == ours
     assert sorted(name for name in theirs if name not in ours and not name.startswith('twitcher.egg-info/')) == [
@@ -99,8 +101,9 @@ def test_pages_examples_and_documents_are_installed(built: Built) -> None:
     pages = [f'man/man{path.suffix[1:]}/{path.name}' for path in TOP.glob('man/*')]
     below = TOP / 'etc' / 'examples'
     examples = [f'doc/twitcher/examples/{path.relative_to(below)}' for path in below.rglob('*') if path.is_file()]
-    assert len(pages) >= 3 and len(examples) >= 3
-    assert installed == sorted([*pages, *examples, 'doc/twitcher/README', 'bash-completion/completions/twitcher'])
+    documents = [f'doc/twitcher/{path.relative_to(TOP)}' for path in [TOP / 'README', *TOP.glob('doc/*')]]
+    assert len(pages) >= 3 and len(examples) >= 3 and len(documents) >= 5
+    assert installed == sorted([*pages, *examples, *documents, 'bash-completion/completions/twitcher'])
 
 
 def test_the_package_says_what_it_is_and_needs(built: Built) -> None:
@@ -108,6 +111,7 @@ def test_the_package_says_what_it_is_and_needs(built: Built) -> None:
     installed = metadata.Distribution.at(site / f'twitcher-{__version__}.dist-info')
     about = installed.metadata
     assert (about['Version'], about['License'], about['Requires-Python']) == (__version__, 'Apache-2.0', '>=3.9')
+    assert f'Copyright: 2026 {about["Author"]}\n' in (TOP / 'debian' / 'copyright').read_text()
     required = [line for line in about.get_all('Requires-Dist', []) if 'extra ==' not in line]
     assert sorted(line.partition('>=')[0].partition(';')[0] for line in required) == [
         'kazoo', 'pyasyncore', 'pyinotify', 'python-daemon']

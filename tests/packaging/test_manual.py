@@ -1,18 +1,16 @@
-"""The manual pages, the README and the completion against the program: what they name is what there is."""
+"""The manual pages against the programs: their options, arguments, defaults and variables are those of the code."""
 
 from __future__ import annotations
 
 import argparse
 import ast
-import html
 import inspect
 import re
-import shlex
-import subprocess
 from typing import Any, Dict, Iterator, List, Set, Tuple
 
 import pytest
 
+from tests.packaging.documents import DOCUMENTS, PAGES, as_text, literals, mandoc, section, terms
 from tests.support.daemon import TOP, Ensemble, Twitcher, call
 from twitcher import __version__, cli
 from twitcher.config.language import load_config
@@ -21,40 +19,8 @@ from twitcher.ctl import cli as ctl
 from twitcher.errors import ConfigError
 from twitcher.options import DEFAULT_HOSTS
 
-PAGES = ['twitcher.8', 'twitcher.twc.5', 'twitcherctl.8']
-README = (TOP / 'README').read_text()
-
 Options = Dict[Tuple[str, ...], str]
 """The name of each option's argument, or nothing, by how the option is spelled."""
-
-
-def mandoc(page: str, *options: str) -> str:
-    """What mandoc(1) makes of a page."""
-    return subprocess.run(['mandoc', *options, str(TOP / 'man' / page)], capture_output=True, text=True, check=False,
-                          timeout=60).stdout
-
-
-def as_text(markup: str) -> str:
-    """What a reader sees of a piece of HTML."""
-    return html.unescape(re.sub('<[^>]*>', '', markup))
-
-
-def section(page: str, title: str) -> str:
-    """The HTML of a page's section."""
-    (found,) = re.findall(rf'<section class="Sh">\s*<h1 class="Sh" id="{title}">(.*?)</section>', mandoc(page, '-T', 'html'),
-                          re.DOTALL)
-    return str(found)
-
-
-def terms(page: str) -> Dict[str, str]:
-    """The text of each item of the tagged lists of a page, by its tag."""
-    items = re.findall(r'<dt[^>]*>(.*?)</dt>\s*<dd[^>]*>(.*?)(?=</dd>)', mandoc(page, '-T', 'html'), re.DOTALL)
-    return {' '.join(as_text(tag).split()): ' '.join(as_text(text).split()) for tag, text in items}
-
-
-def literals(page: str, title: str) -> List[str]:
-    """The literal displays in a section, as they can be copied."""
-    return [as_text(text) for text in re.findall(r'<pre[^>]*>(.*?)</pre>', section(page, title), re.DOTALL)]
 
 
 def spellings(text: str) -> Tuple[Tuple[str, ...], str]:
@@ -128,17 +94,6 @@ def test_a_page_tells_every_default(page: str, parser: argparse.ArgumentParser) 
             assert re.search(rf'default is .?{re.escape(value)}\b', texts[name]), name
 
 
-def test_the_readme_lists_the_options_of_twitcher() -> None:
-    rows = re.findall(r'^\| (-\S.*?) \| ', README, re.MULTILINE)
-    assert told(iter(rows)) == {tuple(sorted(names, key=len)): argument for names, argument in real(cli.new_parser()).items()}
-
-
-def test_the_readme_and_the_page_name_every_option_of_twitcherctl() -> None:
-    (chapter,) = re.findall(r'^### twitcherctl\n(.*?)^##', README, re.MULTILINE | re.DOTALL)
-    for action in actions(ctl.new_parser()):
-        assert action.dest in ('help', 'version', 'znode', 'data') or action.option_strings[0] in chapter
-
-
 @pytest.mark.parametrize('program', ['twitcher', 'twitcherctl'])
 def test_help_shows_what_the_page_does(program: str) -> None:
     told_here = {name for names in told(iter(terms(f'{program}.8'))) for name in names}
@@ -173,15 +128,12 @@ def real_signature() -> List[Tuple[str, str]]:
 
 
 def test_the_arguments_of_register_watch_and_their_defaults_are_the_real_ones() -> None:
-    assert signature(literals('twitcher.twc.5', 'SYNOPSIS')[0]) == real_signature() == signature(README)
+    assert signature(literals('twitcher.twc.5', 'SYNOPSIS')[0]) == real_signature()
 
 
-def test_the_pages_and_the_readme_explain_every_argument_and_no_other() -> None:
-    arguments = {name for name, _ in real_signature()}
-    of_page = {name for tag in terms('twitcher.twc.5') for name in tag.split(', ') if name.islower()}
-    (table,) = re.findall(r'^\| argument \| meaning \|\n(.*?)\n\n', README, re.MULTILINE | re.DOTALL)
-    of_readme = {name for tag in re.findall(r'^\| (\w.*?) \|', table, re.MULTILINE) for name in tag.split(', ')}
-    assert of_page == of_readme == arguments
+def test_the_page_explains_every_argument_and_no_other() -> None:
+    explained = {name for tag in terms('twitcher.twc.5') for name in tag.split(', ') if name.islower()}
+    assert explained == {name for name, _ in real_signature()}
 
 
 def test_five_arguments_may_be_given_by_position_as_the_texts_say() -> None:
@@ -189,7 +141,7 @@ def test_five_arguments_may_be_given_by_position_as_the_texts_say() -> None:
     assert kinds.count(inspect.Parameter.POSITIONAL_OR_KEYWORD) == 5
     assert kinds[5:] == [inspect.Parameter.KEYWORD_ONLY] * len(kinds[5:])
     assert 'first five arguments' in as_text(section('twitcher.twc.5', 'DESCRIPTION'))
-    assert 'first five arguments' in README
+    assert 'first five arguments' in DOCUMENTS['doc/UPGRADING-from-1.7.md']
 
 
 def test_the_variables_are_those_that_an_action_finds(twitcher: Twitcher, ensemble: Ensemble) -> None:
@@ -199,24 +151,6 @@ def test_the_variables_are_those_that_an_action_finds(twitcher: Twitcher, ensemb
     twitcher.wait_printed('a.twc', 6)
     found = {f'TWITCHER_{line.partition("=")[0]}' for line in twitcher.printed('a.twc')} - {'TWITCHER_end'}
     assert found == {tag for tag in terms('twitcher.twc.5') if tag.startswith('TWITCHER_')}
-    assert found == set(re.findall(r'^ *\| (TWITCHER_\w+) \|', README, re.MULTILINE))
-
-
-def examples() -> List[str]:
-    """The examples of the language; what runs only on some machines made to run on all."""
-    return [text.replace("startswith('db')", "startswith('')") for text in literals('twitcher.twc.5', 'EXAMPLES')]
-
-
-@pytest.mark.parametrize('text', examples())
-def test_every_example_of_the_language_loads(text: str) -> None:
-    assert load_config('/etc/twitcher/example.twc', text.encode())
-
-
-def test_the_examples_have_every_run_mode_and_every_kind_of_action() -> None:
-    specs = [spec for text in examples() for spec in load_config('/etc/twitcher/example.twc', text.encode())]
-    assert {spec.run_mode for spec in specs} == set(RunMode)
-    assert {spec.watch_type for spec in specs} == set(WatchType)
-    assert {type(spec.action).__name__ for spec in specs} == {'Exec', 'FileFunction'}
 
 
 def test_a_mistake_is_told_as_the_page_shows() -> None:
@@ -228,15 +162,14 @@ def test_a_mistake_is_told_as_the_page_shows() -> None:
     assert re.fullmatch(pattern, f'{caught.value}; not loaded')
 
 
-def test_the_commands_of_the_pages_are_understood() -> None:
-    parsers = {'twitcher': cli.new_parser(), 'twitcherctl': ctl.new_parser()}
-    understood = []
-    for page in ('twitcher.8', 'twitcherctl.8'):
-        markup = section(page, 'EXAMPLES')
-        single = [' '.join(as_text(text).split()) for text in re.findall(r'<code class="Li">(.*?)</code>', markup, re.DOTALL)]
-        for line in [*single, *(line for text in literals(page, 'EXAMPLES') for line in text.splitlines())]:
-            command = re.search(r'(?:^[$#] |^)(twitcher|twitcherctl) ([^<]*)', line)
-            if command:
-                parsers[command[1]].parse(shlex.split(command[2]))
-                understood.append(line)
-    assert len(understood) == 7
+def test_the_error_lines_of_the_log_end_as_the_page_says(twitcher: Twitcher) -> None:
+    quoted = re.findall(r'<code class="Li">(.*?)</code>', section('twitcher.twc.5', 'DIAGNOSTICS'), re.DOTALL)
+    first, later, helper = (' '.join(as_text(text).split()) for text in quoted)
+    twitcher.config('bad.twc', 'RegisterWatch()')
+    twitcher.config('good.twc', "RegisterWatch('/a', Exec('true'))")
+    twitcher.config('helper.py', '\n\n1 / 0\n')
+    twitcher.start()
+    twitcher.wait_log(f'bad.twc:1: .*; {first}$')
+    twitcher.config('good.twc', 'import helper')
+    directory = re.escape(str(twitcher.configs))
+    twitcher.wait_log(f'good.twc:1: .*{re.escape(helper).replace("/etc/twitcher", directory)}.*; {later}$')

@@ -6,36 +6,21 @@ import os
 import re
 import signal
 import subprocess
-import sys
 from functools import partial
 from pathlib import Path
-from typing import Dict, Iterator, List
+from typing import Dict, Iterator
 
 import pytest
 
 from tests.packaging.deb.story import BUILD, CONFIGURE, INSTALL, START
-from tests.support.daemon import TOP, Ensemble, Trace, Twitcher, wait_for
+from tests.packaging.documents import README, blocks, commands, languages, quoted_output, shape
+from tests.support.daemon import TOP, Ensemble, Twitcher, wait_for
 from twitcher import __version__
 from twitcher.config.language import load_config
 
-README = (TOP / 'README').read_text()
-BLOCKS = re.findall(r'^( *)```(\w+)\n(.*?)^\1```$', README, re.MULTILINE | re.DOTALL)
-PYTHON = [text for _, language, text in BLOCKS if language == 'python']
-HOOK = [text for _, language, text in BLOCKS if language == 'sh']
-CONSOLE = [[line[2:] for line in text.splitlines()] for _, language, text in BLOCKS if language == 'console']
-
-
-@pytest.fixture
-def commands(tmp_path: Path) -> Dict[str, str]:
-    """An environment whose PATH has twitcher and twitcherctl as they are here, and a git that asks for nothing."""
-    directory = tmp_path / 'bin'
-    directory.mkdir()
-    for name in ('twitcher', 'twitcherctl'):
-        (directory / name).write_text(f'#!/bin/sh\nexec {sys.executable} {TOP}/bin/{name} "$@"\n')
-        (directory / name).chmod(0o755)
-    who = {'GIT_AUTHOR_NAME': 'a', 'GIT_AUTHOR_EMAIL': 'a@example.org', 'GIT_COMMITTER_NAME': 'a',
-           'GIT_COMMITTER_EMAIL': 'a@example.org', 'GIT_CONFIG_GLOBAL': '/dev/null', 'GIT_CONFIG_SYSTEM': '/dev/null'}
-    return {**os.environ, **who, 'PATH': f'{directory}:{os.environ["PATH"]}'}
+TRY_IT, POKE_IT, INSTALL_IT, INSTALL_HOOK, TEST_IT = commands(README)
+(CONFIG,) = blocks(README, 'python')
+(HOOK,) = blocks(README, 'sh')
 
 
 @pytest.fixture
@@ -51,22 +36,19 @@ def dev_run(tmp_path: Path) -> Iterator[Path]:
     assert 'ended' in output.read_text()
 
 
-def test_the_blocks_are_those_that_are_tested_here() -> None:
-    assert [lines[0].split()[0] for lines in CONSOLE] == ['./dev', '.venv/bin/twitcherctl', 'install', './dev', 'twitcher',
-                                                       'twitcherctl', './dev']
-    assert len(HOOK) == 1
-    assert {language for _, language, _ in BLOCKS} == {'console', 'sh', 'python'}
+def test_every_block_is_tested_here() -> None:
+    assert sorted(languages(README)) == ['console'] * 5 + ['python', 'sh']
+    assert TEST_IT == ['$ ./dev test']  # which runs this test
+
+
+def test_web_views_find_the_readme_under_a_name_that_tells_its_format() -> None:
+    assert (TOP / 'README.md').read_text() == README
 
 
 def test_the_package_is_installed_as_dev_test_deb_does_it() -> None:
-    assert CONSOLE[3] == [BUILD, INSTALL, CONFIGURE, START]
+    assert [f'$ {BUILD}', f'# {INSTALL}', f'# {CONFIGURE}', f'# {START}'] == INSTALL_IT
     assert re.fullmatch(rf'apt-get install \./\.build/twitcher_{re.escape(__version__)}_all\.deb', INSTALL)
     assert re.search('^ZKSERVERS=', (TOP / 'etc' / 'default' / 'twitcher').read_text(), re.MULTILINE)
-
-
-@pytest.mark.parametrize('text', PYTHON)
-def test_every_example_loads(text: str) -> None:
-    assert load_config('/etc/twitcher/example.twc', text.encode())
 
 
 @pytest.mark.parametrize('path', sorted((TOP / 'etc' / 'examples').glob('*.twc')), ids=lambda path: str(path.name))
@@ -75,27 +57,31 @@ def test_every_file_of_the_examples_loads(path: Path) -> None:
 
 
 def test_try_it(dev_run: Path) -> None:
-    first, second = CONSOLE[0], CONSOLE[1]
-    assert first == ['./dev run']
+    assert TRY_IT == ['$ ./dev run']
     found = wait_for('the command to poke with', lambda: re.search(r'for instance: (\S+ poke .*)', dev_run.read_text()))
-    shape = re.sub(r'12345', r'[0-9]+', re.escape(second[0])).replace(r'\.venv/bin/', r'\S*/')
-    assert re.fullmatch(shape, found[1])
+    first_line, *_ = re.findall(r'twitcher\[\d+\] INFO: .*', dev_run.read_text())
+    assert found[1] in first_line
+    (poke,) = POKE_IT
+    expected = re.escape(poke.replace('$ ', '', 1)).replace('12345', '[0-9]+').replace(r'\.venv/bin/', r'\S*/')
+    assert re.fullmatch(expected, found[1])
     wait_for('the connection', lambda: 'ZooKeeper: connected' in dev_run.read_text())
     subprocess.run(found[1], shell=True, check=True, timeout=60)
-    wait_for('what the example says', lambda: 'hello, world, from version 0' in dev_run.read_text())
+    (printed,) = re.findall(r'what the script printed, `(.*)`', README)
+    wait_for('what the script printed', lambda: printed in dev_run.read_text())
 
 
-def test_the_story_of_one_repository_and_its_clones(twitcher: Twitcher, ensemble: Ensemble, commands: Dict[str, str],
-                                                    tmp_path: Path) -> None:
+def test_the_story_of_one_repository_and_its_clones(twitcher: Twitcher, ensemble: Ensemble, tmp_path: Path,
+                                                    shell_environment: Dict[str, str]) -> None:
     def git(*words: str) -> str:
-        return subprocess.run(['git', *words], cwd=tmp_path, env=commands, check=True, timeout=60, capture_output=True,
+        return subprocess.run(['git', *words], cwd=tmp_path, env=shell_environment, check=True, timeout=60, capture_output=True,
                               text=True).stdout.strip()
 
     git('init', '-q', '--bare', 'server')
     git('clone', '-q', 'server', 'desk')
     hook = tmp_path / 'server' / 'hooks' / 'post-receive'
-    (install,) = CONSOLE[2]
-    subprocess.run(install.replace('/srv/git/project.git', str(tmp_path / 'server')), shell=True, check=True, cwd=TOP)
+    (install,) = INSTALL_HOOK
+    subprocess.run(install.replace('# ', '', 1).replace('/srv/git/project.git', str(tmp_path / 'server')), shell=True,
+                   check=True, cwd=TOP)
     hook.write_text(hook.read_text().replace('localhost:2181', ensemble.hosts))
 
     def push(message: str) -> str:
@@ -108,84 +94,45 @@ def test_the_story_of_one_repository_and_its_clones(twitcher: Twitcher, ensemble
 
     push('the first')
     git('clone', '-q', 'server', 'clone')
-    twitcher.config('git.twc', PYTHON[0].replace('/srv/clone', str(tmp_path / 'clone')))
-    twitcher.start(environment=commands)
+    twitcher.config('git.twc', CONFIG.replace('/srv/clone', str(tmp_path / 'clone')))
+    twitcher.start(environment=shell_environment)
     for number in range(3):
         head = push(f'number {number}')
         wait_for('the push in the clone', partial(is_at, head))
         twitcher.wait_log('git.twc: pid .* exited 0', count=number + 2)
     twitcher.fence(ensemble)
     assert len(twitcher.started('git.twc')) == 4
+    shown = quoted_output(README)
+    assert len(shown) == 2
+    for line in shown:
+        twitcher.wait_log(shape(line).replace(']:', '] INFO:', 1) + '$')
+    assert twitcher.printed('git.twc') == []  # as the README shows it, nothing stands between these lines
 
 
 def test_the_hook_is_the_one_of_the_examples() -> None:
-    assert [(TOP / 'etc' / 'examples' / 'git' / 'post-receive').read_text()] == HOOK
+    assert (TOP / 'etc' / 'examples' / 'git' / 'post-receive').read_text() == HOOK
 
 
-def test_a_push_does_not_wait_long_for_machines_that_cannot_be_told(tmp_path: Path, commands: Dict[str, str]) -> None:
+def test_a_push_does_not_wait_long_for_machines_that_cannot_be_told(tmp_path: Path, shell_environment: Dict[str, str]) -> None:
     hook = tmp_path / 'hook'
-    text = (TOP / 'etc' / 'examples' / 'git' / 'post-receive').read_text()
-    hook.write_text(text.replace('localhost:2181', '127.0.0.1:1'))
-    done = subprocess.run(['sh', str(hook)], input='0 1 refs/heads/any\n', text=True, env=commands, capture_output=True)
+    hook.write_text(HOOK.replace('localhost:2181', '127.0.0.1:1'))
+    done = subprocess.run(['sh', str(hook)], input='0 1 refs/heads/any\n', text=True, env=shell_environment,
+                          capture_output=True, timeout=60)
     assert (done.returncode, done.stdout) == (0, '')
     assert re.fullmatch('twitcherctl: .* did not answer within 2 s.*\n'
                         'machines were not told; run: twitcherctl poke --zkservers 127.0.0.1:1 /git/head\n', done.stderr)
 
 
-def test_the_functions_of_the_second_example_do_what_they_say(twitcher: Twitcher, ensemble: Ensemble) -> None:
-    (text,) = [text for text in PYTHON if 'apply_limit' in text]
-    twitcher.config('limit.twc', text)
-    ensemble.put('/app/settings', 'limit=1')
-    twitcher.start()
-    twitcher.fence(ensemble)
-    ensemble.put('/app/settings', 'limit=20\n')
-    twitcher.wait_log(r'limit.twc\[\d+\]: the limit is 20')
-    twitcher.wait_log(r'limit.twc: pid \d+ exited 0')
-    ensemble.put('/app/settings', 'limit=200\n')
-    twitcher.wait_log(r'limit.twc: pid \d+ exited 1')
-    assert len(twitcher.started('limit.twc')) == 2
+def test_the_manual_pages_of_a_checkout_can_be_read() -> None:
+    (command,) = re.findall('`(man man/.*?)`', README)
+    shown = subprocess.run(command, shell=True, cwd=TOP, capture_output=True, text=True, check=True, timeout=60).stdout
+    assert 'RegisterWatch(znode, action' in shown
 
 
-def test_the_members_of_a_group_are_written_to_a_file(twitcher: Twitcher, ensemble: Ensemble, trace: Trace) -> None:
-    (text,) = [text for text in PYTHON if 'WATCH_CHILDREN' in text]
-    twitcher.config('servers.twc', text.replace('/run/servers', str(trace)))
-    twitcher.start()
-    for name in ('b', 'a'):
-        ensemble.client.create(f'/app/servers/{name}', makepath=True)
-    wait_for('both names', lambda: trace.lines() == ['a', 'b'])
-
-
-def test_starting_rereading_and_stopping(twitcher: Twitcher, ensemble: Ensemble, commands: Dict[str, str],
-                                         tmp_path: Path) -> None:
-    pidfile = tmp_path / 'pid'
-
-    def do(command: str) -> None:
-        for name, value in (('localhost:2181', ensemble.hosts), ('/etc/twitcher', str(twitcher.configs)),
-                            ('/run/twitcher.pid', str(pidfile))):
-            command = command.replace(name, value)
-        subprocess.run(command, shell=True, env=commands, check=True, timeout=60)
-
-    start, reread, stop = CONSOLE[4]
-    do(f'{start} --logfile {twitcher.log_path} --state_dir {tmp_path}/state')
-    twitcher.wait_log('ZooKeeper: connected')
-    do(reread)
-    twitcher.wait_log('SIGHUP')
-    do(stop)
-    twitcher.wait_log('ended')
-    wait_for('the pidfile to go', lambda: not pidfile.exists())
-
-
-def test_the_pokes_of_twitcherctl(ensemble: Ensemble, commands: Dict[str, str]) -> None:
-    def do(command: str) -> str:
-        return subprocess.run(command.replace('localhost:2181', ensemble.hosts), shell=True, env=commands, check=True,
-                              timeout=60, capture_output=True, text=True).stdout
-
-    printed: List[str] = [do(command) for command in CONSOLE[5]]
-    assert printed == ['0\n', '1\n', '2\n']
-    assert ensemble.client.get('/app/settings')[0] == b'limit=30\n'
-
-
-def test_every_test_that_is_named_exists() -> None:
-    named = set(re.findall(r'tests/[a-z_./]*[a-z]', README))
-    assert len(named) > 8
-    assert [path for path in sorted(named) if not (TOP / path).exists()] == []
+def test_the_versions_that_are_required_are_those_of_the_installation() -> None:
+    setup = (TOP / 'setup.py').read_text()
+    pattern = r'Python (3\.\d+) to 3\.14, kazoo ([\d.]+) or later, python-daemon ([\d.]+) or\s+later'
+    ((python, kazoo, daemon),) = re.findall(pattern, README)
+    assert f"python_requires='>={python}'" in setup
+    assert f"'kazoo>={kazoo}." in setup and f"'python-daemon>={daemon}'" in setup
+    assert 'range(9, 15)' in setup

@@ -15,7 +15,7 @@ from tests.support.daemon import TOP, is_alive
 DAEMON_INFO = 3 * 8 + 6  # facility and severity: syslog(3)
 # What the README says.
 BUILD, INSTALL, CONFIGURE, START = re.findall(
-    r'^```console\n\$ (\./dev deb)\n\$ (.+)\n\$ (.+)\n\$ (.+)\n```$', (TOP / 'README').read_text(), re.MULTILINE)[0]
+    r'^```console\n\$ (\./dev deb)\n# (.+)\n# (.+)\n# (.+)\n```$', (TOP / 'README').read_text(), re.MULTILINE)[0]
 APT = 'apt-get install -q -y --no-install-recommends'
 CONFIG = """\
 RegisterWatch('/deb/short', Exec('echo said $(cat) $EXTRA ${DEBIAN_FRONTEND-nothing}'), description='short')
