@@ -1,1 +1,1 @@
-"""From the files on disk to checked WatchSpecs. Needs neither ZooKeeper nor a process."""
+"""From the files on disk to checked WatchSpecs."""

@@ -1,1 +1,1 @@
-"""Decides when an action runs. Everything is handed in: it imports no process and no ZooKeeper."""
+"""Decides when an action runs, and keeps the watches that are in force."""
