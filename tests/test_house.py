@@ -20,11 +20,11 @@ LAYERS = [
     'config.inotify', 'config.mounts', 'config.scanner', 'config.problems', 'config.directory', 'zookeeper.transport',
     'zookeeper.client', 'zookeeper.session', 'zookeeper.children', 'zookeeper.rotation', 'zookeeper.node',
     'zookeeper.subscriptions', 'watches.slots', 'watches.retries', 'watches.backlog', 'watches.watch',
-    'watches.unclaimed', 'runs.procfs', 'lock', 'database', 'good_configs', 'state', 'config.loader', 'runs.fork',
-    'runs.posix_spawn', 'runs.exec_errors', 'runs.child', 'runs.stdin', 'runs.output_protocol', 'runs.output_process',
-    'runs.twitcher_output', 'runs.output_link', 'runs.output', 'runs.reminders', 'runs.notify', 'runs.run',
-    'runs.workers', 'runs.runner', 'watches.registry', 'pidfile', 'daemonize', 'init', 'zookeeper.throwaway',
-    'sd_notify', 'daemon', 'zookeeper.poke', 'options', 'cli', 'ctl.cli', '__main__',
+    'watches.unclaimed', 'watches.registry', 'lock', 'database', 'good_configs', 'state', 'config.loader', 'runs.procfs',
+    'runs.fork', 'runs.posix_spawn', 'runs.exec_errors', 'runs.child', 'runs.stdin', 'runs.output_protocol',
+    'runs.output_process', 'runs.twitcher_output', 'runs.output_link', 'runs.output', 'runs.reminders', 'runs.notify',
+    'runs.run', 'runs.workers', 'runs.runner', 'pidfile', 'daemonize', 'init', 'zookeeper.throwaway', 'sd_notify',
+    'daemon', 'zookeeper.poke', 'options', 'cli', 'ctl.cli', '__main__',
 ]
 RARELY_NEEDED = [('cli', 'twitcher.zookeeper.throwaway'), ('daemonize', 'daemon')]
 HOMES = {'kazoo': ('zookeeper.transport', 'zookeeper.client'), 'pyinotify': ('config.inotify',), 'daemon': ('daemonize',)}
@@ -64,6 +64,24 @@ def test_imports_point_downwards_only(name: str) -> None:
     for imported, _ in _imports(PACKAGE / f'{name.replace(".", "/")}.py'):
         if imported.startswith('twitcher.'):
             assert imported.partition('.')[2] in below
+
+
+def test_watches_and_runs_are_connected_by_the_daemon_alone() -> None:
+    shared = {'errors', 'log', 'log_target', 'znode', 'config.account', 'config.action', 'config.spec'}
+    for room, other in (('watches', 'runs'), ('runs', 'watches')):
+        for path in (PACKAGE / room).glob('*.py'):
+            ours = {name.partition('.')[2] for name, _ in _imports(path) if name.startswith('twitcher.')}
+            if room == 'watches':
+                assert {name for name in ours if not name.startswith('watches.')} <= shared, path.name
+            assert [name for name in ours if name.startswith(f'{other}.')] == [], path.name
+    seen = {_name(path) for path in _modules() for name, _ in _imports(path) if name == 'twitcher.watches.registry'}
+    assert seen == {'daemon'}
+
+
+def test_state_and_database_know_neither_watches_nor_runs() -> None:
+    for name in ('state', 'database', 'good_configs'):
+        for imported, _ in _imports(PACKAGE / f'{name}.py'):
+            assert not imported.startswith(('twitcher.watches', 'twitcher.runs')), imported
 
 
 def test_third_party_libraries_stay_behind_one_module_each() -> None:

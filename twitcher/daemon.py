@@ -1,5 +1,7 @@
-"""The daemon: owns the loop, the signals, the keeper and the configs, and connects them. The only module that sees both
-sides, ZooKeeper's and the files'."""
+"""Builds the daemon's parts and connects them; owns the event loop and the signals.
+
+Only this module knows the files and ZooKeeper, or the watches and their runs.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +17,7 @@ from twitcher.lock import StateLock
 from twitcher.log import get_logger
 from twitcher.log_target import LogTarget, escaped
 from twitcher.runs.output import Output
+from twitcher.runs.procfs import machine_id
 from twitcher.runs.runner import Runner
 from twitcher.sd_notify import ServiceManager
 from twitcher.state import State
@@ -70,14 +73,15 @@ class _Daemon:
         self._manager = ServiceManager(os.environ, loop.call_later)
         session = Session(self._settings.hosts, self._connection_changed)
         self._keeper = keeper = Keeper(session)
-        state = State(self._settings.state_dir, self._settings.config_path, loop.call_later, self._settings.lock)
+        state = State(self._settings.state_dir, self._settings.config_path, machine_id(), loop.call_later, self._settings.lock)
         output = Output(self._settings.log_target)
         retries = Retries(loop.call_later)
-        runner = Runner(output, state, retries)
+        runner = Runner(output, state, retries.serve)
         slots = Slots(self._settings.max_running)
         reattached = [(record, runner.reattach(record)) for record in state.unfinished()]
         watches = Watches(self._settings.config_path, keeper, state,
                           Around(runner.start, slots, retries, state.save_pending), loop.call_later)
+        state.in_force = watches.in_force
         self._loader = Loader(self._settings.config_path, state, watches.replace, watches.remove, loop.call_later,
                               self._tell_status)
         configs = ConfigDir(self._settings.config_path, self._apply, self._loader.known)
@@ -85,7 +89,7 @@ class _Daemon:
         log.info('started; configs in %s, ZooKeeper at %s', self._settings.config_path, self._settings.hosts)
         for record, run in reattached:
             if run:
-                watches.adopt(record, run)
+                watches.add_reattached(record.watch, record.path, run)
                 if record.has_slot:
                     slots.count()
                     run.on_end(lambda _: slots.release())

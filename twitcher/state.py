@@ -10,14 +10,13 @@ import re
 import time
 from dataclasses import dataclass
 from itertools import count
-from typing import Callable, List, Mapping, Optional, Protocol
+from typing import Callable, List, Mapping, Optional, Protocol, Tuple
 from zlib import crc32
 
 from twitcher import good_configs
 from twitcher.database import Database, Execute, Later
 from twitcher.good_configs import GoodConfigs
 from twitcher.lock import StateLock
-from twitcher.runs.procfs import boot_id, machine_id, start_time
 from twitcher.znode import UNKNOWN, Stamp
 
 _VERSION = 2
@@ -94,26 +93,20 @@ class RunRecord:
     sigterm: Optional[float] = None
 
 
-@dataclass(frozen=True)
-class PendingRecord:
-    """A watch with an update for which no earlier daemon has started a run. `path` is its file."""
-
-    watch: str
-    path: str
-
-
 class State:
-    """The state of the daemon that reads `config_path`, in `directory`. `later(seconds, callback)` calls back.
+    """The state, in `directory`, of the daemon that reads `config_path`.
 
-    `in_force` are the watches in force by name, kept up to date by their owner. `good_configs` are the versions of files
-    that have loaded. `lock` may have been acquired; it is released at the end.
+    `machine` tells this life of the machine from all others, and begins with its boot
+    id. `later(seconds, callback)` calls back. `in_force` are the watches in force by
+    name, kept up to date by their owner. `good_configs` are the versions of files that
+    have loaded. `lock` may have been acquired; it is released at the end.
     """
 
     in_force: Mapping[str, InForce]
 
-    def __init__(self, directory: str, config_path: str, later: Later, lock: Optional[StateLock] = None) -> None:
+    def __init__(self, directory: str, config_path: str, machine: str, later: Later, lock: Optional[StateLock] = None) -> None:
         self._lock = lock or StateLock(directory, config_path)
-        self._boot = machine_id()
+        self._machine = machine
         self.in_force = {}
         self._ids = count(time.time_ns())  # what could not be noted yet must not be taken for an older run
         self._database = Database(
@@ -121,8 +114,8 @@ class State:
             [_RUNS.replace('?', "''"), _PENDING, *good_configs.QUERIES], _VERSION, later, self._lock.acquire,
             {1: self._from_version_1})
         self.good_configs = GoodConfigs(self._database)
-        self._database.note('interrupted', _INTERRUPTED, self._boot)
-        self._database.note('boot', 'DELETE FROM run WHERE boot != ?', self._boot)
+        self._database.note('interrupted', _INTERRUPTED, self._machine)
+        self._database.note('boot', 'DELETE FROM run WHERE boot != ?', self._machine)
 
     def close(self) -> None:
         """Leave it to the next daemon."""
@@ -135,11 +128,11 @@ class State:
         A run that ended with its machine (a crash, a reboot, the end of a container) is not among them: its watch has an
         update pending instead, for it is not known how far the run came.
         """
-        return [RunRecord(*row) for row in self._database.rows(_RUNS, self._boot)]
+        return [RunRecord(*row) for row in self._database.rows(_RUNS, self._machine)]
 
-    def pending(self) -> List[PendingRecord]:
-        """The updates that an earlier daemon has received, and started no run for."""
-        return [PendingRecord(*row) for row in self._database.rows(_PENDING)]
+    def pending(self) -> List[Tuple[str, str]]:
+        """The name and the file of each watch with an update for which no earlier daemon has started a run."""
+        return [(name, path) for name, path in self._database.rows(_PENDING)]
 
     def has_run(self, watch: str) -> bool:
         """Whether a run of the watch was ever started, by this daemon or an earlier one."""
@@ -150,12 +143,12 @@ class State:
         """Note a run before its process exists, so that it can be found even if we die in between; its id."""
         run = next(self._ids)
         self._database.note(f'run {run}', 'INSERT INTO run VALUES (?, ?, ?, ?, ?, ?, ?, ?, NULL, NULL, NULL)', run, watch,
-                            description, self._boot, pipe, began, timeout, has_slot)
+                            description, self._machine, pipe, began, timeout, has_slot)
         return run
 
-    def run_started(self, run: int, pid: int) -> None:
-        """Note the process of a run."""
-        self._database.note(f'pid {run}', 'UPDATE run SET pid = ?, start_time = ? WHERE id = ?', pid, start_time(pid), run)
+    def run_started(self, run: int, pid: int, start_time: Optional[int]) -> None:
+        """Note the process of a run, and when that was started, in clock ticks since the boot."""
+        self._database.note(f'pid {run}', 'UPDATE run SET pid = ?, start_time = ? WHERE id = ?', pid, start_time, run)
 
     def run_overdue(self, run: int, sigterm: float) -> None:
         """Note when the process group of a run is sent SIGTERM, in seconds of CLOCK_MONOTONIC."""
@@ -221,7 +214,8 @@ class State:
             execute(table)
         execute('ALTER TABLE run ADD COLUMN sigterm REAL')
         execute('ALTER TABLE watch ADD COLUMN path TEXT')
-        execute('UPDATE run SET boot = ? WHERE boot = ?', self._boot, boot_id())
+        boot_id = self._machine.partition(' ')[0]  # which is what it noted
+        execute('UPDATE run SET boot = ? WHERE boot = ?', self._machine, boot_id)
         execute('INSERT OR IGNORE INTO watch (name) SELECT DISTINCT watch FROM run')
         for name, in execute('SELECT name FROM watch'):
             match = _NAME_1.fullmatch(name)

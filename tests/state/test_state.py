@@ -12,7 +12,7 @@ from typing import Callable, List, Optional
 
 import pytest
 
-from tests.support.state_directory import CONFIGS, WATCH, Clock, InForce, begin, has_pending, opened, pipes, use
+from tests.support.state_directory import CONFIGS, MACHINE, WATCH, Clock, InForce, begin, has_pending, opened, pipes, use
 from twitcher.state import State
 from twitcher.znode import Stamp
 
@@ -41,7 +41,7 @@ def test_what_is_noted_is_known_to_the_next(tmp_path: Path) -> None:
 def test_a_crash_loses_nothing(tmp_path: Path) -> None:
     pid = os.fork()
     if pid == 0:
-        begin(State(str(tmp_path), CONFIGS, Clock().later), 1)
+        begin(State(str(tmp_path), CONFIGS, MACHINE, Clock().later), 1)
         os._exit(0)
     os.waitpid(pid, 0)
     with opened(tmp_path) as state:

@@ -12,6 +12,7 @@ from twitcher.state import State
 from twitcher.znode import Stamp
 
 CONFIGS = '/etc/twitcher'
+MACHINE = 'boot 1'
 WATCH = 'WATCH_DATA /a 01234567 1'
 
 
@@ -43,7 +44,7 @@ def use(state: State, watch: str = WATCH) -> None:
     state.in_force = {watch: InForce()}
     state.unfinished()
     first, second = (state.run_begins(watch, 'a.twc', pipe, 1.0, None) for pipe in (1, 2))
-    state.run_started(first, os.getpid())
+    state.run_started(first, os.getpid(), 1)
     state.applied(watch, Stamp(1, 2, 3))
     state.save_pending(watch, Stamp(1, 2, 4))
     state.pending()
@@ -59,7 +60,7 @@ def use(state: State, watch: str = WATCH) -> None:
 def begin(state: State, pipe: int) -> int:
     """A run that is noted and goes on, told by its pipe."""
     run = state.run_begins(WATCH, 'a.twc', pipe, 1.0, None)
-    state.run_started(run, os.getpid())
+    state.run_started(run, os.getpid(), 1)
     return run
 
 
@@ -70,14 +71,14 @@ def pipes(state: State) -> List[int]:
 
 def has_pending(state: State, watch: str = WATCH) -> bool:
     """Whether an update of the watch is noted as pending."""
-    return watch in [record.watch for record in state.pending()]
+    return watch in [name for name, _ in state.pending()]
 
 
 @contextlib.contextmanager
 def opened(directory: Path, configs: str = CONFIGS, clock: Optional[Clock] = None) -> Iterator[State]:
     """A state for the length of a with block."""
     clock = clock or Clock()
-    state = State(str(directory), configs, clock.later)
+    state = State(str(directory), configs, MACHINE, clock.later)
     try:
         yield state
     finally:

@@ -14,12 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Set, Tuple, cast
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.fake_machine import HandMadeRun, Znode
-from twitcher import state as state_module
 from twitcher.config.action import Exec
 from twitcher.config.spec import WatchSpec, make_spec
 from twitcher.state import State
@@ -28,7 +26,6 @@ from twitcher.watches.retries import Retries
 from twitcher.watches.slots import Slots
 from twitcher.watches.watch import Around
 from twitcher.znode import Update, ZnodeState
-from twitcher.zookeeper.subscriptions import Keeper
 
 Listener = Callable[[ZnodeState], None]
 ZNODES = ('/y', '/z')
@@ -105,17 +102,18 @@ class World:
     def start(self) -> None:
         """A daemon, on what the earlier one has left."""
         self.alarms.clear()
-        self.state = State(str(self._directory), '/nowhere', self.later)
+        self.state = State(str(self._directory), '/nowhere', f'boot {self.boot}', self.later)
         self.keeper = FakeKeeper(self.znodes)
         around = Around(self._start_run, Slots(1), Retries(self.later), self.state.save_pending)
-        self.watches = Watches('/nowhere', cast(Keeper, self.keeper), self.state, around, self.later)
+        self.watches = Watches('/nowhere', self.keeper, self.state, around, self.later)
+        self.state.in_force = self.watches.in_force
         for record in self.state.unfinished():
             run = self.runs[record.pipe][1]
             if run.is_over:
                 self.state.run_ended(record.id, record.watch, None)
             else:
                 run.on_end(lambda _, args=(record.id, record.watch, 0): self.state.run_ended(*args))  # type: ignore[misc]
-                self.watches.adopt(record, run)
+                self.watches.add_reattached(record.watch, record.path, run)
         for path in FILES:
             if self.files[path]:
                 self.watches.replace(path, [job.spec() for job in self.files[path]], is_same_text=False)
@@ -201,7 +199,7 @@ class World:
         run = HandMadeRun(spec, update)
         number = self.state.run_begins(name, description, len(self.runs), 0.0, None)
         self.runs.append((name, run))
-        self.state.run_started(number, os.getpid())
+        self.state.run_started(number, os.getpid(), 1)
         self.state.applied(name, update.stamp)
         run.on_end(lambda _, args=(number, name, 0): self.state.run_ended(*args))  # type: ignore[misc]
         return run
@@ -300,9 +298,8 @@ def reboot(world: World) -> None:
 @settings(max_examples=150, deadline=None, database=None)
 @given(st.integers(0, 10 ** 9), st.integers(10, 60))
 def test_watches_stay_what_they_are_through_edits_renames_and_restarts(seed: int, steps: int) -> None:
-    with tempfile.TemporaryDirectory() as directory, pytest.MonkeyPatch.context() as patch:
+    with tempfile.TemporaryDirectory() as directory:
         world = World(Path(directory), random.Random(seed))
-        patch.setattr(state_module, 'machine_id', lambda: str(world.boot))
         world.stop()
         world.start()
         try:

@@ -18,13 +18,12 @@ from twitcher.errors import SpawnError
 from twitcher.log import get_logger
 from twitcher.runs.child import Child, Reattached, spawn, spawn_error
 from twitcher.runs.output import Output
-from twitcher.runs.procfs import find_leader, is_group_left
+from twitcher.runs.procfs import find_leader, is_group_left, start_time
 from twitcher.runs.reminders import Reminders
 from twitcher.runs.run import Run
 from twitcher.runs.stdin import open_stdin
 from twitcher.runs.workers import Workers
 from twitcher.state import RunRecord, State
-from twitcher.watches.retries import Retries
 from twitcher.znode import Update
 
 log = get_logger(__name__)
@@ -63,12 +62,12 @@ class _Launch:
 
 
 class Runner:
-    """`start` is what a Watch wants to be given. `retries` is told whenever there may be room for another run."""
+    """`start` is what a Watch wants to be given. `on_room` is called whenever there may be room for another run."""
 
-    def __init__(self, output: Output, state: State, retries: Retries) -> None:
+    def __init__(self, output: Output, state: State, on_room: Callable[[], None]) -> None:
         self._output = output
         self._state = state
-        self._retries = retries
+        self._on_room = on_room
         self._loop = asyncio.get_running_loop()
         self._is_closing = False
         self._workers = Workers(MAX_STARTING)
@@ -156,12 +155,12 @@ class Runner:
     def _started(self, run: Run, record: RunRecord, reader: int, update: Update, child: Child) -> None:
         run.started(child)  # first: whatever fails below, its end is noticed
         may_print = self._output.set_pid(reader, child.pid)  # at once: a kill before that leaves lines without a pid in the log
-        self._state.run_started(record.id, child.pid)
+        self._state.run_started(record.id, child.pid, start_time(child.pid))
         self._state.applied(record.watch, update.stamp)
         log.info('%s: pid %d started (%s, version %d)', record.description, child.pid, update.event.value, update.version,
                  on_delivered=may_print)
         run.send_signals()
-        self._retries.serve()
+        self._on_room()
 
     def reattach(self, record: RunRecord) -> Optional[Run]:
         """Go on with a run that an earlier daemon has started, if it is still alive."""
@@ -169,7 +168,7 @@ class Runner:
         child = Reattached(pid, record.start_time) if pid else None
         if child and not child.poll():
             if not record.pid:
-                self._state.run_started(record.id, child.pid)
+                self._state.run_started(record.id, child.pid, start_time(child.pid))
             log.info('%s: pid %d of an earlier daemon is still running', record.description, child.pid)
         elif child and record.sigterm is not None and is_group_left(child.pid, record.start_time or 0):
             log.info('%s: pid %d of an earlier daemon has ended, but its process group, which was sent SIGTERM, has not',
@@ -203,7 +202,7 @@ class Runner:
             self._state.run_failed(record.id)
         else:
             self._state.run_ended(record.id, record.watch, run.exit.code if run.exit else None)
-            self._retries.serve()
+            self._on_room()
 
     def _variables(self, spec: WatchSpec, description: str, update: Update) -> Dict[str, str]:
         account = spec.account.environment() if spec.account else {}

@@ -11,48 +11,87 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from itertools import count
-from typing import DefaultDict, Dict, List, Optional, Tuple
+from typing import Callable, DefaultDict, Dict, List, Mapping, Optional, Protocol, Sequence, Tuple
 from zlib import crc32
 
 from twitcher.config.action import outline
 from twitcher.config.spec import WatchSpec, WatchType
-from twitcher.database import Later
 from twitcher.log import get_logger
 from twitcher.log_target import DEBUG, INFO
-from twitcher.state import RunRecord, State
 from twitcher.watches.unclaimed import Claim, UnclaimedRuns, znode_of
 from twitcher.watches.watch import Around, Running, Watch
-from twitcher.zookeeper.subscriptions import Keeper
+from twitcher.znode import Stamp, ZnodeState
 
 log = get_logger(__name__)
 
 RENAME_WINDOW = 1.0
 """Seconds. What is removed and comes back within it, in whatever file, has only been moved."""
 
-class Watches:
-    """The files below `root` and their watches, each of which finds the same `around` it."""
 
-    def __init__(self, root: str, keeper: Keeper, state: State, around: Around, later: Later) -> None:
+class Subscriptions(Protocol):
+    """Where a watch subscribes to its znode."""
+
+    def subscribe(self, path: str, watch_type: WatchType, listener: Callable[[ZnodeState], None]) -> None:
+        """Call the listener with the znode's state, soon and after each change."""
+
+    def unsubscribe(self, path: str, watch_type: WatchType, listener: Callable[[ZnodeState], None]) -> None:
+        """Never call the listener again."""
+
+
+class Store(Protocol):
+    """What is known of watches, by name, over restarts of the daemon."""
+
+    def pending(self) -> Sequence[Tuple[str, str]]:
+        """The name and the file of each watch with an update for which no earlier daemon has started a run."""
+
+    def has_run(self, watch: str) -> bool:
+        """Whether a run of the watch was ever started."""
+
+    def save_pending(self, watch: str, stamp: Optional[Stamp]) -> None:
+        """Note the latest update that waits for its run; None: none does any more."""
+
+    def moved(self, watch: str) -> None:
+        """Note that the watch is in force from another file now."""
+
+    def forget(self, watch: str) -> None:
+        """The watch is gone for good."""
+
+    def purge(self, is_gone: Callable[[str, str], bool]) -> None:
+        """Forget each watch for whose name and file `is_gone` says so."""
+
+
+class Watches:
+    """The files below `root` and their watches, each of which finds the same `around` it.
+
+    `call_later(seconds, callback)` calls back.
+    """
+
+    def __init__(self, root: str, subscriptions: Subscriptions, store: Store, around: Around,
+                 call_later: Callable[[float, Callable[[], None]], object]) -> None:
         self._root = root
-        self._keeper = keeper
-        self._state = state
+        self._subscriptions = subscriptions
+        self._store = store
         self._around = around
-        self._later = later
+        self._call_later = call_later
         self._files: Dict[str, List[Watch]] = {}
         self._by_name: Dict[str, Watch] = {}
         self._numbers: Dict[str, int] = {}
-        state.in_force = self._by_name
         # Those that came while another one that does the same was in force: it may turn out to have been moved.
         self._doubles: DefaultDict[str, List[Watch]] = defaultdict(list)
-        self._unclaimed = UnclaimedRuns(state.forget, self._is_known)
-        for record in state.pending():
-            self._unclaimed.add_pending(record.watch, record.path)
+        self._unclaimed = UnclaimedRuns(store.forget, self._is_known)
+        for name, file in store.pending():
+            self._unclaimed.add_pending(name, file)
         self._is_purged = self._is_sweep_due = False
         self._sweep_later()
 
-    def adopt(self, record: RunRecord, run: Running) -> None:
-        """A run of an earlier daemon is in progress, of a watch that may come up."""
-        self._unclaimed.add_run(record.watch, record.path, run)
+    @property
+    def in_force(self) -> Mapping[str, Watch]:
+        """The watches in force, by name."""
+        return self._by_name
+
+    def add_reattached(self, name: str, path: str, run: Running) -> None:
+        """A run of an earlier daemon is in progress. Its watch may come into force: `name`, of the file `path`."""
+        self._unclaimed.add_run(name, path, run)
 
     def close(self) -> None:
         """Start nothing any more. Runs in progress go on, and what waits is the next daemon's."""
@@ -102,23 +141,23 @@ class Watches:
         if not claim.name and _number(name) > 1:
             self._doubles[key].append(watch)
         watch.wait_for(claim.runs)
-        if self._unclaimed.has_runs(znode_of(key)) and not self._state.has_run(name):
+        if self._unclaimed.has_runs(znode_of(key)) and not self._store.has_run(name):
             self._unclaimed.wait(watch, znode_of(key))
         if left and left.watch:
             watch.continue_from(left.watch, claim.is_same)
         if left and not claim.name:
             if watch.pending:
-                self._state.save_pending(name, watch.pending)
-            self._state.forget(left.name)
+                self._store.save_pending(name, watch.pending)
+            self._store.forget(left.name)
         elif left and left.path != path:
-            self._state.moved(name)
-        self._keeper.subscribe(spec.znode, spec.watch_type, watch.state_is)
+            self._store.moved(name)
+        self._subscriptions.subscribe(spec.znode, spec.watch_type, watch.state_is)
         return watch
 
     def _is_known(self, path: str, key: str) -> bool:
         """Whether a new watch was idle when an earlier daemon ended, or is being moved to this file from another."""
         twin = self._by_name.get(f'{key} 1')
-        return twin is not None and twin.path != path or self._state.has_run(self._new_name(key))
+        return twin is not None and twin.path != path or self._store.has_run(self._new_name(key))
 
     def _new_name(self, key: str) -> str:
         for number in count(self._numbers.get(key, 1)):
@@ -132,7 +171,7 @@ class Watches:
     def _retire(self, watches: List[Watch]) -> None:
         """Watches go; their runs go on."""
         for watch in watches:
-            self._keeper.unsubscribe(watch.spec.znode, watch.spec.watch_type, watch.state_is)
+            self._subscriptions.unsubscribe(watch.spec.znode, watch.spec.watch_type, watch.state_is)
             watch.close()
             del self._by_name[watch.name]
         left = [watch for watch in watches if not self._hand_over(watch)]
@@ -149,7 +188,7 @@ class Watches:
                 del self._by_name[double.name]
                 double.name = watch.name
                 self._by_name[double.name] = double
-                self._state.moved(double.name)
+                self._store.moved(double.name)
                 double.continue_from(watch, double.spec.is_same(watch.spec))
                 return True
         return False
@@ -157,7 +196,7 @@ class Watches:
     def _sweep_later(self) -> None:
         if not self._is_sweep_due:
             self._is_sweep_due = True
-            self._later(RENAME_WINDOW, self._sweep)
+            self._call_later(RENAME_WINDOW, self._sweep)
 
     def _sweep(self) -> None:
         """Forget what is gone for good: not before all files had their chance to be loaded, or to come back."""
@@ -171,7 +210,7 @@ class Watches:
                 self._unclaimed.expire(left)
         if not self._is_purged:
             self._is_purged = True
-            self._state.purge(lambda name, path: name not in self._by_name and not self._unclaimed.has(name)
+            self._store.purge(lambda name, path: name not in self._by_name and not self._unclaimed.has(name)
                               and self._is_without(path))
 
     def _is_without(self, path: str) -> bool:
