@@ -10,9 +10,9 @@ from typing import Dict, List, Tuple
 from tests.support.daemon import TOP
 
 BREAKS: Dict[str, List[Tuple[str, str, str]]] = {
-    'final': [('watches/watch.py', '        if self.spec.run_mode is not RunMode.PARALLEL:\n            self._proceed()\n',
+    'final': [('watches/watch.py', '        if not self.spec.run_mode.overlaps:\n            self._proceed()\n',
                '        return\n')],
-    'overlap': [('watches/watch.py', 'if mode is not RunMode.PARALLEL and self.runs:', 'if False:'),
+    'overlap': [('watches/watch.py', 'if not mode.overlaps and self.runs:', 'if False:'),
                 ('watches/watch.py', 'elif not self.runs:', 'else:')],
     'forgotten': [('daemon.py', 'in state.unfinished()]', 'in []]')],
     'needless': [('watches/watch.py', 'if self._seen is None or self._seen == stamp:', 'if self._seen is None:')],

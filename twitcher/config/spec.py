@@ -26,6 +26,16 @@ class RunMode(Enum):
     DISCARD = 'DISCARD'
     PARALLEL = 'PARALLEL'
 
+    @property
+    def overlaps(self) -> bool:
+        """Whether each update has a run of its own, and these may be in progress at once."""
+        return self is RunMode.PARALLEL
+
+    @property
+    def drops_updates(self) -> bool:
+        """Whether an update that arrives during a run is forgotten."""
+        return self is RunMode.DISCARD
+
 
 class WatchType(Enum):
     """Which side of a znode is watched."""

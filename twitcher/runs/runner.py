@@ -13,7 +13,7 @@ from typing import Any, Callable, Dict, Optional, Tuple
 
 from twitcher.config.account import own_account
 from twitcher.config.action import Exec
-from twitcher.config.spec import RunMode, WatchSpec
+from twitcher.config.spec import WatchSpec
 from twitcher.errors import SpawnError
 from twitcher.log import get_logger
 from twitcher.runs.child import Child, Reattached, spawn, spawn_error
@@ -139,7 +139,7 @@ class Runner:
         return _Launch(spec, self._variables(spec, description, update), stdin, writer, tell_pid), reader
 
     def _note(self, watch: str, spec: WatchSpec, description: str, pipe: int) -> RunRecord:
-        began, has_slot = self._loop.time(), spec.run_mode is RunMode.PARALLEL
+        began, has_slot = self._loop.time(), spec.run_mode.overlaps
         number = self._state.run_begins(watch, description, pipe, began, spec.timeout, has_slot=has_slot)
         return RunRecord(number, watch, description, pipe, began, spec.timeout, has_slot)
 

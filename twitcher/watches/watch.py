@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Callable, List, Optional, Protocol, Sequence
 
-from twitcher.config.spec import RunMode, WatchSpec, WatchType
+from twitcher.config.spec import WatchSpec, WatchType
 from twitcher.errors import SpawnError
 from twitcher.log import get_logger
 from twitcher.watches.backlog import Backlog
@@ -106,7 +106,7 @@ class Watch:
         if is_same:
             self._load_is_due = earlier._load_is_due
         self.wait_for(earlier.runs)
-        if self.spec.run_mode is RunMode.PARALLEL:
+        if self.spec.run_mode.overlaps:
             for update in earlier._waiting:
                 self._wait_in_line(update)
         elif not self._load_is_due:  # else the load run is about to see the latest contents
@@ -159,25 +159,25 @@ class Watch:
         """The one place where the run mode decides."""
         mode = self.spec.run_mode
         # The load of a file is no update: it is not forgotten, and runs with the newest contents when it can.
-        if mode is RunMode.DISCARD and self.runs and not self._waiting and update.event is not Event.LOAD:
+        if mode.drops_updates and self.runs and not self._waiting and update.event is not Event.LOAD:
             log.debug('%s: %s (version %d) is discarded: a run is in progress', self.description, update.event.value,
                       update.version)
             for run in self.runs:
                 if run.update:  # should it not start after all, it is tried again with the newest contents
                     run.update = update
             return
-        if mode is RunMode.PARALLEL:
+        if mode.overlaps:
             self._wait_in_line(update)
         else:
             self._waiting[:] = [update]
         if self._owed is UNKNOWN:  # or a daemon killed right after the start would take it for pending still
             self._note_debt()
-        if mode is not RunMode.PARALLEL and self.runs:
+        if not mode.overlaps and self.runs:
             log.debug('%s: %s (version %d) waits for the run in progress', self.description, update.event.value,
                       update.version)
             for run in self.runs:
                 run.awaited()
-                if self.spec.notify_signal and mode is RunMode.QUEUE:
+                if self.spec.notify_signal and not mode.drops_updates:
                     run.notify(self.spec.notify_signal)
         else:
             self._proceed()
@@ -187,7 +187,7 @@ class Watch:
         """Start one of what waits, as soon as the mode allows it, and the machine."""
         if self._is_pausing:
             return
-        if self.spec.run_mode is RunMode.PARALLEL:
+        if self.spec.run_mode.overlaps:
             self._around.slots.acquire(self._start_next)
         elif not self.runs:
             self._start_one()
@@ -224,7 +224,7 @@ class Watch:
         self._note_debt()
         self.runs.append(run)
         run.on_end(partial(self._ended, run))
-        if self.spec.run_mode is RunMode.PARALLEL:
+        if self.spec.run_mode.overlaps:
             run.on_end(lambda _: self._around.slots.release())
         return True
 
@@ -242,7 +242,7 @@ class Watch:
 
     def _put_back(self, update: Update) -> None:
         """It has not been run for after all."""
-        if self.spec.run_mode is RunMode.PARALLEL:
+        if self.spec.run_mode.overlaps:
             self._waiting.insert(sum(other.arrived < update.arrived for other in self._waiting), update)
         elif not self._waiting:
             self._waiting.append(update)
@@ -263,12 +263,12 @@ class Watch:
         self.runs.remove(run)
         if error and run.update and not self._is_closed:
             self._refused(run.update, error)
-            if error.transient and self.spec.run_mode is RunMode.PARALLEL:
+            if error.transient and self.spec.run_mode.overlaps:
                 self._around.backlog.add(self, len(run.update.contents))
             self._note_debt()
         elif error and run.update and error.transient:
             self._put_back(run.update)  # for the watch that goes on from this one
         elif not error:
             self._was_refused = False
-        if self.spec.run_mode is not RunMode.PARALLEL:
+        if not self.spec.run_mode.overlaps:
             self._proceed()
