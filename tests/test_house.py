@@ -19,7 +19,7 @@ LAYERS = [
     'config.interpreter_settings', 'config.isolation', 'config.file_logging', 'config.printed', 'config.language',
     'config.inotify', 'config.mounts', 'config.scanner', 'config.problems', 'config.directory', 'zookeeper.transport',
     'zookeeper.client', 'zookeeper.session', 'zookeeper.children', 'zookeeper.rotation', 'zookeeper.node',
-    'zookeeper.subscriptions', 'watches.slots', 'watches.retries', 'watches.backlog', 'watches.watch',
+    'zookeeper.subscriptions', 'watches.gates', 'watches.slots', 'watches.retries', 'watches.backlog', 'watches.watch',
     'watches.unclaimed', 'watches.registry', 'lock', 'database', 'good_configs', 'state', 'config.loader', 'runs.procfs',
     'runs.fork', 'runs.posix_spawn', 'runs.exec_errors', 'runs.child', 'runs.stdin', 'runs.output_protocol',
     'runs.output_process', 'runs.twitcher_output', 'runs.output_link', 'runs.output', 'runs.reminders', 'runs.notify',

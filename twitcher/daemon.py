@@ -24,7 +24,7 @@ from twitcher.state import State
 from twitcher.watches.registry import Watches
 from twitcher.watches.retries import Retries
 from twitcher.watches.slots import Slots
-from twitcher.watches.watch import Around
+from twitcher.watches.watch import WatchContext
 from twitcher.zookeeper.session import Session
 from twitcher.zookeeper.subscriptions import Keeper
 
@@ -77,10 +77,9 @@ class _Daemon:
         output = Output(self._settings.log_target)
         retries = Retries(loop.call_later)
         runner = Runner(output, state, retries.serve)
-        slots = Slots(self._settings.max_running)
         reattached = [(record, runner.reattach(record)) for record in state.unfinished()]
-        watches = Watches(self._settings.config_path, keeper, state,
-                          Around(runner.start, slots, retries, state.save_pending), loop.call_later)
+        watches = Watches(self._settings.config_path, keeper, state, WatchContext(runner.start, state.save_pending, retries),
+                          Slots(self._settings.max_running), loop.call_later)
         state.in_force = watches.in_force
         self._loader = Loader(self._settings.config_path, state, watches.replace, watches.remove, loop.call_later,
                               self._tell_status)
@@ -89,10 +88,7 @@ class _Daemon:
         log.info('started; configs in %s, ZooKeeper at %s', self._settings.config_path, self._settings.hosts)
         for record, run in reattached:
             if run:
-                watches.add_reattached(record.watch, record.path, run)
-                if record.has_slot:
-                    slots.count()
-                    run.on_end(lambda _: slots.release())
+                watches.add_reattached(record.watch, record.path, run, record.has_slot)
         session.start()
         keeper.start()
         configs.start()

@@ -10,10 +10,9 @@ from typing import Dict, List, Tuple
 from tests.support.daemon import TOP
 
 BREAKS: Dict[str, List[Tuple[str, str, str]]] = {
-    'final': [('watches/watch.py', '        if not self.spec.run_mode.overlaps:\n            self._proceed()\n',
-               '        return\n')],
+    'final': [('watches/watch.py', '        self._proceed()\n\n    def _own_ended', '\n    def _own_ended')],
     'overlap': [('watches/watch.py', 'if not mode.overlaps and self.runs:', 'if False:'),
-                ('watches/watch.py', 'elif not self.runs:', 'else:')],
+                ('watches/watch.py', '(self.spec.run_mode.overlaps or not self.runs)', 'True')],
     'forgotten': [('daemon.py', 'in state.unfinished()]', 'in []]')],
     'needless': [('watches/watch.py', 'if self._seen is None or self._seen == stamp:', 'if self._seen is None:')],
     'reloaded': [('watches/registry.py', '        if watch.spec.is_same(spec, whatever_the_action):', '        if False:'),

@@ -8,9 +8,10 @@ from typing import Any, Callable, Deque, List, Optional, Tuple
 from twitcher.config.action import Exec
 from twitcher.config.spec import RunMode, WatchSpec, make_spec
 from twitcher.errors import SpawnError
+from twitcher.watches.gates import gate_for
 from twitcher.watches.retries import Retries
 from twitcher.watches.slots import Slots
-from twitcher.watches.watch import Around, Watch
+from twitcher.watches.watch import Watch, WatchContext
 from twitcher.znode import Stamp, Update, ZnodeState
 
 
@@ -81,12 +82,12 @@ class Bench:
         self._now = 0.0
         self._alarms: List[Tuple[float, Callable[[], None]]] = []
         self.retries = Retries(self._later)
-        self._around = Around(self._start, self.slots, self.retries, lambda name, stamp: self.debts.append(stamp))
+        self._context = WatchContext(self._start, lambda name, stamp: self.debts.append(stamp), self.retries)
 
     def watch(self, has_pending: bool = False, **arguments: Any) -> Watch:
         """A watch with these arguments of RegisterWatch."""
         spec = make_spec('/z', Exec('true'), **arguments)
-        return Watch('name', '/etc/twitcher/w.twc', spec, 'w', self._around, has_pending)
+        return Watch('name', '/etc/twitcher/w.twc', spec, 'w', self._context, gate_for(spec, self.slots), has_pending)
 
     def successor(self, watch: Watch, **arguments: Any) -> Watch:
         """A watch that takes the place of another one, as when its config has been edited."""

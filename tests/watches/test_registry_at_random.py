@@ -24,7 +24,7 @@ from twitcher.state import State
 from twitcher.watches.registry import RENAME_WINDOW, Watches
 from twitcher.watches.retries import Retries
 from twitcher.watches.slots import Slots
-from twitcher.watches.watch import Around
+from twitcher.watches.watch import WatchContext
 from twitcher.znode import Update, ZnodeState
 
 Listener = Callable[[ZnodeState], None]
@@ -104,8 +104,8 @@ class World:
         self.alarms.clear()
         self.state = State(str(self._directory), '/nowhere', f'boot {self.boot}', self.later)
         self.keeper = FakeKeeper(self.znodes)
-        around = Around(self._start_run, Slots(1), Retries(self.later), self.state.save_pending)
-        self.watches = Watches('/nowhere', self.keeper, self.state, around, self.later)
+        context = WatchContext(self._start_run, self.state.save_pending, Retries(self.later))
+        self.watches = Watches('/nowhere', self.keeper, self.state, context, Slots(1), self.later)
         self.state.in_force = self.watches.in_force
         for record in self.state.unfinished():
             run = self.runs[record.pipe][1]
@@ -113,7 +113,7 @@ class World:
                 self.state.run_ended(record.id, record.watch, None)
             else:
                 run.on_end(lambda _, args=(record.id, record.watch, 0): self.state.run_ended(*args))  # type: ignore[misc]
-                self.watches.add_reattached(record.watch, record.path, run)
+                self.watches.add_reattached(record.watch, record.path, run, record.has_slot)
         for path in FILES:
             if self.files[path]:
                 self.watches.replace(path, [job.spec() for job in self.files[path]], is_same_text=False)

@@ -18,8 +18,10 @@ from twitcher.config.action import outline
 from twitcher.config.spec import WatchSpec, WatchType
 from twitcher.log import get_logger
 from twitcher.log_target import DEBUG, INFO
+from twitcher.watches.gates import gate_for
+from twitcher.watches.slots import Slots
 from twitcher.watches.unclaimed import Claim, UnclaimedRuns, znode_of
-from twitcher.watches.watch import Around, Running, Watch
+from twitcher.watches.watch import Running, Watch, WatchContext
 from twitcher.znode import Stamp, ZnodeState
 
 log = get_logger(__name__)
@@ -61,17 +63,18 @@ class Store(Protocol):
 
 
 class Watches:
-    """The files below `root` and their watches, each of which finds the same `around` it.
+    """The files below `root` and their watches, all with one `context`; those in PARALLEL mode share the `slots`.
 
     `call_later(seconds, callback)` calls back.
     """
 
-    def __init__(self, root: str, subscriptions: Subscriptions, store: Store, around: Around,
-                 call_later: Callable[[float, Callable[[], None]], object]) -> None:
+    def __init__(self, root: str, subscriptions: Subscriptions, store: Store, context: WatchContext,
+                 slots: Slots, call_later: Callable[[float, Callable[[], None]], object]) -> None:
         self._root = root
         self._subscriptions = subscriptions
         self._store = store
-        self._around = around
+        self._context = context
+        self._slots = slots
         self._call_later = call_later
         self._files: Dict[str, List[Watch]] = {}
         self._by_name: Dict[str, Watch] = {}
@@ -89,9 +92,12 @@ class Watches:
         """The watches in force, by name."""
         return self._by_name
 
-    def add_reattached(self, name: str, path: str, run: Running) -> None:
+    def add_reattached(self, name: str, path: str, run: Running, has_slot: bool) -> None:
         """A run of an earlier daemon is in progress. Its watch may come into force: `name`, of the file `path`."""
         self._unclaimed.add_run(name, path, run)
+        if has_slot:
+            self._slots.count()
+            run.on_end(lambda _: self._slots.release())
 
     def close(self) -> None:
         """Start nothing any more. Runs in progress go on, and what waits is the next daemon's."""
@@ -136,7 +142,8 @@ class Watches:
                         'exec the service or trap the signal, or give Exec a list', path, description)
         left = claim.left
         name = claim.name or self._new_name(key)
-        watch = Watch(name, path, spec, description, self._around, bool(left and left.has_pending))
+        watch = Watch(name, path, spec, description, self._context, gate_for(spec, self._slots),
+                      bool(left and left.has_pending))
         self._by_name[name] = watch
         if not claim.name and _number(name) > 1:
             self._doubles[key].append(watch)

@@ -14,8 +14,8 @@ from twitcher.config.spec import WatchSpec, WatchType
 from twitcher.errors import SpawnError
 from twitcher.log import get_logger
 from twitcher.watches.backlog import Backlog
+from twitcher.watches.gates import Gate
 from twitcher.watches.retries import Retries
-from twitcher.watches.slots import Slots
 from twitcher.znode import UNKNOWN, Event, Stamp, Update, ZnodeState
 
 log = get_logger(__name__)
@@ -39,18 +39,18 @@ class Running(Protocol):
 
 
 @dataclass(frozen=True)
-class Around:
+class WatchContext:
     """What all watches share. Those that know a watch by its name get that first.
 
-    `start(name, spec, description, update)` starts a run or raises SpawnError; `slots` bound the runs in PARALLEL mode, and
-    `backlog` the updates that wait for them; `retries` tries again what could not be started. `owe(name, stamp)` is told the
-    latest update that waits for its run, and None when none does any more.
+    `start_run(name, spec, description, update)` starts a run or raises SpawnError.
+    `save_pending(name, stamp)` notes the latest update that is pending, None if none
+    is. `retries` tries again what could not be started. `backlog` bounds the updates
+    that are pending in PARALLEL mode.
     """
 
-    start: Callable[[str, WatchSpec, str, Update], Running]
-    slots: Slots
+    start_run: Callable[[str, WatchSpec, str, Update], Running]
+    save_pending: Callable[[str, Optional[Stamp]], None]
     retries: Retries
-    owe: Callable[[str, Optional[Stamp]], None]
     backlog: Backlog = field(default_factory=Backlog)
 
 
@@ -62,18 +62,19 @@ class Watch:
     is true as soon as it has learned a state of its znode.
     """
 
-    __slots__ = ('name', 'path', 'spec', 'description', 'runs', 'was_told', '_around', '_waiting', '_seen', '_load_is_due',
-                 '_owed', '_was_refused', '_is_pausing', '_is_closed')  # there may be tens of thousands
+    __slots__ = ('name', 'path', 'spec', 'description', 'runs', 'was_told', '_context', '_gate', '_waiting', '_seen',
+                 '_load_is_due', '_owed', '_was_refused', '_is_pausing', '_is_closed')  # there may be tens of thousands
 
-    def __init__(self, name: str, path: str, spec: WatchSpec, description: str, around: Around,
-                 has_pending: bool = False) -> None:
+    def __init__(self, name: str, path: str, spec: WatchSpec, description: str, context: WatchContext,
+                 gate: Gate, has_pending: bool = False) -> None:
         self.name = name
         self.path = path
         self.spec = spec
         self.description = description
         self.runs: List[Running] = []
         self.was_told = False
-        self._around = around
+        self._context = context
+        self._gate = gate
         self._waiting: List[Update] = []
         self._seen: Optional[Stamp] = None
         self._load_is_due = spec.run_on_load
@@ -118,8 +119,8 @@ class Watch:
     def close(self) -> None:
         """Start nothing any more. Runs in progress go on."""
         self._is_closed = True
-        self._around.slots.cancel(self._start_next)
-        self._around.backlog.cancel(self)
+        self._gate.cancel(self._start_next)
+        self._context.backlog.cancel(self)
 
     def state_is(self, state: ZnodeState) -> None:
         """The znode's state has been read; it may be the one that is known already."""
@@ -184,49 +185,43 @@ class Watch:
         self._note_debt()
 
     def _proceed(self) -> None:
-        """Start one of what waits, as soon as the mode allows it, and the machine."""
-        if self._is_pausing:
-            return
-        if self.spec.run_mode.overlaps:
-            self._around.slots.acquire(self._start_next)
-        elif not self.runs:
-            self._start_one()
+        """Start what waits, as soon as the runs in progress, the machine and the gate allow it."""
+        if self._waiting and self._may_start():
+            self._gate.acquire(self._start_next)
+
+    def _may_start(self) -> bool:
+        return not self._is_closed and not self._is_pausing and (self.spec.run_mode.overlaps or not self.runs)
 
     def _wait_in_line(self, update: Update) -> None:
         self._waiting.append(update)
-        self._around.backlog.add(self, len(update.contents))
+        self._context.backlog.add(self, len(update.contents))
 
     def drop_oldest(self) -> int:
         """As backlog.Queue says."""
         return len(self._waiting.pop(0).contents)
 
-    def _start_next(self) -> bool:
-        """It is our turn to start one run in PARALLEL mode; whether it was started."""
-        head = self._waiting[0] if self._waiting else None
-        is_started = self._start_one()
-        if head and not (self._waiting and self._waiting[0] is head):
-            self._around.backlog.remove(self, len(head.contents))
-        if self._waiting and not self._is_pausing and not self._is_closed:
-            self._around.slots.acquire(self._start_next)
-        return is_started
+    def _start_next(self) -> None:
+        """The gate is open: start the run that has waited longest, and ask for the next one."""
+        run = self._start_one() if self._waiting and self._may_start() else None
+        if run:
+            run.on_end(partial(self._own_ended, run))
+        else:
+            self._gate.release()
+        self._proceed()
 
-    def _start_one(self) -> bool:
-        """Start the run that has waited longest, if one does; whether there is one more run now."""
-        if self._is_closed or self._is_pausing or not self._waiting:
-            return False
+    def _start_one(self) -> Optional[Running]:
         update = self._waiting.pop(0)
+        if self.spec.run_mode.overlaps:
+            self._context.backlog.remove(self, len(update.contents))
         try:
-            run = self._around.start(self.name, self.spec, self.description, update)
+            run = self._context.start_run(self.name, self.spec, self.description, update)
         except Exception as error:  # whatever it is, the update must not be lost
             self._refused(update, error if isinstance(error, SpawnError) else SpawnError(f'no run: {error!r}', transient=True))
             self._note_debt()
-            return False
-        self._note_debt()
+            return None
         self.runs.append(run)
-        run.on_end(partial(self._ended, run))
-        if self.spec.run_mode.overlaps:
-            run.on_end(lambda _: self._around.slots.release())
-        return True
+        self._note_debt()
+        return run
 
     def _refused(self, update: Update, error: SpawnError) -> None:
         """A run could not be started. If the machine was the reason, try again, and say so once."""
@@ -235,7 +230,7 @@ class Watch:
             self._put_back(update)
             if not self._is_pausing:
                 self._is_pausing = True
-                begins = self._around.retries.add(self._try_again, error.is_shortage)
+                begins = self._context.retries.add(self._try_again, error.is_shortage)
         if begins or not error.transient or not (self._was_refused or error.is_shortage):
             log.error('%s: %s%s', self.description, error, '; trying again' if error.transient else '')
         self._was_refused = error.transient
@@ -244,31 +239,33 @@ class Watch:
         """It has not been run for after all."""
         if self.spec.run_mode.overlaps:
             self._waiting.insert(sum(other.arrived < update.arrived for other in self._waiting), update)
+            if not self._is_closed:
+                self._context.backlog.add(self, len(update.contents))
         elif not self._waiting:
             self._waiting.append(update)
 
     def _try_again(self) -> None:
         self._is_pausing = False
-        if self._waiting and not self._is_closed:
-            self._proceed()
+        self._proceed()
 
     def _note_debt(self) -> None:
         """Pass on what is owed a run, where that has changed."""
         owed = self._waiting[-1].stamp if self._waiting else None
         if owed != self._owed:
             self._owed = owed
-            self._around.owe(self.name, owed)
+            self._context.save_pending(self.name, owed)
 
     def _ended(self, run: Running, error: Optional[SpawnError]) -> None:
         self.runs.remove(run)
         if error and run.update and not self._is_closed:
             self._refused(run.update, error)
-            if error.transient and self.spec.run_mode.overlaps:
-                self._around.backlog.add(self, len(run.update.contents))
             self._note_debt()
         elif error and run.update and error.transient:
             self._put_back(run.update)  # for the watch that goes on from this one
         elif not error:
             self._was_refused = False
-        if not self.spec.run_mode.overlaps:
-            self._proceed()
+        self._proceed()
+
+    def _own_ended(self, run: Running, error: Optional[SpawnError]) -> None:
+        self._ended(run, error)
+        self._gate.release()
