@@ -19,12 +19,12 @@ LAYERS = [
     'config.interpreter_settings', 'config.isolation', 'config.file_logging', 'config.printed', 'config.language',
     'config.inotify', 'config.mounts', 'config.scanner', 'config.problems', 'config.directory', 'zookeeper.transport',
     'zookeeper.client', 'zookeeper.session', 'zookeeper.children', 'zookeeper.rotation', 'zookeeper.node',
-    'zookeeper.subscriptions', 'watches.gates', 'watches.slots', 'watches.retries', 'watches.backlog', 'watches.watch',
-    'watches.unclaimed', 'watches.registry', 'lock', 'database', 'good_configs', 'state', 'config.loader', 'runs.procfs',
-    'runs.fork', 'runs.posix_spawn', 'runs.exec_errors', 'runs.child', 'runs.stdin', 'runs.output_protocol',
-    'runs.output_process', 'runs.twitcher_output', 'runs.output_link', 'runs.output', 'runs.reminders', 'runs.notify',
-    'runs.run', 'runs.workers', 'runs.runner', 'pidfile', 'daemonize', 'init', 'zookeeper.throwaway', 'sd_notify',
-    'daemon', 'zookeeper.poke', 'options', 'cli', 'ctl.cli', '__main__',
+    'zookeeper.subscriptions', 'watches.gates', 'watches.slots', 'watches.retries', 'watches.backlog', 'watches.changes',
+    'watches.watch', 'watches.unclaimed', 'watches.registry', 'lock', 'database', 'good_configs', 'state',
+    'config.loader', 'runs.procfs', 'runs.fork', 'runs.posix_spawn', 'runs.exec_errors', 'runs.child', 'runs.stdin',
+    'runs.output_protocol', 'runs.output_process', 'runs.twitcher_output', 'runs.output_link', 'runs.output',
+    'runs.reminders', 'runs.notify', 'runs.run', 'runs.workers', 'runs.runner', 'pidfile', 'daemonize', 'init',
+    'zookeeper.throwaway', 'sd_notify', 'daemon', 'zookeeper.poke', 'options', 'cli', 'ctl.cli', '__main__',
 ]
 RARELY_NEEDED = [('cli', 'twitcher.zookeeper.throwaway'), ('daemonize', 'daemon')]
 HOMES = {'kazoo': ('zookeeper.transport', 'zookeeper.client'), 'pyinotify': ('config.inotify',), 'daemon': ('daemonize',)}

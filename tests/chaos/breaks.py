@@ -14,7 +14,7 @@ BREAKS: Dict[str, List[Tuple[str, str, str]]] = {
     'overlap': [('watches/watch.py', 'if not mode.overlaps and self.runs:', 'if False:'),
                 ('watches/watch.py', '(self.spec.run_mode.overlaps or not self.runs)', 'True')],
     'forgotten': [('daemon.py', 'in state.unfinished()]', 'in []]')],
-    'needless': [('watches/watch.py', 'if self._seen is None or self._seen == stamp:', 'if self._seen is None:')],
+    'needless': [('watches/changes.py', 'if self._stamp is None or self._stamp == stamp:', 'if self._stamp is None:')],
     'reloaded': [('watches/registry.py', '        if watch.spec.is_same(spec, whatever_the_action):', '        if False:'),
                  ('watches/unclaimed.py', 'if left.watch and left.watch.spec.is_same(spec)]', 'if False]')],
     'unnoticed edit': [('config/directory.py', 'return before == after or both_failed', 'return before is not None')],

@@ -58,6 +58,18 @@ def test_a_successor_runs_what_waited_for_its_predecessor() -> None:
     assert bench.started == ['a', 'b']
 
 
+def test_an_update_that_a_load_was_to_see_is_not_lost_to_a_second_edit() -> None:
+    bench, znode = Bench(), Znode()
+    watch = bench.watch()
+    watch.state_is(znode.put('a'))
+    watch.state_is(znode.put('b'))
+    watch = bench.successor(watch)
+    watch = bench.successor(watch, run_on_load=False)
+    watch.state_is(znode.state)
+    bench.end_all()
+    assert bench.started == ['a', 'b']
+
+
 def test_a_successor_does_not_run_for_what_its_predecessor_has_seen() -> None:
     bench, znode = Bench(), Znode()
     watch = bench.watch()

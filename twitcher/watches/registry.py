@@ -190,7 +190,7 @@ class Watches:
         """Whether the watch has only been moved, to a file that was loaded first: then the other one goes on from it."""
         doubles = self._doubles.get(watch.name.rpartition(' ')[0], [])
         for double in doubles:
-            if not double.was_told and self._by_name.get(double.name) is double:
+            if not double.last_seen and self._by_name.get(double.name) is double:
                 doubles.remove(double)
                 del self._by_name[double.name]
                 double.name = watch.name

@@ -10,17 +10,16 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Callable, List, Optional, Protocol, Sequence
 
-from twitcher.config.spec import WatchSpec, WatchType
+from twitcher.config.spec import WatchSpec
 from twitcher.errors import SpawnError
 from twitcher.log import get_logger
 from twitcher.watches.backlog import Backlog
+from twitcher.watches.changes import LastSeen
 from twitcher.watches.gates import Gate
 from twitcher.watches.retries import Retries
 from twitcher.znode import UNKNOWN, Event, Stamp, Update, ZnodeState
 
 log = get_logger(__name__)
-
-_ABSENT = Stamp(-1, -1, -1)
 
 
 class Running(Protocol):
@@ -58,12 +57,11 @@ class Watch:
     """A RegisterWatch in force.
 
     `name` tells it from all others, also in the daemons to come; `path` is its file; `description` is what the log calls
-    it. If an update is pending from an earlier daemon, the first state is run for, whatever run_on_load says. `was_told`
-    is true as soon as it has learned a state of its znode.
+    it. If an update is pending from an earlier daemon, the first state is run for, whatever run_on_load says.
     """
 
-    __slots__ = ('name', 'path', 'spec', 'description', 'runs', 'was_told', '_context', '_gate', '_waiting', '_seen',
-                 '_load_is_due', '_owed', '_was_refused', '_is_pausing', '_is_closed')  # there may be tens of thousands
+    __slots__ = ('name', 'path', 'spec', 'description', 'runs', 'last_seen', '_context', '_gate', '_waiting', '_owed',
+                  '_was_refused', '_is_pausing', '_is_closed')  # there may be tens of thousands
 
     def __init__(self, name: str, path: str, spec: WatchSpec, description: str, context: WatchContext,
                  gate: Gate, has_pending: bool = False) -> None:
@@ -72,12 +70,10 @@ class Watch:
         self.spec = spec
         self.description = description
         self.runs: List[Running] = []
-        self.was_told = False
+        self.last_seen = LastSeen(spec)
         self._context = context
         self._gate = gate
         self._waiting: List[Update] = []
-        self._seen: Optional[Stamp] = None
-        self._load_is_due = spec.run_on_load
         self._owed: Optional[Stamp] = UNKNOWN if has_pending else None
         self._was_refused = False
         self._is_pausing = False
@@ -102,19 +98,19 @@ class Watch:
 
     def continue_from(self, earlier: Watch, is_same: bool = False) -> None:
         """Go on where another version of this watch stopped, which has been closed; `is_same` if it asked for the same."""
-        self._seen = earlier._seen
+        self.last_seen.continue_from(earlier.last_seen, is_same)
         self._owed = earlier._owed
-        if is_same:
-            self._load_is_due = earlier._load_is_due
         self.wait_for(earlier.runs)
         if self.spec.run_mode.overlaps:
             for update in earlier._waiting:
                 self._wait_in_line(update)
-        elif not self._load_is_due:  # else the load run is about to see the latest contents
+        elif not self.last_seen.is_load_due:  # else the load run is about to see the latest contents
             self._waiting = earlier._waiting[-1:]
         if self._waiting:
             self._proceed()
             self._note_debt()
+        elif earlier._waiting:
+            self._note(earlier._waiting[-1].stamp)
 
     def close(self) -> None:
         """Start nothing any more. Runs in progress go on."""
@@ -126,41 +122,23 @@ class Watch:
         """The znode's state has been read; it may be the one that is known already."""
         if self._is_closed:
             return
-        self.was_told = True
         if state.stamp is None:
-            if self._seen not in (None, _ABSENT):
+            if self.last_seen.is_deletion(state):
                 log.info('%s: %s was deleted', self.description, self.spec.znode)
-            self._seen = _ABSENT
-            self._load_is_due = False
             self._note_debt()
-        elif state.contents is None:
-            if self._seen is None and not self._load_is_due and not self._owed:
-                self._seen = state.stamp
-        else:
-            event = self._event(state.stamp)
+        elif state.contents is not None:
+            # Pending from an earlier daemon, or left to a load: any contents will do.
+            is_pending = self._owed is not None and not self._waiting
+            event = self.last_seen.event(state.stamp, is_pending)
             if event:
                 self._updated(Update(event, state.contents, state.version, state.stamp))
-            # Not before: if that fails the state is read, and told, once more.
-            self._seen = state.stamp
-            self._load_is_due = False
-
-    def _event(self, stamp: Stamp) -> Optional[Event]:
-        """What has happened since the last state, if anything that calls for a run."""
-        if self._load_is_due:
-            return Event.LOAD
-        if self._seen is None and self._owed:
-            return Event.CHANGED if self.spec.watch_type is WatchType.DATA else Event.CHILDREN
-        if self._seen is None or self._seen == stamp:
-            return None
-        if self._seen.czxid != stamp.czxid:
-            return Event.CREATED
-        return Event.CHANGED if self.spec.watch_type is WatchType.DATA else Event.CHILDREN
+        self.last_seen.note(state)  # not before: if the above fails the state is told once more
 
     def _updated(self, update: Update) -> None:
         """The one place where the run mode decides."""
         mode = self.spec.run_mode
         # The load of a file is no update: it is not forgotten, and runs with the newest contents when it can.
-        if mode.drops_updates and self.runs and not self._waiting and update.event is not Event.LOAD:
+        if mode.drops_updates and self.runs and not self._owed and update.event is not Event.LOAD:
             log.debug('%s: %s (version %d) is discarded: a run is in progress', self.description, update.event.value,
                       update.version)
             for run in self.runs:
@@ -171,7 +149,7 @@ class Watch:
             self._wait_in_line(update)
         else:
             self._waiting[:] = [update]
-        if self._owed is UNKNOWN:  # or a daemon killed right after the start would take it for pending still
+        if self._owed:  # first: a daemon killed right after the start would leave the earlier one as pending
             self._note_debt()
         if not mode.overlaps and self.runs:
             log.debug('%s: %s (version %d) waits for the run in progress', self.description, update.event.value,
@@ -250,7 +228,9 @@ class Watch:
 
     def _note_debt(self) -> None:
         """Pass on what is owed a run, where that has changed."""
-        owed = self._waiting[-1].stamp if self._waiting else None
+        self._note(self._waiting[-1].stamp if self._waiting else None)
+
+    def _note(self, owed: Optional[Stamp]) -> None:
         if owed != self._owed:
             self._owed = owed
             self._context.save_pending(self.name, owed)
