@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+from enum import Enum
 from functools import partial
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple
 
@@ -23,6 +24,13 @@ RETRY = 2.0
 Later = Callable[[float, Callable[[], None]], object]
 Execute = Callable[..., List[Tuple[Any, ...]]]
 """Executes a statement with values for its question marks, and returns the rows."""
+
+
+class _State(Enum):
+    READY = 'as far as is known, the file can be used'
+    RETRY_IS_DUE = 'it could not be used; without an open file nothing is tried before the retry'
+    RETRYING = 'it could not be used, and is tried now'
+    CLOSED = 'nothing is written or read any more'
 
 
 class Database:
@@ -45,14 +53,14 @@ class Database:
         self._later = later
         self._file: Optional[sqlite3.Connection] = None
         self._unwritten: Dict[str, Tuple[str, Sequence[Any]]] = {}
-        self._has_failed = self._is_pausing = self._is_closed = False
+        self._state = _State.READY
         self._try(lambda: None)
 
     def close(self) -> None:
         """Leave it to the next process."""
         if self._unwritten:
             self._try(self._write)
-        self._is_closed = True
+        self._change_to(_State.CLOSED)
         self._close_file()
 
     def note(self, key: str, statement: str, *values: Any) -> None:
@@ -106,8 +114,8 @@ class Database:
         return _execute(self._file, statement, *values)
 
     def _try(self, action: Callable[[], None]) -> bool:
-        """Whether it was done, with an open file. Where that fails, say so once, and try to write again in a while."""
-        if self._is_closed or self._is_pausing and not self._file:
+        """Whether it was done, with an open file. If not, say so once, and try to write again in a while."""
+        if self._state is _State.CLOSED or self._state is _State.RETRY_IS_DUE and not self._file:
             return False
         try:
             if not self._file:
@@ -115,21 +123,25 @@ class Database:
             action()
             return True
         except (OSError, sqlite3.Error, LockedError) as error:
-            if not self._has_failed:
-                self._has_failed = True
+            if self._state is _State.READY:
                 log.warning('state: %s cannot be used (%s): should twitcher be restarted, it will not know runs that are still '
                             'in progress, nor updates that wait for them', self._directory, error)
-            if not self._is_pausing:
-                self._is_pausing = True
-                self._later(RETRY, self._try_again)
+            if self._state is not _State.RETRY_IS_DUE:
+                self._change_to(_State.RETRY_IS_DUE)
+                self._later(RETRY, self._retry)
             return False
 
-    def _try_again(self) -> None:
-        self._is_pausing = False
+    def _retry(self) -> None:
+        self._change_to(_State.RETRYING)
         self._close_file()  # it may be gone, or damaged
         if self._try(self._write):
-            self._has_failed = False
+            self._change_to(_State.READY)
             log.info('state: %s can be used again', self._directory)
+
+    def _change_to(self, state: _State) -> None:
+        """The one place where the state changes. CLOSED is for good."""
+        if self._state is not _State.CLOSED:
+            self._state = state
 
     def _close_file(self) -> None:
         if self._file:

@@ -224,12 +224,12 @@ def test_a_state_that_never_works_keeps_nothing_of_what_is_over(tmp_path: Path) 
         assert len(state._database._unwritten) == waiting
 
 
-@pytest.mark.parametrize('waiting, applied, is_owed', [
+@pytest.mark.parametrize('waiting, applied, is_pending', [
     (Stamp(1, 2, 3), None, True), (Stamp(1, 2, 3), Stamp(1, 1, 3), True), (Stamp(1, 2, 3), Stamp(1, 2, 3), False),
     (None, Stamp(1, 2, 3), False), (None, None, False),
 ])
-def test_an_update_that_waited_is_owed_unless_it_was_run_for(tmp_path: Path, waiting: Optional[Stamp], applied: Optional[Stamp],
-                                                             is_owed: bool) -> None:
+def test_an_update_that_waited_is_pending_unless_it_was_run_for(
+        tmp_path: Path, waiting: Optional[Stamp], applied: Optional[Stamp], is_pending: bool) -> None:
     with opened(tmp_path) as state:
         state.save_pending(WATCH, Stamp(1, 1, 1))
         state.save_pending(WATCH, waiting)
@@ -237,7 +237,7 @@ def test_an_update_that_waited_is_owed_unless_it_was_run_for(tmp_path: Path, wai
             state.in_force = {WATCH: InForce()}
             state.applied(WATCH, applied)
     with opened(tmp_path) as state:
-        assert has_pending(state) == is_owed
+        assert has_pending(state) == is_pending
         state.save_pending(WATCH, None)
         assert not has_pending(state)
 

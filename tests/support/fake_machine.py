@@ -71,18 +71,21 @@ class HandMadeRun:
 
 
 class Bench:
-    """Starts runs, or fails to: `failures` says for the next starts how, `transient` or not. `debts`: what `owe` was told."""
+    """Starts runs, or fails to: `failures` says for the next starts how, `transient` or not.
+
+    `noted` are the pending updates, as they were noted for the next daemon.
+    """
 
     def __init__(self, limit: int = 256) -> None:
         self.slots = Slots(limit)
         self.runs: List[HandMadeRun] = []
         self.failures: Deque[bool] = deque()
         self.most_at_once = 0
-        self.debts: List[Optional[Stamp]] = []
+        self.noted: List[Optional[Stamp]] = []
         self._now = 0.0
         self._alarms: List[Tuple[float, Callable[[], None]]] = []
         self.retries = Retries(self._later)
-        self._context = WatchContext(self._start, lambda name, stamp: self.debts.append(stamp), self.retries)
+        self._context = WatchContext(self._start, lambda name, stamp: self.noted.append(stamp), self.retries)
 
     def watch(self, has_pending: bool = False, **arguments: Any) -> Watch:
         """A watch with these arguments of RegisterWatch."""

@@ -56,7 +56,7 @@ def test_the_slots_of_all_watches_are_bounded_and_given_in_order() -> None:
     watches = [bench.watch(run_mode=RunMode.PARALLEL) for _ in znodes]
     for round_ in range(3):
         for number, (watch, znode) in enumerate(zip(watches, znodes)):
-            watch.state_is(znode.put(f'{round_}{number}'))
+            watch.on_state(znode.put(f'{round_}{number}'))
     watches[2].close()
     bench.end_all()
     assert bench.started == [f'{round_}{number}' for round_ in range(3) for number in (0, 1, 3, 4)]
@@ -68,7 +68,7 @@ def test_waiting_for_slots_is_logged_when_it_begins_and_when_it_ends(caplog: pyt
     bench, znode = Bench(limit=2), Znode()
     watch = bench.watch(run_mode=RunMode.PARALLEL)
     for number in range(50):
-        watch.state_is(znode.put(str(number)))
+        watch.on_state(znode.put(str(number)))
     bench.end_all()
     assert caplog.messages == ['2 PARALLEL runs are in progress (--max_running): further ones wait; watches take turns',
                                'no PARALLEL run waits any more']

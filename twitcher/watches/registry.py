@@ -158,7 +158,7 @@ class Watches:
             self._store.forget(left.name)
         elif left and left.path != path:
             self._store.moved(name)
-        self._subscriptions.subscribe(spec.znode, spec.watch_type, watch.state_is)
+        self._subscriptions.subscribe(spec.znode, spec.watch_type, watch.on_state)
         return watch
 
     def _is_known(self, path: str, key: str) -> bool:
@@ -178,7 +178,7 @@ class Watches:
     def _retire(self, watches: List[Watch]) -> None:
         """Watches go; their runs go on."""
         for watch in watches:
-            self._subscriptions.unsubscribe(watch.spec.znode, watch.spec.watch_type, watch.state_is)
+            self._subscriptions.unsubscribe(watch.spec.znode, watch.spec.watch_type, watch.on_state)
             watch.close()
             del self._by_name[watch.name]
         left = [watch for watch in watches if not self._hand_over(watch)]
