@@ -189,6 +189,10 @@ class State:
         """Note that the watch is in force from another file now."""
         self._database.note(f'path {watch}', 'UPDATE watch SET path = ? WHERE name = ?', self._path(watch), watch)
 
+    def rename_runs(self, earlier: str, watch: str) -> None:
+        """Note that the runs in progress of one watch are another one's now."""
+        self._database.note(f'runs {earlier} {watch}', 'UPDATE run SET watch = ? WHERE watch = ?', watch, earlier)
+
     def forget(self, watch: str) -> None:
         """The watch is gone for good."""
         for what in ('applied', 'ended', 'pending', 'path'):

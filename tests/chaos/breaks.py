@@ -10,9 +10,9 @@ from typing import Dict, List, Tuple
 from tests.support.daemon import TOP
 
 BREAKS: Dict[str, List[Tuple[str, str, str]]] = {
-    'final': [('watches/watch.py', '        self._proceed()\n\n    def _own_ended', '\n    def _own_ended')],
-    'overlap': [('watches/watch.py', 'if not mode.overlaps and self.runs:', 'if False:'),
-                ('watches/watch.py', '(self.spec.run_mode.overlaps or not self.runs)', 'True')],
+    'final': [('watches/watch.py', '        self._proceed()\n\n    def _awaited_ended', '\n    def _awaited_ended')],
+    'overlap': [('watches/watch.py', 'if not mode.overlaps and (self.runs or self._awaited):', 'if False:'),
+                ('watches/watch.py', 'self.spec.run_mode.overlaps or not (self.runs or self._awaited)', 'True')],
     'forgotten': [('daemon.py', 'in state.unfinished()]', 'in []]')],
     'needless': [('watches/changes.py', 'if self._stamp is None or self._stamp == stamp:', 'if self._stamp is None:')],
     'reloaded': [('watches/registry.py', '        if watch.spec.is_same(spec, whatever_the_action):', '        if False:'),

@@ -144,13 +144,52 @@ def test_what_a_successor_is_left_to_run_for_is_noted_while_it_waits() -> None:
     assert bench.noted[-1] == znode.state.stamp
 
 
+def test_a_run_that_cannot_start_is_not_run_for_by_a_watch_that_only_waited_for_it() -> None:
+    bench, znode = Bench(), Znode()
+    gone, other = bench.watch(), bench.watch(run_on_load=False)
+    gone.on_state(znode.put('a'))
+    gone.close()
+    other.wait_for(gone.runs)
+    other.on_state(znode.state)
+    bench.runs[0].end(SpawnError('no run: the test says so', transient=True))
+    bench.wait(1)
+    assert bench.started == ['a']
+
+
+def test_a_discarding_watch_discards_no_update_for_a_run_that_it_only_waits_for() -> None:
+    bench, znode = Bench(), Znode()
+    gone, other = bench.watch(), bench.watch(run_mode=DISCARD, run_on_load=False)
+    gone.on_state(znode.put('a'))
+    gone.close()
+    other.wait_for(gone.runs)
+    other.on_state(znode.state)
+    other.on_state(znode.put('b'))
+    update = bench.runs[0].update
+    assert update and update.contents == b'a'
+    bench.end_all()
+    assert bench.started == ['a', 'b']
+
+
+def test_a_signal_for_an_update_goes_to_no_run_that_is_only_waited_for() -> None:
+    bench, znode = Bench(), Znode()
+    gone, other = bench.watch(), bench.watch(run_on_load=False, notify_signal='USR1')
+    gone.on_state(znode.put('a'))
+    gone.close()
+    other.wait_for(gone.runs)
+    other.on_state(znode.state)
+    other.on_state(znode.put('b'))
+    assert bench.runs[0].signals == []
+    bench.end_all()
+    assert bench.started == ['a', 'b']
+
+
 def test_runs_of_a_removed_watch_that_comes_back_do_not_overlap_with_its_own() -> None:
     bench, znode = Bench(), Znode()
     watch = bench.watch()
     watch.on_state(znode.put('a'))
     watch.close()
     again = bench.watch(notify_signal='USR1')
-    again.wait_for(list(watch.runs))
+    again.take_over(watch.runs)
     again.on_state(znode.state)
     assert bench.started == ['a']
     assert bench.runs[0].signals == [signal.SIGUSR1]

@@ -55,6 +55,9 @@ class Store(Protocol):
     def moved(self, watch: str) -> None:
         """Note that the watch is in force from another file now."""
 
+    def rename_runs(self, earlier: str, watch: str) -> None:
+        """Note that the runs in progress of one watch are another one's now."""
+
     def forget(self, watch: str) -> None:
         """The watch is gone for good."""
 
@@ -147,14 +150,16 @@ class Watches:
         self._by_name[name] = watch
         if not claim.name and _number(name) > 1:
             self._doubles[key].append(watch)
-        watch.wait_for(claim.runs)
+        watch.take_over(claim.runs)
         if self._unclaimed.has_runs(znode_of(key)) and not self._store.has_run(name):
             self._unclaimed.wait(watch, znode_of(key))
         if left and left.watch:
             watch.continue_from(left.watch, claim.is_same)
         if left and not claim.name:
-            if watch.pending:
+            if watch.pending or claim.runs:
                 self._store.save_pending(name, watch.pending)
+            if claim.runs:
+                self._store.rename_runs(left.name, name)
             self._store.forget(left.name)
         elif left and left.path != path:
             self._store.moved(name)

@@ -83,7 +83,7 @@ class UnclaimedRuns:
         """These watches of a file are not in force any more; they have been closed."""
         self._batch += 1
         for watch in watches:
-            self._add(Left(watch.name, watch.path, watch, watch.runs, batch=self._batch))
+            self._add(Left(watch.name, watch.path, watch, list(watch.runs), batch=self._batch))
 
     def add_run(self, name: str, path: str, run: Running) -> None:
         """A run of an earlier daemon is in progress; `path` is the file of its watch, if that is known."""

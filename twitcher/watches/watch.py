@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import partial
-from typing import Callable, List, Optional, Protocol, Sequence
+from typing import Callable, List, Optional, Protocol, Sequence, Tuple
 
 from twitcher.config.spec import WatchSpec
 from twitcher.errors import SpawnError
@@ -71,8 +71,8 @@ class Watch:
     state that can be read is run for, even without run_on_load.
     """
 
-    __slots__ = ('name', 'path', 'spec', 'description', 'runs', 'last_seen', '_context', '_gate', '_pending', '_noted',
-                 '_state')  # there may be tens of thousands
+    __slots__ = ('name', 'path', 'spec', 'description', 'runs', 'last_seen', '_awaited', '_context', '_gate', '_pending',
+                 '_noted', '_state')  # there may be tens of thousands
 
     def __init__(self, name: str, path: str, spec: WatchSpec, description: str, context: WatchContext,
                  gate: Gate, has_pending: bool = False) -> None:
@@ -80,8 +80,9 @@ class Watch:
         self.path = path
         self.spec = spec
         self.description = description
-        self.runs: List[Running] = []
+        self.runs: Tuple[Running, ...] = ()
         self.last_seen = LastSeen(spec)
+        self._awaited: Tuple[Running, ...] = ()
         self._context = context
         self._gate = gate
         self._pending: List[Update] = []
@@ -93,23 +94,32 @@ class Watch:
         """The latest pending update, as it is noted for the next daemon."""
         return self._noted
 
-    def wait_for(self, runs: Sequence[Running]) -> None:
-        """Start nothing before these have ended (in PARALLEL mode: but count them as its own)."""
+    def take_over(self, runs: Sequence[Running]) -> None:
+        """Runs of an earlier version of this watch, or of an earlier daemon, are its own from now on."""
         for run in runs:
             if run not in self.runs:
-                self.runs.append(run)
-                run.on_end(partial(self.stop_waiting_for, run))
+                self.runs += (run,)
+                self._awaited = _without(run, self._awaited)
+                run.on_end(partial(self._ended, run))
 
-    def stop_waiting_for(self, run: Running, error: Optional[SpawnError] = None) -> None:
-        """The run has ended, could not be started, or turns out to be another watch's."""
-        if run in self.runs:
-            self._ended(run, error)
+    def wait_for(self, runs: Sequence[Running]) -> None:
+        """Start nothing before these have ended, which are another watch's. It matters where runs do not overlap."""
+        for run in runs:
+            if run not in self.runs and run not in self._awaited:
+                self._awaited += (run,)
+                run.on_end(partial(self._awaited_ended, run))
+
+    def stop_waiting_for(self, run: Running) -> None:
+        """The run is that of another watch in force."""
+        self.runs = _without(run, self.runs)
+        self._awaited_ended(run)
 
     def continue_from(self, earlier: Watch, is_same: bool = False) -> None:
         """Go on where an earlier version of this watch, now closed, stopped; `is_same` if it asked for the same."""
         self.last_seen.continue_from(earlier.last_seen, is_same)
         self._noted = earlier._noted
-        self.wait_for(earlier.runs)
+        self.take_over(earlier.runs)
+        self.wait_for(earlier._awaited)
         if self.spec.run_mode.overlaps or not self.last_seen.is_load_due:  # the load runs with the latest contents
             for update in earlier._pending:
                 self._add_pending(update)
@@ -155,12 +165,13 @@ class Watch:
         self._add_pending(update)
         if self._noted:  # before the start: a daemon killed right after it must not find the earlier one pending
             self._note_pending()
-        if not mode.overlaps and self.runs:
+        if not mode.overlaps and (self.runs or self._awaited):
             log.debug('%s: %s (version %d) waits for the run in progress', self.description, update.event.value,
                       update.version)
-            for run in self.runs:
+            for run in (*self.runs, *self._awaited):
                 run.awaited()
-                if self.spec.notify_signal and not mode.drops_updates:
+            if self.spec.notify_signal and not mode.drops_updates:
+                for run in self.runs:
                     run.notify(self.spec.notify_signal)
         self._proceed()
         self._note_pending()
@@ -183,7 +194,8 @@ class Watch:
             self._gate.acquire(self._start_next)
 
     def _may_start(self) -> bool:
-        return self._state in (_State.READY, _State.RETRYING) and (self.spec.run_mode.overlaps or not self.runs)
+        is_free = self.spec.run_mode.overlaps or not (self.runs or self._awaited)
+        return is_free and self._state in (_State.READY, _State.RETRYING)
 
     def _start_next(self) -> None:
         """The gate is open: start a run for the oldest pending update, and ask for the next one."""
@@ -204,7 +216,7 @@ class Watch:
             self._refused(update, error if isinstance(error, SpawnError) else SpawnError(f'no run: {error!r}', transient=True))
             self._note_pending()
             return None
-        self.runs.append(run)
+        self.runs += (run,)
         self._note_pending()
         return run
 
@@ -236,7 +248,9 @@ class Watch:
         self._proceed()
 
     def _ended(self, run: Running, error: Optional[SpawnError]) -> None:
-        self.runs.remove(run)
+        if run not in self.runs:
+            return
+        self.runs = _without(run, self.runs)
         if error and run.update and self._state is not _State.CLOSED:
             self._refused(run.update, error)
             self._note_pending()
@@ -244,6 +258,10 @@ class Watch:
             self._put_back(run.update)  # for the watch that goes on from this one
         elif not error and self._state is _State.RETRYING:
             self._change_to(_State.READY)
+        self._proceed()
+
+    def _awaited_ended(self, run: Running, _: Optional[SpawnError] = None) -> None:
+        self._awaited = _without(run, self._awaited)
         self._proceed()
 
     def _own_ended(self, run: Running, error: Optional[SpawnError]) -> None:
@@ -263,3 +281,7 @@ class Watch:
         if stamp != self._noted:
             self._noted = stamp
             self._context.save_pending(self.name, stamp)
+
+
+def _without(run: Running, runs: Tuple[Running, ...]) -> Tuple[Running, ...]:
+    return tuple(other for other in runs if other is not run)
