@@ -1,7 +1,8 @@
-"""What must outlive the daemon: the runs in progress, what each watch has applied last, and which update is pending.
+"""What must outlive the daemon: the runs in progress, and for each watch the last update run for and the pending one.
 
-A restarted daemon finds what its predecessor with the same configuration directory has noted; daemons with other directories
-have notes of their own. As far as these cannot be written or read, the next daemon does without: no method here raises.
+A daemon finds what the previous one with the same configuration directory has noted;
+each directory has a state of its own. No method raises: what cannot be written or read
+is simply not known to the next daemon.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ _RUNS = """
     SELECT id, watch, description, pipe, began, timeout, has_slot, pid, start_time,
         COALESCE((SELECT path FROM watch WHERE name = run.watch), ''), sigterm FROM run WHERE boot = ? ORDER BY id
 """
-# A daemon that was killed right after a start may not have come to note that nothing is pending any more.
+# A daemon killed right after a start may not have noted that nothing is pending any more.
 _PENDING = """
     SELECT name, COALESCE(path, '') FROM watch WHERE waiting_zxid IS NOT NULL
     AND (waiting_czxid, waiting_zxid, waiting_moment) IS NOT (czxid, zxid, moment) ORDER BY rowid
@@ -43,7 +44,7 @@ _APPLIED = """
     ON CONFLICT (name) DO UPDATE SET czxid = excluded.czxid, zxid = excluded.zxid, moment = excluded.moment,
         path = excluded.path, started = excluded.started, ended = NULL, exit_code = NULL
 """
-# A watch may have been forgotten since its program was to be executed.
+# A watch may have been forgotten while its program was being executed.
 _APPLIED_IF_KNOWN = """
     UPDATE watch SET czxid = ?, zxid = ?, moment = ?, started = ?, ended = NULL, exit_code = NULL WHERE name = ?
 """
@@ -52,21 +53,21 @@ _SAVE_PENDING = """
     ON CONFLICT (name) DO UPDATE SET waiting_czxid = excluded.waiting_czxid, waiting_zxid = excluded.waiting_zxid,
         waiting_moment = excluded.waiting_moment, path = COALESCE(excluded.path, path)
 """
-# The pending update is not known by its stamp: any state of the znode calls for a run.
+# It is not known which update is pending: any state of the znode calls for a run.
 _INTERRUPTED = f"""
     INSERT INTO watch (name, waiting_czxid, waiting_zxid, waiting_moment)
     SELECT DISTINCT watch, {UNKNOWN.czxid}, {UNKNOWN.zxid}, {UNKNOWN.moment} FROM run WHERE boot != ?
     ON CONFLICT (name) DO UPDATE SET waiting_czxid = excluded.waiting_czxid, waiting_zxid = excluded.waiting_zxid,
         waiting_moment = excluded.waiting_moment
 """
-# Not all at once: ten thousand would take megabytes.
+# In pages: ten thousand rows at once would take megabytes.
 _PAGE = "SELECT rowid, name, COALESCE(path, '') FROM watch WHERE rowid > ? ORDER BY rowid LIMIT 500"
 _NAME_1 = re.compile(r'(.*?\.twc) (WATCH_DATA|WATCH_CHILDREN) (/.*) (\d+)', re.DOTALL)
-"""What version 1 called a watch: its file, the side, the znode and a number."""
+"""The name of a watch in version 1: its file, the side, the znode and a number."""
 
 
 class InForce(Protocol):
-    """A watch, as far as the state has to know it."""
+    """A watch in force."""
 
     path: str
 
@@ -96,10 +97,10 @@ class RunRecord:
 class State:
     """The state, in `directory`, of the daemon that reads `config_path`.
 
-    `machine` tells this life of the machine from all others, and begins with its boot
-    id. `later(seconds, callback)` calls back. `in_force` are the watches in force by
-    name, kept up to date by their owner. `good_configs` are the versions of files that
-    have loaded. `lock` may have been acquired; it is released at the end.
+    `machine` identifies the machine since its boot, and begins with the boot id.
+    `later(seconds, callback)` calls back. `in_force` are the watches in force by name,
+    kept up to date by their owner. `good_configs` are the versions of files that have
+    loaded. `lock` may have been acquired; it is released at the end.
     """
 
     in_force: Mapping[str, InForce]
@@ -118,7 +119,7 @@ class State:
         self._database.note('boot', 'DELETE FROM run WHERE boot != ?', self._machine)
 
     def close(self) -> None:
-        """Leave it to the next daemon."""
+        """Close the database and release the lock: the next daemon may have them."""
         self._database.close()
         self._lock.close()
 
@@ -174,7 +175,7 @@ class State:
                             exit_code, watch)
 
     def applied(self, watch: str, stamp: Stamp) -> None:
-        """Note which state of its znode a watch runs for."""
+        """Note for which state of its znode a watch has started a run."""
         self._database.cancel(f'ended {watch}')
         if watch in self.in_force:
             self._database.note(f'applied {watch}', _APPLIED, watch, self._path(watch), *stamp, time.time())
@@ -182,11 +183,11 @@ class State:
             self._database.note(f'applied {watch}', _APPLIED_IF_KNOWN, *stamp, time.time(), watch)
 
     def save_pending(self, watch: str, stamp: Optional[Stamp]) -> None:
-        """Note the latest update that waits for its run; None: none does any more."""
+        """Note the latest pending update of a watch; None if there is none any more."""
         self._database.note(f'pending {watch}', _SAVE_PENDING, watch, self._path(watch), *(stamp or (None, None, None)))
 
     def moved(self, watch: str) -> None:
-        """Note that the watch is in force from another file now."""
+        """Note the present file of a watch."""
         self._database.note(f'path {watch}', 'UPDATE watch SET path = ? WHERE name = ?', self._path(watch), watch)
 
     def rename_runs(self, earlier: str, watch: str) -> None:
@@ -200,7 +201,7 @@ class State:
         self._database.note(f'gone {watch}', 'DELETE FROM watch WHERE name = ?', watch)
 
     def purge(self, is_gone: Callable[[str, str], bool]) -> None:
-        """Forget each watch for whose name and file `is_gone` says so."""
+        """Forget each watch for which `is_gone(name, file)`."""
         rows = self._database.rows(_PAGE, 0)
         while rows:
             for _, name, path in rows:
@@ -213,12 +214,12 @@ class State:
         return in_force.path if in_force else None
 
     def _from_version_1(self, execute: Execute) -> None:
-        """Names did not tell what a watch does, only where it stood."""
+        """The name of a watch said where it stood, not what it does."""
         for table in filter(str.strip, good_configs.SCHEMA.split(';')):
             execute(table)
         execute('ALTER TABLE run ADD COLUMN sigterm REAL')
         execute('ALTER TABLE watch ADD COLUMN path TEXT')
-        boot_id = self._machine.partition(' ')[0]  # which is what it noted
+        boot_id = self._machine.partition(' ')[0]  # all that it noted of the machine
         execute('UPDATE run SET boot = ? WHERE boot = ?', self._machine, boot_id)
         execute('INSERT OR IGNORE INTO watch (name) SELECT DISTINCT watch FROM run')
         for name, in execute('SELECT name FROM watch'):

@@ -8,6 +8,7 @@ from typing import Any, Callable, Deque, List, Optional, Tuple
 from twitcher.config.action import Exec
 from twitcher.config.spec import RunMode, WatchSpec, make_spec
 from twitcher.errors import SpawnError
+from twitcher.watches.backlog import Backlog
 from twitcher.watches.gates import gate_for
 from twitcher.watches.retries import Retries
 from twitcher.watches.slots import Slots
@@ -85,7 +86,7 @@ class Bench:
         self._now = 0.0
         self._alarms: List[Tuple[float, Callable[[], None]]] = []
         self.retries = Retries(self._later)
-        self._context = WatchContext(self._start, lambda name, stamp: self.noted.append(stamp), self.retries)
+        self._context = WatchContext(self._start, lambda name, stamp: self.noted.append(stamp), self.retries, Backlog())
 
     def watch(self, has_pending: bool = False, **arguments: Any) -> Watch:
         """A watch with these arguments of RegisterWatch."""

@@ -21,6 +21,7 @@ from tests.support.fake_machine import HandMadeRun, Znode
 from twitcher.config.action import Exec
 from twitcher.config.spec import WatchSpec, make_spec
 from twitcher.state import State
+from twitcher.watches.backlog import Backlog
 from twitcher.watches.registry import RENAME_WINDOW, Watches
 from twitcher.watches.retries import Retries
 from twitcher.watches.slots import Slots
@@ -104,7 +105,7 @@ class World:
         self.alarms.clear()
         self.state = State(str(self._directory), '/nowhere', f'boot {self.boot}', self.later)
         self.keeper = FakeKeeper(self.znodes)
-        context = WatchContext(self._start_run, self.state.save_pending, Retries(self.later))
+        context = WatchContext(self._start_run, self.state.save_pending, Retries(self.later), Backlog())
         self.watches = Watches('/nowhere', self.keeper, self.state, context, Slots(1), self.later)
         self.state.in_force = self.watches.in_force
         for record in self.state.unfinished():

@@ -1,6 +1,6 @@
 """Whether a state of a znode calls for a run, and as which event.
 
-The same state told again never does, whatever happened to the connection in between.
+A state that is delivered again never does: a new connection reads everything again.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """What decides when a pending update may start its run.
 
-A watch knows one gate, by three methods, and nothing of what is behind it. It asks for a
-run, not for the run of a certain update: which one that is, is decided when the gate opens.
+A watch has one gate with three methods, and does not know what is behind it. It asks to
+start a run, not to start it for a certain update: it takes the update when the gate
+opens, so that the run has the latest contents of that moment.
 """
 
 from __future__ import annotations
@@ -17,17 +18,17 @@ class Gate(Protocol):
     """May it start now?"""
 
     def acquire(self, start: Start) -> None:
-        """Call `start` once, now or as soon as a run may start; not twice if it waits already."""
+        """Call `start` once, now or as soon as a run may start. If it waits already, do nothing."""
 
     def release(self) -> None:
-        """What `start` was called for is over, or was not started. To be called once for each call of `start`."""
+        """The run has ended, or none was started. Called once for each call of `start`."""
 
     def cancel(self, start: Start) -> None:
-        """Do not call `start` any more, if it waits."""
+        """Do not call `start`, if it waits."""
 
 
 class AlwaysOpen:
-    """The gate of those that wait for nothing but their own runs."""
+    """The gate of a watch that only waits for the runs in progress."""
 
     def acquire(self, start: Start) -> None:
         """As Gate says."""

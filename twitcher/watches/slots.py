@@ -1,4 +1,4 @@
-"""The gate of all PARALLEL watches: at most so many runs in progress at once, and turns for those that wait."""
+"""The gate of all PARALLEL watches: at most so many runs in progress at once; watches take turns."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ log = get_logger(__name__)
 class Slots:
     """A Gate with `limit` slots.
 
-    Each call of a `start` takes a slot, until `release`. Who has more to start then
+    Each call of a `start` takes a slot, until `release`. A watch that has more to start
     asks again, and waits behind the others.
     """
 

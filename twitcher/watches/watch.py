@@ -6,10 +6,9 @@ no process and no clock. It lives on the event loop's thread.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from enum import Enum
 from functools import partial
-from typing import Callable, List, Optional, Protocol, Sequence, Tuple
+from typing import Callable, List, NamedTuple, Optional, Protocol, Sequence, Tuple
 
 from twitcher.config.spec import WatchSpec
 from twitcher.errors import SpawnError
@@ -38,8 +37,7 @@ class Running(Protocol):
         """Call back once, when the run is over; with the reason if its process could not be started."""
 
 
-@dataclass(frozen=True)
-class WatchContext:
+class WatchContext(NamedTuple):
     """What all watches share.
 
     `start_run(name, spec, description, update)` starts a run of the watch with this
@@ -51,7 +49,7 @@ class WatchContext:
     start_run: Callable[[str, WatchSpec, str, Update], Running]
     save_pending: Callable[[str, Optional[Stamp]], None]
     retries: Retries
-    backlog: Backlog = field(default_factory=Backlog)
+    backlog: Backlog
 
 
 class _State(Enum):
