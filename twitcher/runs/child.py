@@ -19,10 +19,9 @@ from twitcher.config.account import Account
 from twitcher.config.action import Exec
 from twitcher.config.spec import WatchSpec
 from twitcher.errors import SpawnError
-from twitcher.runs import posix_spawn
+from twitcher.runs import posix_spawn, procfs
 from twitcher.runs.exec_errors import reason
 from twitcher.runs.fork import UMASK, run_in_child
-from twitcher.runs.procfs import is_running, start_time
 
 _SHORTAGE = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
 _TRANSIENT = (*_SHORTAGE, errno.ETXTBSY, errno.ESTALE, errno.EIO, errno.ETIMEDOUT, errno.ENOTCONN, errno.EINTR)
@@ -32,8 +31,9 @@ if not posix_spawn.is_available and sys.version_info[:2] in ((3, 10), (3, 11)):
     vars(subprocess)['_USE_VFORK'] = False
 
 
-class Exit(NamedTuple):
-    """How a process ended: with an exit code, or minus the signal that killed it; None if nobody was there to be told."""
+class ExitStatus(NamedTuple):
+    """How a process ended: with an exit code, or minus the signal that killed it. None is
+    unknown, because we are not its parent."""
 
     code: Optional[int]
 
@@ -43,7 +43,7 @@ class Child(Protocol):
 
     pid: int
 
-    def poll(self) -> Optional[Exit]:
+    def poll(self) -> Optional[ExitStatus]:
         """Reap it if it has ended; None while it runs."""
 
 
@@ -91,13 +91,13 @@ class _Process:
     def __init__(self, pid: int) -> None:
         self.pid = pid
 
-    def poll(self) -> Optional[Exit]:
+    def poll(self) -> Optional[ExitStatus]:
         """As Child says."""
         try:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
         except ChildProcessError:  # a .twc file has had SIGCHLD ignored, and the kernel reaps
-            return Exit(None)
-        return Exit(os.waitstatus_to_exitcode(status)) if pid else None
+            return ExitStatus(None)
+        return ExitStatus(os.waitstatus_to_exitcode(status)) if pid else None
 
 
 class _Spawned:
@@ -107,25 +107,26 @@ class _Spawned:
         self.pid = process.pid
         self._process = process
 
-    def poll(self) -> Optional[Exit]:
+    def poll(self) -> Optional[ExitStatus]:
         """As Child says."""
         code = self._process.poll()
-        return None if code is None else Exit(code)
+        return None if code is None else ExitStatus(code)
 
 
 class Reattached:
-    """The process of a run that an earlier daemon has started: not our child, so that its exit code cannot be known.
+    """The process of a run that an earlier daemon has started. It is not our child, so its exit code is unknown.
 
-    `started` is its start time in clock ticks; None accepts whatever process has this pid now.
+    `start_time` is in clock ticks; None accepts whatever process has this pid now.
     """
 
-    def __init__(self, pid: int, started: Optional[int]) -> None:
+    def __init__(self, pid: int, start_time: Optional[int]) -> None:
         self.pid = pid
-        self._started = start_time(pid) if started is None else started
+        self.start_time = procfs.start_time(pid) if start_time is None else start_time
 
-    def poll(self) -> Optional[Exit]:
+    def poll(self) -> Optional[ExitStatus]:
         """As Child says."""
-        return None if self._started is not None and is_running(self.pid, self._started) else Exit(None)
+        is_running = self.start_time is not None and procfs.is_running(self.pid, self.start_time)
+        return None if is_running else ExitStatus(None)
 
 
 class _Forked(_Process):
