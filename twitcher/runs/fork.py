@@ -24,8 +24,7 @@ from twitcher.config.account import Account
 from twitcher.config.action import FileFunction
 from twitcher.config.printed import print_to
 from twitcher.config.spec import WatchSpec
-
-UMASK = 0o022
+from twitcher.daemonize import UMASK
 
 
 def run_in_child(spec: WatchSpec, environment: Dict[str, str], stdin: int, output: int) -> NoReturn:
