@@ -22,8 +22,9 @@ LAYERS = [
     'zookeeper.subscriptions', 'watches.slots', 'watches.retries', 'watches.backlog', 'watches.watch',
     'watches.unclaimed', 'runs.procfs', 'lock', 'database', 'good_configs', 'state', 'config.loader', 'daemonize',
     'runs.fork', 'runs.posix_spawn', 'runs.exec_errors', 'runs.child', 'runs.stdin', 'runs.output_protocol',
-    'runs.output_process', 'runs.twitcher_output', 'runs.output_link', 'runs.output', 'runs.reminders', 'runs.notify', 'runs.run',
-    'runs.workers', 'runs.runner', 'watches.registry', 'pidfile', 'init', 'zookeeper.throwaway',
+    'runs.output_process', 'runs.twitcher_output', 'runs.output_link', 'runs.output', 'runs.coarse_timer',
+    'runs.notify_signal', 'runs.run', 'runs.workers', 'runs.runner', 'watches.registry', 'pidfile', 'init',
+    'zookeeper.throwaway',
     'sd_notify', 'daemon', 'zookeeper.poke', 'options', 'cli', 'ctl.cli', '__main__',
 ]
 RARELY_NEEDED = [('cli', 'twitcher.zookeeper.throwaway'), ('daemonize', 'daemon')]

@@ -21,9 +21,9 @@ from twitcher.log import get_logger
 from twitcher.log_target import INFO, WARNING
 from twitcher.run_record import RunEnd, RunRecord
 from twitcher.runs.child import Child, ExitStatus
-from twitcher.runs.notify import Notifier, signal_name
+from twitcher.runs.coarse_timer import Reminders
+from twitcher.runs.notify_signal import Notifier, signal_name
 from twitcher.runs.procfs import find_leader, start_time
-from twitcher.runs.reminders import Reminders
 from twitcher.znode import Update
 
 log = get_logger(__name__)

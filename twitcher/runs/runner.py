@@ -21,9 +21,9 @@ from twitcher.errors import SpawnError
 from twitcher.log import get_logger
 from twitcher.run_record import RunEnd, RunRecord
 from twitcher.runs.child import Child, Reattached, spawn, spawn_error
+from twitcher.runs.coarse_timer import Reminders
 from twitcher.runs.output import Output
 from twitcher.runs.procfs import find_leader, is_group_left
-from twitcher.runs.reminders import Reminders
 from twitcher.runs.run import Run
 from twitcher.runs.stdin import open_stdin
 from twitcher.runs.workers import Workers
