@@ -1,15 +1,19 @@
-"""Calls back for what takes too long; costs next to nothing for what does not: one coarse timer for all."""
+"""One timer for many callbacks, of which nearly all are cancelled before they are due.
+
+It fires every INTERVAL seconds while there are callbacks, so that adding and cancelling
+one costs next to nothing, and a callback comes up to INTERVAL seconds late.
+"""
 
 from __future__ import annotations
 
 from typing import Callable, Dict
 
 INTERVAL = 5.0
-"""Seconds between two looks at what goes on."""
+"""Seconds between two checks for callbacks that are due."""
 
 
-class Reminders:
-    """`later(seconds, callback)` calls back, `now()` is its clock."""
+class CoarseTimer:
+    """`later(seconds, callback)` is the loop's `call_later`, and `now()` its clock."""
 
     def __init__(self, later: Callable[[float, Callable[[], None]], object], now: Callable[[], float]) -> None:
         self._later = later
@@ -17,22 +21,22 @@ class Reminders:
         self._due: Dict[Callable[[], None], float] = {}
         self._has_timer = False
 
-    def add(self, seconds: float, callback: Callable[[], None]) -> None:
-        """Call back once, so many seconds from now or a few later, unless it is removed before."""
+    def call_later(self, seconds: float, callback: Callable[[], None]) -> None:
+        """Call back once, after so many seconds or a few more. Nothing if the callback is waiting already."""
         self._due.setdefault(callback, self._now() + seconds)
         if not self._has_timer:
             self._has_timer = True
-            self._later(INTERVAL, self._look)
+            self._later(INTERVAL, self._call_due)
 
-    def remove(self, callback: Callable[[], None]) -> None:
-        """Do not call back any more; nothing if it has been, or was not added."""
+    def cancel(self, callback: Callable[[], None]) -> None:
+        """Do not call back. Nothing if the callback is not waiting."""
         self._due.pop(callback, None)
 
-    def _look(self) -> None:
+    def _call_due(self) -> None:
         now = self._now()
         for callback in [callback for callback, due in self._due.items() if due <= now]:
             del self._due[callback]
             callback()
         self._has_timer = bool(self._due)
         if self._has_timer:
-            self._later(INTERVAL, self._look)
+            self._later(INTERVAL, self._call_due)

@@ -24,7 +24,7 @@ from typing import Deque, Dict, Iterator, List, Optional, Set
 from twitcher.log_queue import LogQueue
 from twitcher.log_target import ERROR, INFO, LogTarget, Record, open_target
 from twitcher.runs.output_protocol import MAX_PACKET, Message, Pid, Pipe, Start, decode
-from twitcher.runs.procfs import find_leader
+from twitcher.runs.procfs import find_session_leader
 
 MAX_LINE = 2000
 """Bytes of a piece: with what is written before it, it fits the 2048 that every syslog server should take (RFC 5424, 6.1)."""
@@ -154,7 +154,7 @@ class OutputProcess:
         for source in self._waiting.values():
             if source.pid == '?':  # killed before it could tell the pid of the process that it had just started
                 with contextlib.suppress(OSError):
-                    source.pid = str(find_leader(os.fstat(source.descriptor).st_ino) or '?')
+                    source.pid = str(find_session_leader(os.fstat(source.descriptor).st_ino) or '?')
             source.deadline = time.monotonic()
         assert self._daemon
         self._daemon.close()

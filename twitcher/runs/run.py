@@ -21,9 +21,9 @@ from twitcher.log import get_logger
 from twitcher.log_target import INFO, WARNING
 from twitcher.run_record import RunEnd, RunRecord
 from twitcher.runs.child import Child, ExitStatus
-from twitcher.runs.coarse_timer import Reminders
+from twitcher.runs.coarse_timer import CoarseTimer
 from twitcher.runs.notify_signal import Notifier, signal_name
-from twitcher.runs.procfs import find_leader, start_time
+from twitcher.runs.procfs import find_session_leader, start_time
 from twitcher.znode import Update
 
 log = get_logger(__name__)
@@ -56,12 +56,12 @@ class Run:
     may have begun under an earlier daemon.
     """
 
-    def __init__(self, record: RunRecord, reminders: Reminders, note_sigterm: Callable[[RunRecord], None],
+    def __init__(self, record: RunRecord, timer: CoarseTimer, note_sigterm: Callable[[RunRecord], None],
                  note_end: Callable[[RunRecord, RunEnd], None], update: Optional[Update] = None) -> None:
         self.record = record
         self.update = update
         self._description = record.description
-        self._reminders = reminders
+        self._timer = timer
         self._note_sigterm = note_sigterm
         self._note_end = note_end
         self._loop = asyncio.get_running_loop()
@@ -78,7 +78,7 @@ class Run:
             self._alarm = self._loop.call_at(record.sigterm + GRACE, self._grace_is_over)
         elif record.timeout:
             self._alarm = self._loop.call_at(record.began + record.timeout, self._time_is_up)
-        reminders.add(SLOW_START, self._say_that_it_is_slow)
+        timer.call_later(SLOW_START, self._warn_slow_start)
 
     @property
     def pid(self) -> Optional[int]:
@@ -91,7 +91,7 @@ class Run:
 
     def started(self, child: Child) -> None:
         """Its process exists."""
-        self._reminders.remove(self._say_that_it_is_slow)
+        self._timer.cancel(self._warn_slow_start)
         self._state = _State.RUNNING
         self._child, self.update = child, None
         if self.pid is None:
@@ -127,7 +127,7 @@ class Run:
         """An update waits for the end of this run from now on."""
         if self._awaited_since is None:
             self._awaited_since = self._loop.time()
-            self._reminders.add(LONG_WAIT, self._say_that_it_is_awaited)
+            self._timer.call_later(LONG_WAIT, self._warn_long_wait)
 
     def _signal(self, signum: int) -> None:
         if self._exit_status or self.pid is None:
@@ -159,7 +159,7 @@ class Run:
             self._loop.remove_reader(self._pidfd)
             os.close(self._pidfd)
         log.log(WARNING if status.code else INFO, '%s: pid %d %s after %.3f s', self._description,
-                self.pid, _how(status.code), self._loop.time() - self.record.began)
+                self.pid, _outcome(status.code), self._loop.time() - self.record.began)
         self._notifier.stop()
         if not self._is_overdue and self._notifier.has_ended_it(status.code):
             self._end_group()
@@ -196,14 +196,14 @@ class Run:
 
     def _stop(self) -> None:
         self._state = _State.OVER
-        for reminder in (self._say_that_it_is_slow, self._say_that_it_is_awaited):
-            self._reminders.remove(reminder)
+        for callback in (self._warn_slow_start, self._warn_long_wait):
+            self._timer.cancel(callback)
         if self._alarm:
             self._alarm.cancel()
 
     def _leader(self) -> Optional[int]:
         """The process, if there is one."""
-        return self.pid or find_leader(self.record.pipe)
+        return self.pid or find_session_leader(self.record.pipe)
 
     def _time_is_up(self) -> None:
         """Send SIGTERM, unless the process has ended. If the daemon was stopped (SIGSTOP), both may be due at once."""
@@ -240,18 +240,18 @@ class Run:
                     leader, GRACE)
         _signal_group(leader, signal.SIGKILL)
 
-    def _say_that_it_is_slow(self) -> None:
+    def _warn_slow_start(self) -> None:
         log.warning('%s: its program has not been executed after %g s; still waiting for it', self._description,
                     self._loop.time() - self.record.began)
 
-    def _say_that_it_is_awaited(self) -> None:
+    def _warn_long_wait(self) -> None:
         now = self._loop.time()
         log.warning('%s: an update has been waiting for %.0f s for the end of %s, which was started %.0f s ago',
                     self._description, now - (self._awaited_since or now),
                     f'pid {self.pid}' if self.pid else 'a program that is still to be executed', now - self.record.began)
 
 
-def _how(exit_code: Optional[int]) -> str:
+def _outcome(exit_code: Optional[int]) -> str:
     if exit_code is None:
         return 'has ended (the exit code is not known: its daemon did before)'
     if exit_code >= 0:

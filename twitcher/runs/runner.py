@@ -21,9 +21,9 @@ from twitcher.errors import SpawnError
 from twitcher.log import get_logger
 from twitcher.run_record import RunEnd, RunRecord
 from twitcher.runs.child import Child, Reattached, spawn, spawn_error
-from twitcher.runs.coarse_timer import Reminders
+from twitcher.runs.coarse_timer import CoarseTimer
 from twitcher.runs.output import Output
-from twitcher.runs.procfs import find_leader, is_group_left
+from twitcher.runs.procfs import find_session_leader, is_group_left
 from twitcher.runs.run import Run
 from twitcher.runs.stdin import open_stdin
 from twitcher.runs.workers import Workers
@@ -83,7 +83,7 @@ class Runner:
         self._loop = asyncio.get_running_loop()
         self._is_closing = False
         self._workers = Workers(MAX_STARTING)
-        self._reminders = Reminders(self._loop.call_later, self._loop.time)
+        self._timer = CoarseTimer(self._loop.call_later, self._loop.time)
         self._environment = {name: value for name, value in os.environ.items() if name not in _PRIVATE}
         self._environment.setdefault('PATH', DEFAULT_PATH)
         self._environment.update(own_account().environment())
@@ -180,7 +180,7 @@ class Runner:
 
     def reattach(self, record: RunRecord) -> Optional[Run]:
         """Take charge again of a run that an earlier daemon has started, unless it has ended."""
-        pid = record.pid or find_leader(record.pipe)
+        pid = record.pid or find_session_leader(record.pipe)
         child = Reattached(pid, record.start_time) if pid else None
         if child and not child.poll():
             if not record.pid:
@@ -208,7 +208,7 @@ class Runner:
             self._state.run_lost(record)
 
     def _supervise(self, record: RunRecord, update: Optional[Update] = None) -> Run:
-        run = Run(record, self._reminders, self._state.run_overdue, self._note_end, update)
+        run = Run(record, self._timer, self._state.run_overdue, self._note_end, update)
         run.on_end(self._serve_retries)
         return run
 
