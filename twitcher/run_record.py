@@ -14,15 +14,15 @@ from twitcher.errors import SpawnError
 
 @dataclass(frozen=True)
 class RunRecord:
-    """The facts of a run that the state keeps, and from which the next daemon reattaches it.
+    """What the state keeps of a run, so that the next daemon can reattach it.
 
-    `id` is unique among all runs of a state. `watch` is the name of the watch, and `path`
-    its file; empty if unknown. `pipe` is the inode of the pipe that the process prints to.
-    `began` and `sigterm`, the moment of SIGTERM after a timeout, are in seconds of
-    CLOCK_MONOTONIC, which counts from the boot; `timeout` is in seconds from `began`.
-    `has_slot` says that the run counts against --max_running. `pid` and `start_time`, in
-    clock ticks, are None until the process exists, and for ever if the daemon dies before
-    it has noted them.
+    `id` is unique among all runs of a state. `watch` is the name of the watch, and
+    `path` its file; empty if unknown. `pipe` is the inode of the pipe that the process
+    prints to. `began` and `sigterm`, the moment of SIGTERM after a timeout, are in
+    seconds of CLOCK_MONOTONIC, which counts from the boot; `timeout` is in seconds from
+    `began`. `has_slot` says that the run counts against --max_running. `pid` and
+    `start_time`, in clock ticks, are None until the process exists, and for ever if the
+    daemon dies before it has noted them.
     """
 
     id: int

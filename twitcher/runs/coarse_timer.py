@@ -22,14 +22,17 @@ class CoarseTimer:
         self._has_timer = False
 
     def call_later(self, seconds: float, callback: Callable[[], None]) -> None:
-        """Call back once, after so many seconds or a few more. Nothing if the callback is waiting already."""
+        """Call back once, so many seconds from now or a few later.
+
+        If the callback is waiting already, this does nothing.
+        """
         self._due.setdefault(callback, self._now() + seconds)
         if not self._has_timer:
             self._has_timer = True
             self._later(INTERVAL, self._call_due)
 
     def cancel(self, callback: Callable[[], None]) -> None:
-        """Do not call back. Nothing if the callback is not waiting."""
+        """Do not call back. If the callback is not waiting, this does nothing."""
         self._due.pop(callback, None)
 
     def _call_due(self) -> None:

@@ -7,7 +7,7 @@ from typing import List, NamedTuple, Optional
 
 
 def start_time(pid: int) -> Optional[int]:
-    """When a process was started, in clock ticks since the boot; None if there is no such process.
+    """When a process was started, in clock ticks since the boot; None if it is gone.
 
     Together with the pid it identifies a process until the next boot.
     """
@@ -26,7 +26,10 @@ def is_running(pid: int, started: int) -> bool:
 
 
 class SignalMasks(NamedTuple):
-    """What a process does with signals. Signal N is bit N - 1; `blocked` is the mask of its main thread."""
+    """What a process does with signals: bit N - 1 is for signal N.
+
+    `blocked` is the mask of its main thread.
+    """
 
     caught: int
     blocked: int
@@ -46,7 +49,7 @@ class SignalMasks(NamedTuple):
 
 
 def signal_masks(pid: int) -> SignalMasks:
-    """What a process does with signals. If /proc does not say, it is assumed to catch them all."""
+    """What a process does with signals; if unknown, it is assumed to catch them all."""
     try:
         with open(f'/proc/{pid}/status', 'rb') as file:
             fields = dict(line.split(b':', 1) for line in file.read().splitlines())
@@ -56,17 +59,17 @@ def signal_masks(pid: int) -> SignalMasks:
 
 
 def is_group_left(leader: int, started: int) -> bool:
-    """Whether a leader that was started then has ended, but not all of its process group.
+    """Whether a leader started at that time has ended, but not all of its group.
 
-    The kernel does not give a pid away again as long as a process is in the group of that
-    number.
+    The kernel does not give a pid away again as long as a process is in the group of
+    that number.
     """
     members = [int(name) for name in filter(str.isdigit, os.listdir('/proc')) if _is_member(int(name), leader, started)]
     return bool(members) and leader not in members
 
 
 def _is_member(pid: int, leader: int, started: int) -> bool:
-    """Whether the process is running in the leader's session and group, and is not older than the leader."""
+    """Whether the process runs in the leader's session and group, and is no older."""
     fields = _stat(pid)
     if not fields or not int(fields[2]) == int(fields[3]) == leader:
         return False
@@ -97,16 +100,16 @@ def boot_id() -> str:
 
 
 def machine_id() -> str:
-    """Identifies this boot of the machine, or this start of the container that we are in.
+    """Identifies this boot of the machine, or this start of our container.
 
-    A restarted container has the boot id of its host, but another process 1, at whose end
-    the kernel kills all other processes of the container: pid_namespaces(7).
+    A restarted container has the boot id of its host, but another process 1, at whose
+    end the kernel kills all other processes of the container: pid_namespaces(7).
     """
     return f'{boot_id()} {start_time(1) or ""}'.strip()
 
 
 def _stat(pid: int) -> List[bytes]:
-    """The fields of /proc/PID/stat from the third on: the second, the name, may contain anything."""
+    """The fields of /proc/PID/stat behind the second, which may contain anything."""
     try:
         with open(f'/proc/{pid}/stat', 'rb') as file:
             return file.read().rpartition(b')')[2].split()

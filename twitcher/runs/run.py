@@ -1,10 +1,10 @@
 """One run in progress: its end, its timeout and its signals.
 
 A run begins before its process exists, because an exec may take long. It ends with its
-process; after a timeout, or if notify_signal has killed the process, it ends when the
-whole process group has gone, SIGKILL included. It needs nobody to hold it: a run looks
-after itself until it is over. Its end is noted in the state before any callback of
-`on_end` hears of it. What it prints is output.py's concern.
+process; but after a timeout, or if notify_signal has killed the process, not before the
+whole process group has ended or has been sent SIGKILL. It looks after itself until
+then, so that nobody has to keep a reference to it. The state notes its end before any
+callback of `on_end` is called. Its output is the business of output.py.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ log = get_logger(__name__)
 GRACE = 5.0
 """Seconds between SIGTERM and SIGKILL."""
 POLL = 0.1
-"""Seconds between two tests of what no descriptor reports: the end of a process group."""
+"""Seconds between two checks whether a process group has ended."""
 SEARCH = 1.0
 """Seconds between two searches in /proc for a process whose exec is in progress."""
 SLOW_START = 10.0
@@ -48,12 +48,12 @@ class _State(Enum):
 
 
 class Run:
-    """A run, with or without a process so far.
+    """A run, whose process exists from `started` on.
 
-    `update` is what it runs for, until its process exists. `note_sigterm(record)` is called
-    before its process group is sent SIGTERM, and `note_end(record, end)` at its end. The
-    times in the record are of the loop's clock, which all processes of a boot share: a run
-    may have begun under an earlier daemon.
+    `update` is what it runs for, until its process exists. `note_sigterm(record)` is
+    called before its process group is sent SIGTERM, and `note_end(record, end)` at its
+    end. The times in the record are of the loop's clock, which all processes of a boot
+    share: a run may have begun under an earlier daemon.
     """
 
     def __init__(self, record: RunRecord, timer: CoarseTimer, note_sigterm: Callable[[RunRecord], None],
@@ -104,7 +104,7 @@ class Run:
             self._loop.add_reader(self._pidfd, self.reap)
 
     def failed(self, error: SpawnError) -> None:
-        """Its process could not be started, or its timeout was over before its exec was."""
+        """Its process could not be started, or its timeout was over before its exec."""
         if self._is_overdue:
             error = SpawnError(f'{error} (within its timeout)', transient=False)
         self._finish(RunEnd(error=error))
@@ -114,7 +114,10 @@ class Run:
         self._stop()
 
     def notify(self, signum: int) -> None:
-        """Send the signal to the process itself, as soon as it can take one; nothing if it has ended."""
+        """Send the signal to the process itself as soon as it is ready for it.
+
+        Nothing happens if the process has ended.
+        """
         if self._state in (_State.STARTING, _State.RUNNING):
             self._notifier.notify(signum)
 
@@ -124,7 +127,7 @@ class Run:
             self._notifier.start(self.pid)
 
     def awaited(self) -> None:
-        """An update waits for the end of this run from now on."""
+        """From now on an update waits for the end of this run."""
         if self._awaited_since is None:
             self._awaited_since = self._loop.time()
             self._timer.call_later(LONG_WAIT, self._warn_long_wait)
@@ -161,7 +164,7 @@ class Run:
         log.log(WARNING if status.code else INFO, '%s: pid %d %s after %.3f s', self._description,
                 self.pid, _outcome(status.code), self._loop.time() - self.record.began)
         self._notifier.stop()
-        if not self._is_overdue and self._notifier.has_ended_it(status.code):
+        if not self._is_overdue and self._notifier.has_killed(status.code):
             self._end_group()
         if self._is_overdue:
             self._state = _State.LEFTOVERS
@@ -170,7 +173,10 @@ class Run:
             self._finish(RunEnd(status.code))
 
     def _end_group(self) -> None:
-        """End what is left of a service that our own signal has killed: the next run would start a second one."""
+        """Send SIGTERM to what is left of a service that notify_signal has killed.
+
+        Otherwise the next run would start the service a second time.
+        """
         assert self.pid
         if _group_exists(self.pid):
             log.warning('%s: notify_signal has ended pid %d, but not its process group: SIGTERM to that', self._description,
@@ -178,7 +184,7 @@ class Run:
             self._send_sigterm(self.pid)
 
     def _wait_for_group(self) -> None:
-        """End when the process group has. Its id is not given away as long as it exists."""
+        """End the run when its process group has: until then its id is not reused."""
         assert self.pid and self._exit_status
         if self._state is not _State.LEFTOVERS:
             return
@@ -188,7 +194,7 @@ class Run:
             self._finish(RunEnd(self._exit_status.code))
 
     def _finish(self, end: RunEnd) -> None:
-        """The one place where a run ends: the state knows first, then those who asked for it."""
+        """Note the end in the state first, then call back."""
         self._stop()
         self._note_end(self.record, end)
         for callback in self._callbacks:
@@ -202,11 +208,16 @@ class Run:
             self._alarm.cancel()
 
     def _leader(self) -> Optional[int]:
-        """The process, if there is one."""
+        """The pid of the process, if it exists. If it is not known yet, it is searched
+        for."""
         return self.pid or find_session_leader(self.record.pipe)
 
     def _time_is_up(self) -> None:
-        """Send SIGTERM, unless the process has ended. If the daemon was stopped (SIGSTOP), both may be due at once."""
+        """Send SIGTERM, unless the process has ended.
+
+        Both may be due at once if the daemon itself was stopped (SIGSTOP): so reap
+        first.
+        """
         self.reap()
         if self._state is _State.OVER:
             return

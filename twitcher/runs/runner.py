@@ -1,9 +1,9 @@
 """Starts runs in a crash-safe order: the daemon may be killed at any point.
 
 A run is noted in the state and its output pipe handed over before its process exists,
-and its pid is noted at once. So the next daemon finds the run and reattaches it, and its
-output is logged, whenever we die. The end of a run is noted before anybody else hears
-of it.
+and its pid is noted at once. So the next daemon finds the run and reattaches it, and
+its output is logged, whenever we die. The end of a run is noted before anybody else
+hears of it.
 """
 
 from __future__ import annotations
@@ -34,13 +34,14 @@ from twitcher.znode import Update
 log = get_logger(__name__)
 
 MAX_STARTING = 32
-"""Programs whose exec may be in progress at once, with three descriptors each: so many may
-hang in exec without delaying other runs."""
+"""Programs whose exec may be in progress at once, with three descriptors each: so many
+may hang in exec without delaying other runs."""
 CLOSE_TIMEOUT = 0.2
 """Seconds that a stop waits for runs that are being started."""
 DEFAULT_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
 
-# What a service manager means for the daemon alone: systemd.exec(5), sd_notify(3), sd_listen_fds(3).
+# What a service manager means for the daemon alone: systemd.exec(5), sd_notify(3),
+# sd_listen_fds(3).
 _PRIVATE = ('NOTIFY_SOCKET', 'WATCHDOG_PID', 'WATCHDOG_USEC', 'LISTEN_PID', 'LISTEN_FDS', 'LISTEN_FDNAMES', 'MAINPID',
             'INVOCATION_ID', 'JOURNAL_STREAM', 'SYSTEMD_EXEC_PID', 'MANAGERPID', 'PIDFILE', 'FDSTORE')
 
@@ -63,7 +64,8 @@ class _Launch:
     def close(self) -> None:
         """Close what only the process needs.
 
-        To be called on the loop: no descriptor may disappear while a .twc file is loaded.
+        To be called on the loop: no descriptor may disappear while a .twc file is
+        loaded.
         """
         while self.descriptors:
             os.close(self.descriptors.pop())
@@ -72,8 +74,8 @@ class _Launch:
 class Runner:
     """Starts runs and reattaches those of an earlier daemon.
 
-    `start` is what watches call. `retries` is served whenever a run has started or ended,
-    because there may be room for another one.
+    `start` is what watches call. `retries` is served whenever a run has started or
+    ended, because there may be room for another one.
     """
 
     def __init__(self, output: Output, state: State, retries: Retries) -> None:
@@ -89,7 +91,7 @@ class Runner:
         self._environment.update(own_account().environment())
 
     async def close(self) -> None:
-        """Wait up to CLOSE_TIMEOUT for runs that are being started, so that their pids are noted."""
+        """Wait up to CLOSE_TIMEOUT for the pids of runs that are being started."""
         self._is_closing = True
         deadline = self._loop.time() + CLOSE_TIMEOUT
         while not self._workers.is_idle and self._loop.time() < deadline:
@@ -97,10 +99,11 @@ class Runner:
         self._workers.drop()  # the next daemon finds that these runs never began, and starts them
 
     def start(self, watch: str, spec: WatchSpec, description: str, update: Update) -> Run:
-        """Run the spec's action for the update; `watch` is the name of the watch in the state.
+        """Run the spec's action for the update. Raises SpawnError if nothing was run.
 
-        Raises SpawnError if nothing was run. A command is executed in a thread, for its exec
-        takes as long as its file system does; if that fails, the run ends with the error.
+        `watch` is the name of the watch in the state. A command is executed in a
+        thread, for its exec takes as long as its file system does; if that fails, the
+        run ends with the error.
         """
         is_command = isinstance(spec.action, Exec)
         if is_command and not self._workers.has_room():
@@ -135,7 +138,7 @@ class Runner:
         return run
 
     def _prepare(self, watch: str, spec: WatchSpec, description: str, update: Update) -> _Launch:
-        """Open what the process needs, and put the facts of the run together. Raises SpawnError."""
+        """Open what the process needs, and make the record. Raises SpawnError."""
         uid, gid = (spec.account.uid, spec.account.gid) if spec.account else (-1, -1)
         try:
             stdin = open_stdin(update.contents if spec.pipe_stdin else None, uid, gid)
@@ -159,7 +162,7 @@ class Runner:
         return child
 
     def _launched(self, launch: _Launch, run: Run, result: Any) -> None:
-        """The thread has made the process, or failed: then the result is an exception."""
+        """The thread has made the process, or the result is an exception."""
         launch.close()
         if isinstance(result, BaseException):
             error = result if isinstance(result, SpawnError) else spawn_error(f'no run: {result!r}', result)
@@ -179,7 +182,7 @@ class Runner:
         self._retries.serve()
 
     def reattach(self, record: RunRecord) -> Optional[Run]:
-        """Take charge again of a run that an earlier daemon has started, unless it has ended."""
+        """Supervise a run that an earlier daemon has started, unless it has ended."""
         pid = record.pid or find_session_leader(record.pipe)
         child = Reattached(pid, record.start_time) if pid else None
         if child and not child.poll():
