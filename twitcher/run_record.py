@@ -6,14 +6,12 @@ them, and by watches/, which hears of the end without importing runs/.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple, Optional
 
 from twitcher.errors import SpawnError
 
 
-@dataclass(frozen=True)
-class RunRecord:
+class RunRecord(NamedTuple):
     """What the state keeps of a run, so that the next daemon can reattach it.
 
     `id` is unique among all runs of a state. `watch` is the name of the watch, and

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
-from dataclasses import replace
 from pathlib import Path
 from typing import Callable, Iterator, List, Optional
 
@@ -68,7 +67,7 @@ def new_run(state: State, pipe: int, watch: str = WATCH) -> RunRecord:
 def begin(state: State, pipe: int, watch: str = WATCH) -> RunRecord:
     """A run that is noted, whose process is this one."""
     pid = os.getpid()
-    record = replace(new_run(state, pipe, watch), pid=pid, start_time=start_time(pid))
+    record = new_run(state, pipe, watch)._replace(pid=pid, start_time=start_time(pid))
     state.run_started(record)
     return record
 

@@ -10,7 +10,7 @@ import os
 import random
 import tempfile
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Set, Tuple, cast
@@ -204,7 +204,7 @@ class World:
         record = RunRecord(self.state.new_run_id(), name, description, len(self.runs), 0.0, None, has_slot=False)
         self.state.run_begins(record)
         self.runs.append((name, run))
-        self.state.run_started(replace(record, pid=os.getpid()))
+        self.state.run_started(record._replace(pid=os.getpid()))
         self.state.applied(name, update.stamp)
         run.on_end(partial(self._note_end, record))
         return run

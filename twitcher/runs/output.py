@@ -16,7 +16,6 @@ import asyncio
 import os
 import resource
 from collections import deque
-from dataclasses import dataclass
 from functools import partial
 from itertools import count
 from typing import Callable, Deque, Dict, List, Optional
@@ -42,13 +41,13 @@ MAX_UNRECEIVED = 256
 are closed, so that there are descriptors for other runs."""
 
 
-@dataclass
 class _RunPipe:
-    number: int
-    reader: int
-    description: str
-    pid: Optional[int] = None
-    may_start: bool = False
+    def __init__(self, number: int, reader: int, description: str) -> None:
+        self.number = number
+        self.reader = reader
+        self.description = description
+        self.pid: Optional[int] = None
+        self.may_start = False
 
     def messages(self) -> List[Message]:
         """What to send to a new output process; the descriptor goes with the first."""

@@ -20,7 +20,6 @@ import signal
 import socket
 import time
 from collections import deque
-from dataclasses import dataclass, field
 from typing import Deque, Dict, Iterator, List, Optional, Set
 
 from twitcher.log_queue import LogQueue
@@ -49,14 +48,14 @@ _CHUNK = 65536
 _LINE_OVERHEAD = 50
 
 
-@dataclass
 class Lines:
     """Cuts a stream of bytes into lines of at most MAX_LINE bytes.
 
     Between two chunks it holds at most as many, in `rest`.
     """
 
-    rest: bytes = b''
+    def __init__(self) -> None:
+        self.rest = b''
 
     def take(self, chunk: bytes) -> Iterator[bytes]:
         """The lines that this chunk completes."""
@@ -82,18 +81,18 @@ class Lines:
         yield line
 
 
-@dataclass
 class _Source:
     """A pipe and the run that writes to it.
 
     It is not read before its `deadline`; None means that there is none yet.
     """
 
-    descriptor: int
-    description: str
-    pid: str = '?'
-    deadline: Optional[float] = None
-    lines: Lines = field(default_factory=Lines)
+    def __init__(self, descriptor: int, description: str, deadline: Optional[float] = None) -> None:
+        self.descriptor = descriptor
+        self.description = description
+        self.pid = '?'
+        self.deadline = deadline
+        self.lines = Lines()
 
 
 class OutputProcess:
@@ -155,7 +154,7 @@ class OutputProcess:
             if isinstance(message, Pipe) and message.number not in self._waiting:
                 self._waiting[message.number] = _Source(descriptor, message.description)
             else:  # unknown or repeated: read it all the same, or its writer would block
-                self._waiting[-descriptor] = _Source(descriptor, '?', '?', time.monotonic())
+                self._waiting[-descriptor] = _Source(descriptor, '?', time.monotonic())
             # An action may open its own pipe, and read the bytes that poll has
             # reported.
             os.set_blocking(descriptor, False)

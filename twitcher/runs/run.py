@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from dataclasses import replace
 from enum import Enum
 from typing import Callable, List, Optional
 
@@ -95,7 +94,7 @@ class Run:
         self._state = _State.RUNNING
         self._child, self.update = child, None
         if self.pid is None:
-            self.record = replace(self.record, pid=child.pid, start_time=start_time(child.pid))
+            self.record = self.record._replace(pid=child.pid, start_time=start_time(child.pid))
         try:
             self._pidfd = os.pidfd_open(child.pid)
         except OSError:  # out of descriptors: the process must be waited for all the same
@@ -231,7 +230,7 @@ class Run:
 
     def _send_sigterm(self, leader: int) -> None:
         self._is_overdue = True
-        self.record = replace(self.record, sigterm=self._loop.time())
+        self.record = self.record._replace(sigterm=self._loop.time())
         self._note_sigterm(self.record)
         if self._alarm:
             self._alarm.cancel()

@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, NamedTuple, Optional
 
 from twitcher.config.account import own_account
 from twitcher.config.action import Exec
@@ -46,8 +45,7 @@ _PRIVATE = ('NOTIFY_SOCKET', 'WATCHDOG_PID', 'WATCHDOG_USEC', 'LISTEN_PID', 'LIS
             'INVOCATION_ID', 'JOURNAL_STREAM', 'SYSTEMD_EXEC_PID', 'MANAGERPID', 'PIDFILE', 'FDSTORE')
 
 
-@dataclass(frozen=True)
-class _Launch:
+class _Launch(NamedTuple):
     """A run whose process does not exist yet.
 
     `reader` is our end of its output pipe. `descriptors` are those of the process: its
@@ -187,7 +185,7 @@ class Runner:
         child = Reattached(pid, record.start_time) if pid else None
         if child and not child.poll():
             if not record.pid:
-                record = replace(record, pid=child.pid, start_time=child.start_time)
+                record = record._replace(pid=child.pid, start_time=child.start_time)
                 self._state.run_started(record)
             log.info('%s: pid %d of an earlier daemon is still running', record.description, child.pid)
         elif child and record.sigterm is not None and is_group_left(child.pid, record.start_time or 0):
@@ -212,7 +210,7 @@ class Runner:
 
     def _supervise(self, record: RunRecord, update: Optional[Update] = None) -> Run:
         run = Run(record, self._timer, self._state.run_overdue, self._note_end, update)
-        run.on_end(self._serve_retries)
+        run.on_end(self._ended)
         return run
 
     def _note_end(self, record: RunRecord, end: RunEnd) -> None:
@@ -223,7 +221,7 @@ class Runner:
         else:
             self._state.run_ended(record, end.exit_code)
 
-    def _serve_retries(self, end: RunEnd) -> None:
+    def _ended(self, end: RunEnd) -> None:
         if not end.error:
             self._retries.serve()
 
