@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import os
 from functools import partial
-from typing import Any, Dict, List, NamedTuple, Optional
+from typing import Any, Callable, Dict, List, NamedTuple, Optional
 
 from twitcher.config.account import own_account
 from twitcher.config.action import Exec
@@ -27,7 +27,6 @@ from twitcher.runs.run import Run
 from twitcher.runs.stdin import open_stdin
 from twitcher.runs.workers import Workers
 from twitcher.state import State
-from twitcher.watches.retries import Retries
 from twitcher.znode import Update
 
 log = get_logger(__name__)
@@ -72,14 +71,14 @@ class _Launch(NamedTuple):
 class Runner:
     """Starts runs and reattaches those of an earlier daemon.
 
-    `start` is what watches call. `retries` is served whenever a run has started or
+    `start` is what watches call. `on_room` is called whenever a run has started or
     ended, because there may be room for another one.
     """
 
-    def __init__(self, output: Output, state: State, retries: Retries) -> None:
+    def __init__(self, output: Output, state: State, on_room: Callable[[], None]) -> None:
         self._output = output
         self._state = state
-        self._retries = retries
+        self._on_room = on_room
         self._loop = asyncio.get_running_loop()
         self._is_closing = False
         self._workers = Workers(MAX_STARTING)
@@ -177,7 +176,7 @@ class Runner:
         log.info('%s: pid %d started (%s, version %d)', record.description, child.pid, update.event.value, update.version,
                  on_delivered=may_print)
         run.send_signals()
-        self._retries.serve()
+        self._on_room()
 
     def reattach(self, record: RunRecord) -> Optional[Run]:
         """Supervise a run that an earlier daemon has started, unless it has ended."""
@@ -223,7 +222,7 @@ class Runner:
 
     def _ended(self, end: RunEnd) -> None:
         if not end.error:
-            self._retries.serve()
+            self._on_room()
 
     def _variables(self, spec: WatchSpec, description: str, update: Update) -> Dict[str, str]:
         account = spec.account.environment() if spec.account else {}
