@@ -14,16 +14,16 @@ PACKAGE = TOP / 'twitcher'
 
 # Each module may import those that stand before it, and no others.
 LAYERS = [
-    'lazy_imports', 'errors', 'config.account', 'config.shell', 'config.action', 'config.spec', 'znode', 'log_target',
-    'log_queue', 'log', 'config.scan', 'config.helpers', 'config.deadline', 'config.reach', 'descriptors',
+    'lazy_imports', 'errors', 'run_record', 'config.account', 'config.shell', 'config.action', 'config.spec', 'znode',
+    'log_target', 'log_queue', 'log', 'config.scan', 'config.helpers', 'config.deadline', 'config.reach', 'descriptors',
     'config.interpreter_settings', 'config.isolation', 'config.file_logging', 'config.printed', 'config.language',
     'config.inotify', 'config.mounts', 'config.scanner', 'config.problems', 'config.directory', 'zookeeper.transport',
     'zookeeper.client', 'zookeeper.session', 'zookeeper.children', 'zookeeper.rotation', 'zookeeper.node',
     'zookeeper.subscriptions', 'watches.gates', 'watches.slots', 'watches.retries', 'watches.backlog', 'watches.changes',
     'watches.watch', 'watches.unclaimed', 'watches.registry', 'lock', 'database', 'good_configs', 'state',
-    'config.loader', 'runs.procfs', 'runs.fork', 'runs.posix_spawn', 'runs.exec_errors', 'runs.child', 'runs.stdin',
-    'runs.output_protocol', 'runs.output_process', 'runs.twitcher_output', 'runs.output_link', 'runs.output',
-    'runs.reminders', 'runs.notify', 'runs.run', 'runs.workers', 'runs.runner', 'pidfile', 'daemonize', 'init',
+    'config.loader', 'daemonize', 'runs.procfs', 'runs.fork', 'runs.posix_spawn', 'runs.exec_errors', 'runs.child',
+    'runs.stdin', 'runs.output_protocol', 'runs.output_process', 'runs.twitcher_output', 'runs.output_link', 'runs.output',
+    'runs.coarse_timer', 'runs.notify_signal', 'runs.run', 'runs.workers', 'runs.runner', 'pidfile', 'init',
     'zookeeper.throwaway', 'sd_notify', 'daemon', 'zookeeper.poke', 'options', 'cli', 'ctl.cli', '__main__',
 ]
 RARELY_NEEDED = [('cli', 'twitcher.zookeeper.throwaway'), ('daemonize', 'daemon')]
@@ -67,7 +67,7 @@ def test_imports_point_downwards_only(name: str) -> None:
 
 
 def test_watches_and_runs_are_connected_by_the_daemon_alone() -> None:
-    shared = {'errors', 'log', 'log_target', 'znode', 'config.account', 'config.action', 'config.spec'}
+    shared = {'errors', 'log', 'log_target', 'run_record', 'znode', 'config.account', 'config.action', 'config.spec'}
     for room, other in (('watches', 'runs'), ('runs', 'watches')):
         for path in (PACKAGE / room).glob('*.py'):
             ours = {name.partition('.')[2] for name, _ in _imports(path) if name.startswith('twitcher.')}

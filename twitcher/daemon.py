@@ -88,7 +88,7 @@ class _Daemon:
         log.info('started; configs in %s, ZooKeeper at %s', self._settings.config_path, self._settings.hosts)
         for record, run in reattached:
             if run:
-                watches.add_reattached(record.watch, record.path, run, record.has_slot)
+                watches.add_reattached(record, run)
         session.start()
         keeper.start()
         configs.start()

@@ -8,6 +8,7 @@ from typing import Any, Callable, Deque, List, Optional, Tuple
 from twitcher.config.action import Exec
 from twitcher.config.spec import RunMode, WatchSpec, make_spec
 from twitcher.errors import SpawnError
+from twitcher.run_record import RunEnd
 from twitcher.watches.backlog import Backlog
 from twitcher.watches.gates import gate_for
 from twitcher.watches.retries import Retries
@@ -50,7 +51,7 @@ class HandMadeRun:
         self.update: Optional[Update] = update
         self.is_over = False
         self.signals: List[int] = []
-        self._callbacks: List[Callable[[Optional[SpawnError]], None]] = []
+        self._callbacks: List[Callable[[RunEnd], None]] = []
 
     def notify(self, signum: int) -> None:
         """As Running says."""
@@ -59,7 +60,7 @@ class HandMadeRun:
     def awaited(self) -> None:
         """As Running says."""
 
-    def on_end(self, callback: Callable[[Optional[SpawnError]], None]) -> None:
+    def on_end(self, callback: Callable[[RunEnd], None]) -> None:
         """As Running says."""
         self._callbacks.append(callback)
 
@@ -68,7 +69,7 @@ class HandMadeRun:
         assert not self.is_over
         self.is_over = True
         for callback in self._callbacks:
-            callback(error)
+            callback(RunEnd(error=error))
 
 
 class Bench:

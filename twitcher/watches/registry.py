@@ -18,6 +18,7 @@ from twitcher.config.action import outline
 from twitcher.config.spec import WatchSpec, WatchType
 from twitcher.log import get_logger
 from twitcher.log_target import DEBUG, INFO
+from twitcher.run_record import RunRecord
 from twitcher.watches.gates import gate_for
 from twitcher.watches.slots import Slots
 from twitcher.watches.unclaimed import Claim, UnclaimedRuns, znode_of
@@ -95,10 +96,10 @@ class Watches:
         """The watches in force, by name."""
         return self._by_name
 
-    def add_reattached(self, name: str, path: str, run: Running, has_slot: bool) -> None:
-        """A run of an earlier daemon is in progress. Its watch, if that comes into force, is `name`, of the file `path`."""
-        self._unclaimed.add_run(name, path, run)
-        if has_slot:
+    def add_reattached(self, record: RunRecord, run: Running) -> None:
+        """A run of an earlier daemon is in progress, whose watch may come into force."""
+        self._unclaimed.add_run(record.watch, record.path, run)
+        if record.has_slot:
             self._slots.count()
             run.on_end(lambda _: self._slots.release())
 

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence
 
 from twitcher.config.spec import WatchSpec
-from twitcher.errors import SpawnError
+from twitcher.run_record import RunEnd
 from twitcher.watches.watch import Running, Watch
 
 
@@ -163,7 +163,7 @@ class UnclaimedRuns:
         found = [each for those in self._groups.get(znode, {}).values() for each in those]
         return sorted(found, key=lambda each: (-each.batch, 0 if each.batch else each.number))
 
-    def _ended(self, unclaimed: Unclaimed, run: Running, _: Optional[SpawnError]) -> None:
+    def _ended(self, unclaimed: Unclaimed, run: Running, _: RunEnd) -> None:
         if run in unclaimed.runs:
             unclaimed.runs.remove(run)
         self._drop_if_over(unclaimed)

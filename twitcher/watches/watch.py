@@ -13,6 +13,7 @@ from typing import Callable, List, NamedTuple, Optional, Protocol, Sequence, Tup
 from twitcher.config.spec import WatchSpec
 from twitcher.errors import SpawnError
 from twitcher.log import get_logger
+from twitcher.run_record import RunEnd
 from twitcher.watches.backlog import Backlog
 from twitcher.watches.changes import LastSeen
 from twitcher.watches.gates import Gate
@@ -33,8 +34,8 @@ class Running(Protocol):
     def awaited(self) -> None:
         """An update waits for the end of this run from now on."""
 
-    def on_end(self, callback: Callable[[Optional[SpawnError]], None]) -> None:
-        """Call back once, when the run is over; with the reason if its process could not be started."""
+    def on_end(self, callback: Callable[[RunEnd], None]) -> None:
+        """Call back once, when the run has ended and its end has been noted in the state."""
 
 
 class WatchContext(NamedTuple):
@@ -245,9 +246,10 @@ class Watch:
         self._change_to(_State.RETRYING)
         self._proceed()
 
-    def _ended(self, run: Running, error: Optional[SpawnError]) -> None:
+    def _ended(self, run: Running, end: RunEnd) -> None:
         if run not in self.runs:
             return
+        error = end.error
         self.runs = _without(run, self.runs)
         if error and run.update and self._state is not _State.CLOSED:
             self._refused(run.update, error)
@@ -258,12 +260,12 @@ class Watch:
             self._change_to(_State.READY)
         self._proceed()
 
-    def _awaited_ended(self, run: Running, _: Optional[SpawnError] = None) -> None:
+    def _awaited_ended(self, run: Running, _: Optional[RunEnd] = None) -> None:
         self._awaited = _without(run, self._awaited)
         self._proceed()
 
-    def _own_ended(self, run: Running, error: Optional[SpawnError]) -> None:
-        self._ended(run, error)
+    def _own_ended(self, run: Running, end: RunEnd) -> None:
+        self._ended(run, end)
         self._gate.release()
 
     def _change_to(self, state: _State) -> None:
