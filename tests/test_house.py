@@ -14,8 +14,8 @@ PACKAGE = TOP / 'twitcher'
 
 # Each module may import those that stand before it, and no others.
 LAYERS = [
-    'lazy_imports', 'errors', 'config.account', 'config.shell', 'config.action', 'config.spec', 'znode', 'log_target',
-    'log_queue', 'log', 'config.scan', 'config.helpers', 'config.deadline', 'config.reach', 'descriptors',
+    'lazy_imports', 'errors', 'znode', 'config.account', 'config.shell', 'config.action', 'config.spec', 'config.arguments',
+    'log_target', 'log_queue', 'log', 'config.scan', 'config.helpers', 'config.deadline', 'config.reach', 'descriptors',
     'config.interpreter_settings', 'config.isolation', 'config.file_logging', 'config.printed', 'config.language',
     'config.inotify', 'config.mounts', 'config.scanner', 'config.problems', 'config.directory', 'zookeeper.transport',
     'zookeeper.client', 'zookeeper.session', 'zookeeper.children', 'zookeeper.rotation', 'zookeeper.node',
@@ -26,6 +26,11 @@ LAYERS = [
     'runs.workers', 'runs.runner', 'watches.registry', 'pidfile', 'daemonize', 'init', 'zookeeper.throwaway',
     'sd_notify', 'daemon', 'zookeeper.poke', 'options', 'cli', 'ctl.cli', '__main__',
 ]
+# What no module of a package may import.
+FORBIDDEN = {
+    'config': ('twitcher.zookeeper', 'kazoo'),
+    'zookeeper': ('twitcher.config',),
+}
 RARELY_NEEDED = [('cli', 'twitcher.zookeeper.throwaway'), ('daemonize', 'daemon')]
 HOMES = {'kazoo': ('zookeeper.transport', 'zookeeper.client'), 'pyinotify': ('config.inotify',), 'daemon': ('daemonize',)}
 
@@ -64,6 +69,19 @@ def test_imports_point_downwards_only(name: str) -> None:
     for imported, _ in _imports(PACKAGE / f'{name.replace(".", "/")}.py'):
         if imported.startswith('twitcher.'):
             assert imported.partition('.')[2] in below
+
+
+@pytest.mark.parametrize('package', FORBIDDEN)
+def test_packages_do_not_know_what_is_none_of_their_business(package: str) -> None:
+    for path in (PACKAGE / package).glob('*.py'):
+        for imported, _ in _imports(path):
+            assert not any(f'{imported}.'.startswith(f'{name}.') for name in FORBIDDEN[package]), f'{path.name}: {imported}'
+
+
+def test_a_package_hands_nothing_on() -> None:
+    # What is said twice can be imported from two places, and costs time at the start.
+    for path in PACKAGE.rglob('*/__init__.py'):
+        assert [type(node) for node in ast.parse(path.read_text()).body] == [ast.Expr], path
 
 
 def test_third_party_libraries_stay_behind_one_module_each() -> None:

@@ -1,4 +1,5 @@
-"""What is known of a znode at one moment, and what a run is told about it. Data only."""
+"""What a znode is: the rules for its path, its two sides, its state at one moment, and
+the update that a run is for. Data only."""
 
 from __future__ import annotations
 
@@ -6,6 +7,17 @@ import time
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import NamedTuple, Optional
+
+MAX_PATH_LENGTH = 4096
+"""Characters. A request that is larger than the server's jute.maxbuffer would cost every
+watch its connection."""
+
+
+class WatchType(Enum):
+    """Which side of a znode is watched."""
+
+    DATA = 'WATCH_DATA'
+    CHILDREN = 'WATCH_CHILDREN'
 
 
 class Stamp(NamedTuple):
@@ -51,3 +63,22 @@ class Update:
     version: int
     stamp: Stamp
     arrived: float = field(default_factory=time.monotonic, compare=False)
+
+
+def znode_fault(path: str) -> Optional[str]:
+    """Why the path cannot name a znode, or None.
+
+    The rules are ZooKeeper's own: its programmer's guide, "data model".
+    """
+    if len(path) > MAX_PATH_LENGTH:
+        return f'it has more than {MAX_PATH_LENGTH} characters'
+    if not path.startswith('/'):
+        return 'it does not begin with /'
+    if path != '/' and path.endswith('/'):
+        return 'it ends with /'
+    if any(part in ('.', '..') for part in path.split('/')) or '//' in path:
+        return 'it has an empty part, or one that is . or ..'
+    if any(ord(char) < 0x20 or 0x7f <= ord(char) <= 0x9f or 0xd800 <= ord(char) <= 0xf8ff or ord(char) >= 0xfff0
+           for char in path):
+        return 'it has a character that no znode may have'
+    return None

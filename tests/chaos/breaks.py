@@ -16,7 +16,7 @@ BREAKS: Dict[str, List[Tuple[str, str, str]]] = {
                 ('watches/watch.py', 'elif not self.runs:', 'else:')],
     'forgotten': [('daemon.py', 'in state.unfinished()]', 'in []]')],
     'needless': [('watches/watch.py', 'if self._seen is None or self._seen == stamp:', 'if self._seen is None:')],
-    'reloaded': [('watches/registry.py', '        if watch.spec.is_same(spec, whatever_the_action):', '        if False:'),
+    'reloaded': [('watches/registry.py', '        if watch.spec.is_same(spec, ignore_action):', '        if False:'),
                  ('watches/unclaimed.py', 'if left.watch and left.watch.spec.is_same(spec)]', 'if False]')],
     'unnoticed edit': [('config/directory.py', 'return before == after or both_failed', 'return before is not None')],
     'backwards': [('watches/watch.py', 'self._waiting[:] = [update]', 'self._waiting.append(update)'),

@@ -15,11 +15,13 @@ import pytest
 
 from tests.support.daemon import TOP, Ensemble, Twitcher, call
 from twitcher import __version__, cli
+from twitcher.config.arguments import make_spec
 from twitcher.config.language import load_config
-from twitcher.config.spec import RunMode, WatchType, make_spec
+from twitcher.config.spec import RunMode
 from twitcher.ctl import cli as ctl
 from twitcher.errors import ConfigError
 from twitcher.options import DEFAULT_HOSTS
+from twitcher.znode import WatchType
 
 PAGES = ['twitcher.8', 'twitcher.twc.5', 'twitcherctl.8']
 README = (TOP / 'README').read_text()

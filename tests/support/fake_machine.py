@@ -6,7 +6,8 @@ from collections import deque
 from typing import Any, Callable, Deque, List, Optional, Tuple
 
 from twitcher.config.action import Exec
-from twitcher.config.spec import RunMode, WatchSpec, make_spec
+from twitcher.config.arguments import make_spec
+from twitcher.config.spec import RunMode, WatchSpec
 from twitcher.errors import SpawnError
 from twitcher.watches.retries import Retries
 from twitcher.watches.slots import Slots

@@ -11,8 +11,7 @@ from concurrent.futures import Future
 from typing import Any, Callable, Iterator, List
 
 from tests.support.daemon import wait_for
-from twitcher.config.spec import WatchType
-from twitcher.znode import ZnodeState
+from twitcher.znode import WatchType, ZnodeState
 from twitcher.zookeeper.session import Session
 from twitcher.zookeeper.subscriptions import Keeper
 

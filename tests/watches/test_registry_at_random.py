@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 from tests.support.fake_machine import HandMadeRun, Znode
 from twitcher import state as state_module
 from twitcher.config.action import Exec
-from twitcher.config.spec import WatchSpec, make_spec
+from twitcher.config.arguments import make_spec
+from twitcher.config.spec import WatchSpec
 from twitcher.state import State
 from twitcher.watches.registry import RENAME_WINDOW, Watches
 from twitcher.watches.retries import Retries

@@ -10,8 +10,7 @@ from kazoo.security import OPEN_ACL_UNSAFE, make_acl
 
 from tests.support.daemon import Ensemble, wait_for
 from tests.support.subscriber import CHILDREN, DATA, Keep, Keeping, Told, count_watches, keepers
-from twitcher.config.spec import WatchType
-from twitcher.znode import ZnodeState
+from twitcher.znode import WatchType, ZnodeState
 from twitcher.zookeeper.throwaway import ThrowAwayServer
 
 NOBODY_READS = [make_acl('world', 'anyone', create=True, write=True, delete=True, admin=True)]

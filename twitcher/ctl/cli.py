@@ -10,10 +10,10 @@ import sys
 from typing import List, NoReturn, Optional
 
 from twitcher import __version__
-from twitcher.config.spec import znode_fault
 from twitcher.errors import TwitcherError, UsageError
 from twitcher.log import report_to_stderr
 from twitcher.options import DEFAULT_HOSTS, Parser, number
+from twitcher.znode import znode_fault
 from twitcher.zookeeper.client import checked_hosts
 from twitcher.zookeeper.poke import LARGEST, poke
 

@@ -15,13 +15,14 @@ from typing import DefaultDict, Dict, List, Optional, Tuple
 from zlib import crc32
 
 from twitcher.config.action import outline
-from twitcher.config.spec import WatchSpec, WatchType
+from twitcher.config.spec import WatchSpec
 from twitcher.database import Later
 from twitcher.log import get_logger
 from twitcher.log_target import DEBUG, INFO
 from twitcher.state import RunRecord, State
 from twitcher.watches.unclaimed import Claim, UnclaimedRuns, znode_of
 from twitcher.watches.watch import Around, Running, Watch
+from twitcher.znode import WatchType
 from twitcher.zookeeper.subscriptions import Keeper
 
 log = get_logger(__name__)
@@ -192,10 +193,10 @@ class Watches:
         return [spec.description or (name if len(specs) == 1 else f'{name}#{number}') for number, spec in enumerate(specs, 1)]
 
 
-def _take_same(watches: List[Watch], spec: WatchSpec, whatever_the_action: bool) -> Optional[Watch]:
+def _take_same(watches: List[Watch], spec: WatchSpec, ignore_action: bool) -> Optional[Watch]:
     """Take the watch that asks for the same as the spec out of the list."""
     for watch in watches:
-        if watch.spec.is_same(spec, whatever_the_action):
+        if watch.spec.is_same(spec, ignore_action):
             watches.remove(watch)
             return watch
     return None

@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Callable, List, Optional, Protocol, Sequence
 
-from twitcher.config.spec import RunMode, WatchSpec, WatchType
+from twitcher.config.spec import RunMode, WatchSpec
 from twitcher.errors import SpawnError
 from twitcher.log import get_logger
 from twitcher.watches.backlog import Backlog
 from twitcher.watches.retries import Retries
 from twitcher.watches.slots import Slots
-from twitcher.znode import UNKNOWN, Event, Stamp, Update, ZnodeState
+from twitcher.znode import UNKNOWN, Event, Stamp, Update, WatchType, ZnodeState
 
 log = get_logger(__name__)
 

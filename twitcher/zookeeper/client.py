@@ -31,10 +31,10 @@ from kazoo.protocol.serialization import GetChildren2, int_struct, stat_struct
 from kazoo.protocol.states import KazooState, KeeperState, WatchedEvent, ZnodeStat
 from kazoo.retry import KazooRetry
 
-from twitcher.config.spec import znode_fault
 from twitcher.errors import UsageError
 from twitcher.log import Logger, get_logger
 from twitcher.log_target import DEBUG, WARNING, Record
+from twitcher.znode import znode_fault
 from twitcher.zookeeper.transport import Handler
 
 __all__ = [

@@ -12,8 +12,7 @@ import asyncio
 import threading
 from typing import Any, Callable, Optional, Tuple
 
-from twitcher.config.spec import WatchType
-from twitcher.znode import Stamp, ZnodeState
+from twitcher.znode import Stamp, WatchType, ZnodeState
 from twitcher.zookeeper.session import Session
 
 Listener = Callable[[ZnodeState], None]

@@ -18,9 +18,8 @@ from collections import deque
 from functools import partial
 from typing import Any, Callable, Deque, Dict, List, Optional, Tuple
 
-from twitcher.config.spec import WatchType
 from twitcher.log import get_logger
-from twitcher.znode import UNKNOWN, ZnodeState
+from twitcher.znode import UNKNOWN, WatchType, ZnodeState
 from twitcher.zookeeper.children import MAX_AT_ONCE, sorted_lines
 from twitcher.zookeeper.client import NoAuthError, NoNodeError, WatchedEvent
 from twitcher.zookeeper.node import Listener, Node, Tokens, stamp_of
