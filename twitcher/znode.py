@@ -20,33 +20,40 @@ class WatchType(Enum):
     CHILDREN = 'WATCH_CHILDREN'
 
 
-class Stamp(NamedTuple):
-    """Tells one state of a znode from every other: two reads with equal stamps found the same.
+class Revision(NamedTuple):
+    """Tells one state of a znode from every other: two reads with equal revisions found
+    the same.
 
-    For contents `zxid` is the mzxid and `moment` the mtime (which tells a restored or replaced ensemble's znode from its
-    namesake where the zxids happen to be equal); for children they are the pzxid and the cversion.
+    For contents `zxid` is the mzxid, and `tiebreak` the mtime, which tells the znode of
+    a restored or replaced ensemble from its namesake if their zxids happen to be equal.
+    For children they are the pzxid and the cversion.
     """
 
     czxid: int
     zxid: int
-    moment: int
+    tiebreak: int
 
 
-UNKNOWN = Stamp(-2, -2, -2)
-"""Of a znode that may not even be looked at."""
+ABSENT = Revision(-1, -1, -1)
+"""No znode."""
+UNREADABLE = Revision(-3, -3, -3)
+"""We may not even ask whether the znode exists."""
+UNKNOWN = Revision(-2, -2, -2)
+"""Of an update that is pending: any state of the znode calls for a run."""
 
 
 @dataclass(frozen=True)
 class ZnodeState:
-    """What a read found: no znode (`stamp` is None), one that may not be read (`contents` is None), or its contents."""
+    """What a read found: no znode (`revision` is None), one that may not be read
+    (`contents` is None), or its contents."""
 
-    stamp: Optional[Stamp] = None
+    revision: Optional[Revision] = None
     contents: Optional[bytes] = None
     version: int = -1
 
 
 class Event(Enum):
-    """Why a run happens, as TWITCHER_EVENT says it."""
+    """The cause of a run; the value of TWITCHER_EVENT."""
 
     LOAD = 'load'
     CREATED = 'created'
@@ -56,12 +63,13 @@ class Event(Enum):
 
 @dataclass(frozen=True)
 class Update:
-    """One state of a znode that some watch has to run for. `arrived` puts it in order with others."""
+    """A state of a znode that a watch has to run for. `arrived` orders it among the
+    updates of other znodes."""
 
     event: Event
     contents: bytes
     version: int
-    stamp: Stamp
+    revision: Revision
     arrived: float = field(default_factory=time.monotonic, compare=False)
 
 

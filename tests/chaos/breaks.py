@@ -15,7 +15,7 @@ BREAKS: Dict[str, List[Tuple[str, str, str]]] = {
     'overlap': [('watches/watch.py', 'if mode is not RunMode.PARALLEL and self.runs:', 'if False:'),
                 ('watches/watch.py', 'elif not self.runs:', 'else:')],
     'forgotten': [('daemon.py', 'in state.unfinished()]', 'in []]')],
-    'needless': [('watches/watch.py', 'if self._seen is None or self._seen == stamp:', 'if self._seen is None:')],
+    'needless': [('watches/watch.py', 'if self._seen is None or self._seen == revision:', 'if self._seen is None:')],
     'reloaded': [('watches/registry.py', '        if watch.spec.is_same(spec, ignore_action):', '        if False:'),
                  ('watches/unclaimed.py', 'if left.watch and left.watch.spec.is_same(spec)]', 'if False]')],
     'unnoticed edit': [('config/directory.py', 'return before == after or both_failed', 'return before is not None')],

@@ -14,7 +14,7 @@ import pytest
 
 from tests.support.state_directory import CONFIGS, WATCH, Clock, InForce, begin, has_pending, opened, pipes, use
 from twitcher.state import State
-from twitcher.znode import Stamp
+from twitcher.znode import Revision
 
 
 def database(directory: Path) -> Path:
@@ -28,7 +28,7 @@ def test_what_is_noted_is_known_to_the_next(tmp_path: Path) -> None:
         ended, failed, going = begin(state, 1), begin(state, 2), begin(state, 3)
         state.run_ended(ended, WATCH, 0)
         state.run_failed(failed)
-        state.save_pending(WATCH, Stamp(1, 2, 4))
+        state.save_pending(WATCH, Revision(1, 2, 4))
     with opened(tmp_path) as state:
         assert [(record.id, record.pid) for record in state.unfinished()] == [(going, os.getpid())]
         assert has_pending(state)
@@ -225,13 +225,13 @@ def test_a_state_that_never_works_keeps_nothing_of_what_is_over(tmp_path: Path) 
 
 
 @pytest.mark.parametrize('waiting, applied, is_owed', [
-    (Stamp(1, 2, 3), None, True), (Stamp(1, 2, 3), Stamp(1, 1, 3), True), (Stamp(1, 2, 3), Stamp(1, 2, 3), False),
-    (None, Stamp(1, 2, 3), False), (None, None, False),
+    (Revision(1, 2, 3), None, True), (Revision(1, 2, 3), Revision(1, 1, 3), True),
+    (Revision(1, 2, 3), Revision(1, 2, 3), False), (None, Revision(1, 2, 3), False), (None, None, False),
 ])
-def test_an_update_that_waited_is_owed_unless_it_was_run_for(tmp_path: Path, waiting: Optional[Stamp], applied: Optional[Stamp],
-                                                             is_owed: bool) -> None:
+def test_an_update_that_waited_is_owed_unless_it_was_run_for(
+        tmp_path: Path, waiting: Optional[Revision], applied: Optional[Revision], is_owed: bool) -> None:
     with opened(tmp_path) as state:
-        state.save_pending(WATCH, Stamp(1, 1, 1))
+        state.save_pending(WATCH, Revision(1, 1, 1))
         state.save_pending(WATCH, waiting)
         if applied:
             state.in_force = {WATCH: InForce()}
@@ -246,7 +246,7 @@ def test_an_update_that_waited_is_owed_unless_it_was_run_for(tmp_path: Path, wai
 def test_any_file_name_can_be_noted(tmp_path: Path, warnings: Callable[[], List[str]], watch: str) -> None:
     with opened(tmp_path) as state:
         use(state, watch)
-        state.save_pending(watch, Stamp(1, 2, 4))
+        state.save_pending(watch, Revision(1, 2, 4))
         assert [record.watch for record in state.unfinished()] == []
         state.run_begins(watch, 'a.twc', 1, 1.0, None)
         assert [record.watch for record in state.unfinished()] == [watch]

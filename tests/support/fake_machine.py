@@ -12,7 +12,7 @@ from twitcher.errors import SpawnError
 from twitcher.watches.retries import Retries
 from twitcher.watches.slots import Slots
 from twitcher.watches.watch import Around, Watch
-from twitcher.znode import Stamp, Update, ZnodeState
+from twitcher.znode import Revision, Update, ZnodeState
 
 
 class Znode:
@@ -25,8 +25,8 @@ class Znode:
     def put(self, contents: str) -> ZnodeState:
         """Set it, making it if need be."""
         self._zxid += 1
-        czxid = self.state.stamp.czxid if self.state.stamp else self._zxid
-        self.state = ZnodeState(Stamp(czxid, self._zxid, 0), contents.encode(), self.state.version + 1)
+        czxid = self.state.revision.czxid if self.state.revision else self._zxid
+        self.state = ZnodeState(Revision(czxid, self._zxid, 0), contents.encode(), self.state.version + 1)
         return self.state
 
     def delete(self) -> ZnodeState:
@@ -37,7 +37,7 @@ class Znode:
 
     def hidden(self) -> ZnodeState:
         """What is told of it while it may not be read."""
-        return ZnodeState(self.state.stamp)
+        return ZnodeState(self.state.revision)
 
 
 class HandMadeRun:
@@ -78,11 +78,11 @@ class Bench:
         self.runs: List[HandMadeRun] = []
         self.failures: Deque[bool] = deque()
         self.most_at_once = 0
-        self.debts: List[Optional[Stamp]] = []
+        self.debts: List[Optional[Revision]] = []
         self._now = 0.0
         self._alarms: List[Tuple[float, Callable[[], None]]] = []
         self.retries = Retries(self._later)
-        self._around = Around(self._start, self.slots, self.retries, lambda name, stamp: self.debts.append(stamp))
+        self._around = Around(self._start, self.slots, self.retries, lambda name, revision: self.debts.append(revision))
 
     def watch(self, has_pending: bool = False, **arguments: Any) -> Watch:
         """A watch with these arguments of RegisterWatch."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Callable, Iterator, List, Optional
 
 from twitcher.state import State
-from twitcher.znode import Stamp
+from twitcher.znode import Revision
 
 CONFIGS = '/etc/twitcher'
 WATCH = 'WATCH_DATA /a 01234567 1'
@@ -44,8 +44,8 @@ def use(state: State, watch: str = WATCH) -> None:
     state.unfinished()
     first, second = (state.run_begins(watch, 'a.twc', pipe, 1.0, None) for pipe in (1, 2))
     state.run_started(first, os.getpid())
-    state.applied(watch, Stamp(1, 2, 3))
-    state.save_pending(watch, Stamp(1, 2, 4))
+    state.applied(watch, Revision(1, 2, 3))
+    state.save_pending(watch, Revision(1, 2, 4))
     state.pending()
     state.has_run(watch)
     state.purge(lambda name, path: False)
@@ -53,7 +53,7 @@ def use(state: State, watch: str = WATCH) -> None:
     state.run_failed(second)
     state.in_force = {}
     state.forget(watch)
-    state.applied(watch, Stamp(1, 2, 3))
+    state.applied(watch, Revision(1, 2, 3))
 
 
 def begin(state: State, pipe: int) -> int:

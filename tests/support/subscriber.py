@@ -42,7 +42,7 @@ class Told:
 
     def wait_absent(self) -> None:
         """Return when the last state is that there is no znode."""
-        wait_for(f'no {self.path}', lambda: self.states and self.states[-1].stamp is None)
+        wait_for(f'no {self.path}', lambda: self.states and self.states[-1].revision is None)
 
 
 class Keeping:

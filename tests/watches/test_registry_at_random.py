@@ -203,7 +203,7 @@ class World:
         number = self.state.run_begins(name, description, len(self.runs), 0.0, None)
         self.runs.append((name, run))
         self.state.run_started(number, os.getpid())
-        self.state.applied(name, update.stamp)
+        self.state.applied(name, update.revision)
         run.on_end(lambda _, args=(number, name, 0): self.state.run_ended(*args))  # type: ignore[misc]
         return run
 

@@ -129,7 +129,7 @@ def test_what_a_successor_is_left_to_run_for_is_noted_while_it_waits() -> None:
     again = bench.watch(run_on_load=False)
     bench.failures.append(True)
     again.continue_from(watch)
-    assert bench.debts[-1] == znode.state.stamp
+    assert bench.debts[-1] == znode.state.revision
 
 
 def test_runs_of_a_removed_watch_that_comes_back_do_not_overlap_with_its_own() -> None:

@@ -255,13 +255,13 @@ def test_the_latest_update_that_waits_is_owed_a_run(mode: RunMode, owed: str) ->
     watch = bench.watch(run_mode=mode)
     watch.state_is(znode.put('a'))
     assert bench.debts == []
-    stamps = {}
+    revisions = {}
     for contents in 'bc':
         watch.state_is(znode.put(contents))
-        stamps[contents] = znode.state.stamp
-    assert bench.debts == [stamps[contents] for contents in owed]
+        revisions[contents] = znode.state.revision
+    assert bench.debts == [revisions[contents] for contents in owed]
     bench.end_all()
-    assert bench.debts == [stamps[contents] for contents in owed] + ([None] if owed else [])
+    assert bench.debts == [revisions[contents] for contents in owed] + ([None] if owed else [])
 
 
 @pytest.mark.parametrize('is_transient', [True, False])
@@ -270,9 +270,9 @@ def test_a_refused_start_is_owed_until_it_is_made_up_for_or_given_up(is_transien
     watch = bench.watch()
     bench.failures.append(is_transient)
     watch.state_is(znode.put('a'))
-    assert bench.debts == ([znode.state.stamp] if is_transient else [])
+    assert bench.debts == ([znode.state.revision] if is_transient else [])
     bench.wait(1)
-    assert bench.debts == ([znode.state.stamp, None] if is_transient else [])
+    assert bench.debts == ([znode.state.revision, None] if is_transient else [])
 
 
 @pytest.mark.parametrize('mode', MODES)
@@ -284,7 +284,7 @@ def test_an_owed_run_is_made_once_when_the_znode_is_first_seen(mode: RunMode, ru
     for state in (znode.hidden(), znode.state, znode.state):
         watch.state_is(state)
     assert bench.events == [event]
-    assert bench.debts == [znode.state.stamp, None]
+    assert bench.debts == [znode.state.revision, None]
 
 
 def test_nothing_is_owed_for_a_znode_that_is_gone() -> None:

@@ -157,7 +157,7 @@ class Runner:
         run.started(child)  # first: whatever fails below, its end is noticed
         may_print = self._output.set_pid(reader, child.pid)  # at once: a kill before that leaves lines without a pid in the log
         self._state.run_started(record.id, child.pid)
-        self._state.applied(record.watch, update.stamp)
+        self._state.applied(record.watch, update.revision)
         log.info('%s: pid %d started (%s, version %d)', record.description, child.pid, update.event.value, update.version,
                  on_delivered=may_print)
         run.send_signals()
@@ -213,6 +213,6 @@ class Runner:
             'TWITCHER_ZNODE': spec.znode,
             'TWITCHER_EVENT': update.event.value,
             'TWITCHER_VERSION': str(update.version),
-            'TWITCHER_MZXID': str(update.stamp.zxid),
+            'TWITCHER_MZXID': str(update.revision.zxid),
             'TWITCHER_DESCRIPTION': description,
         }

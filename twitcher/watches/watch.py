@@ -16,11 +16,9 @@ from twitcher.log import get_logger
 from twitcher.watches.backlog import Backlog
 from twitcher.watches.retries import Retries
 from twitcher.watches.slots import Slots
-from twitcher.znode import UNKNOWN, Event, Stamp, Update, WatchType, ZnodeState
+from twitcher.znode import ABSENT, UNKNOWN, Event, Revision, Update, WatchType, ZnodeState
 
 log = get_logger(__name__)
-
-_ABSENT = Stamp(-1, -1, -1)
 
 
 class Running(Protocol):
@@ -43,14 +41,14 @@ class Around:
     """What all watches share. Those that know a watch by its name get that first.
 
     `start(name, spec, description, update)` starts a run or raises SpawnError; `slots` bound the runs in PARALLEL mode, and
-    `backlog` the updates that wait for them; `retries` tries again what could not be started. `owe(name, stamp)` is told the
+    `backlog` the updates that wait for them; `retries` tries again what could not be started. `owe(name, revision)` is told the
     latest update that waits for its run, and None when none does any more.
     """
 
     start: Callable[[str, WatchSpec, str, Update], Running]
     slots: Slots
     retries: Retries
-    owe: Callable[[str, Optional[Stamp]], None]
+    owe: Callable[[str, Optional[Revision]], None]
     backlog: Backlog = field(default_factory=Backlog)
 
 
@@ -75,15 +73,15 @@ class Watch:
         self.was_told = False
         self._around = around
         self._waiting: List[Update] = []
-        self._seen: Optional[Stamp] = None
+        self._seen: Optional[Revision] = None
         self._load_is_due = spec.run_on_load
-        self._owed: Optional[Stamp] = UNKNOWN if has_pending else None
+        self._owed: Optional[Revision] = UNKNOWN if has_pending else None
         self._was_refused = False
         self._is_pausing = False
         self._is_closed = False
 
     @property
-    def pending(self) -> Optional[Stamp]:
+    def pending(self) -> Optional[Revision]:
         """The latest update that waits for its run, as it is noted in the state."""
         return self._owed
 
@@ -126,32 +124,32 @@ class Watch:
         if self._is_closed:
             return
         self.was_told = True
-        if state.stamp is None:
-            if self._seen not in (None, _ABSENT):
+        if state.revision is None:
+            if self._seen not in (None, ABSENT):
                 log.info('%s: %s was deleted', self.description, self.spec.znode)
-            self._seen = _ABSENT
+            self._seen = ABSENT
             self._load_is_due = False
             self._note_debt()
         elif state.contents is None:
             if self._seen is None and not self._load_is_due and not self._owed:
-                self._seen = state.stamp
+                self._seen = state.revision
         else:
-            event = self._event(state.stamp)
+            event = self._event(state.revision)
             if event:
-                self._updated(Update(event, state.contents, state.version, state.stamp))
+                self._updated(Update(event, state.contents, state.version, state.revision))
             # Not before: if that fails the state is read, and told, once more.
-            self._seen = state.stamp
+            self._seen = state.revision
             self._load_is_due = False
 
-    def _event(self, stamp: Stamp) -> Optional[Event]:
+    def _event(self, revision: Revision) -> Optional[Event]:
         """What has happened since the last state, if anything that calls for a run."""
         if self._load_is_due:
             return Event.LOAD
         if self._seen is None and self._owed:
             return Event.CHANGED if self.spec.watch_type is WatchType.DATA else Event.CHILDREN
-        if self._seen is None or self._seen == stamp:
+        if self._seen is None or self._seen == revision:
             return None
-        if self._seen.czxid != stamp.czxid:
+        if self._seen.czxid != revision.czxid:
             return Event.CREATED
         return Event.CHANGED if self.spec.watch_type is WatchType.DATA else Event.CHILDREN
 
@@ -254,7 +252,7 @@ class Watch:
 
     def _note_debt(self) -> None:
         """Pass on what is owed a run, where that has changed."""
-        owed = self._waiting[-1].stamp if self._waiting else None
+        owed = self._waiting[-1].revision if self._waiting else None
         if owed != self._owed:
             self._owed = owed
             self._around.owe(self.name, owed)

@@ -12,7 +12,7 @@ import asyncio
 import threading
 from typing import Any, Callable, Optional, Tuple
 
-from twitcher.znode import Stamp, WatchType, ZnodeState
+from twitcher.znode import Revision, WatchType, ZnodeState
 from twitcher.zookeeper.session import Session
 
 Listener = Callable[[ZnodeState], None]
@@ -29,7 +29,7 @@ class Node:
 
     `reading` is the connection that it is being read on: the token. `stale`: it may
     have changed since it was asked for. `wanted` is what it waits in the backlog for.
-    `known` is the stamp that listeners have been told, on the connection `known_on`.
+    `known` is the revision that listeners have been told, on the connection `known_on`.
     `failure` is what keeps it from being read, and `retry` the timer then.
     """
 
@@ -42,16 +42,16 @@ class Node:
         self.wanted = ''
         self.reading = self.known_on = _NO_CONNECTION
         self.stale = False
-        self.known: Optional[Stamp] = None
+        self.known: Optional[Revision] = None
         self.failure = ''
         self.retry: Optional[asyncio.TimerHandle] = None
 
 
-def stamp_of(watch_type: WatchType, stat: Any) -> Stamp:
+def revision_of(watch_type: WatchType, stat: Any) -> Revision:
     """What a server says of a znode, as far as it concerns this side of it."""
     if watch_type is WatchType.DATA:
-        return Stamp(stat.czxid, stat.mzxid, stat.mtime)
-    return Stamp(stat.czxid, stat.pzxid, stat.cversion)
+        return Revision(stat.czxid, stat.mzxid, stat.mtime)
+    return Revision(stat.czxid, stat.pzxid, stat.cversion)
 
 
 class Tokens:

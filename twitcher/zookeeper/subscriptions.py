@@ -19,10 +19,10 @@ from functools import partial
 from typing import Any, Callable, Deque, Dict, List, Optional, Tuple
 
 from twitcher.log import get_logger
-from twitcher.znode import UNKNOWN, WatchType, ZnodeState
+from twitcher.znode import UNREADABLE, WatchType, ZnodeState
 from twitcher.zookeeper.children import MAX_AT_ONCE, sorted_lines
 from twitcher.zookeeper.client import NoAuthError, NoNodeError, WatchedEvent
-from twitcher.zookeeper.node import Listener, Node, Tokens, stamp_of
+from twitcher.zookeeper.node import Listener, Node, Tokens, revision_of
 from twitcher.zookeeper.rotation import Rotation
 from twitcher.zookeeper.session import CONNECTION_ERRORS, Session
 
@@ -215,14 +215,14 @@ class Keeper:
             self._retry_later(node)  # unless a server has answered so, the connection is lost, and the next one reads all
             return True
         if question == _CHECK:
-            if not error and node.known == (answer.value and stamp_of(node.watch_type, answer.value)):
+            if not error and node.known == (answer.value and revision_of(node.watch_type, answer.value)):
                 return True
             self._ask(node, _READ)
             return False
         if question == _READ:
             return self._handle_read(node, answer)
         if isinstance(error, NoAuthError):  # newer servers ask for permission here, too
-            self._tell(node, ZnodeState(UNKNOWN))
+            self._tell(node, ZnodeState(UNREADABLE))
         elif error:
             self._note_failure(node, f'{node.path} cannot be read: {error!r}')
         elif answer.value is None:
@@ -232,7 +232,7 @@ class Keeper:
             self._ask(node, _READ)  # it was made in between
             return False
         else:
-            self._tell(node, ZnodeState(stamp_of(node.watch_type, answer.value)))
+            self._tell(node, ZnodeState(revision_of(node.watch_type, answer.value)))
         return True
 
     def _handle_read(self, node: Node, answer: Any) -> bool:
@@ -274,7 +274,7 @@ class Keeper:
 
     def _tell_read(self, node: Node, contents: bytes, stat: Any) -> bool:
         version = stat.version if node.watch_type is WatchType.DATA else stat.cversion
-        self._tell(node, ZnodeState(stamp_of(node.watch_type, stat), contents, version))
+        self._tell(node, ZnodeState(revision_of(node.watch_type, stat), contents, version))
         self._note_failure(node, '')
         return True
 
@@ -288,7 +288,7 @@ class Keeper:
                 first_error = first_error or error
         if first_error:
             raise first_error
-        node.known, node.known_on = state.stamp, self._session.connection
+        node.known, node.known_on = state.revision, self._session.connection
 
     def _note_failure(self, node: Node, failure: str) -> None:
         """Log what keeps a node from being read when it comes, and when it goes."""
