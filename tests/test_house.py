@@ -17,14 +17,15 @@ LAYERS = [
     'lazy_imports', 'errors', 'znode', 'config.account', 'config.shell', 'config.action', 'config.spec', 'config.arguments',
     'log_target', 'log_queue', 'log', 'config.scan', 'config.helpers', 'config.deadline', 'config.reach', 'descriptors',
     'config.interpreter_settings', 'config.isolation', 'config.file_logging', 'config.printed', 'config.language',
-    'config.inotify', 'config.mounts', 'config.scanner', 'config.problems', 'config.directory', 'zookeeper.transport',
+    'config.inotify', 'config.mounts', 'config.scanner', 'config.problems', 'config.directory',
+    'zookeeper.ensemble', 'zookeeper.transport',
     'zookeeper.client', 'zookeeper.session', 'zookeeper.children', 'zookeeper.rotation', 'zookeeper.node',
     'zookeeper.subscriptions', 'watches.slots', 'watches.retries', 'watches.backlog', 'watches.watch',
     'watches.unclaimed', 'runs.procfs', 'lock', 'database', 'good_configs', 'state', 'config.loader', 'runs.fork',
     'runs.posix_spawn', 'runs.exec_errors', 'runs.child', 'runs.stdin', 'runs.output_protocol', 'runs.output_process',
     'runs.twitcher_output', 'runs.output_link', 'runs.output', 'runs.reminders', 'runs.notify', 'runs.run',
     'runs.workers', 'runs.runner', 'watches.registry', 'pidfile', 'daemonize', 'init', 'zookeeper.throwaway',
-    'sd_notify', 'daemon', 'zookeeper.poke', 'options', 'cli', 'ctl.cli', '__main__',
+    'sd_notify', 'daemon', 'options', 'cli', 'zookeeper.poke', 'ctl.cli', '__main__',
 ]
 # What no module of a package may import.
 FORBIDDEN = {

@@ -21,9 +21,9 @@ from twitcher.init import leave_process_1
 from twitcher.lock import LOCK_TIMEOUT, StateLock
 from twitcher.log import get_logger, report_to_stderr, set_levels, start_logging, stop_logging
 from twitcher.log_target import SYSLOG_SOCKET, LogTarget, check_file
-from twitcher.options import DEFAULT_HOSTS, Parser, number
+from twitcher.options import Parser, add_ensemble_options, ensemble_of, number
 from twitcher.pidfile import PidFile
-from twitcher.zookeeper.client import checked_hosts
+from twitcher.zookeeper.ensemble import Ensemble
 
 log = get_logger(__name__)
 
@@ -50,7 +50,7 @@ def new_parser() -> Parser:
     parser = Parser(prog='twitcher', description='Run scripts when a znode in ZooKeeper changes.',
                     epilog='Long options may be spelled with hyphens, too. SIGHUP rereads the configs, SIGTERM stops.')
     add = parser.add_argument
-    add('--zkservers', metavar='HOST:PORT,...[/CHROOT]', help=f'the ZooKeeper ensemble (default: {DEFAULT_HOSTS})')
+    add_ensemble_options(parser)
     add('--config_path', metavar='DIR', default=DEFAULT_CONFIG_PATH,
         help='where the .twc files are, also in directories below (default: %(default)s)')
     add('--max_running', metavar='N', type=number(int, 1, 1e6, 'a whole number'), default=DEFAULT_MAX_RUNNING,
@@ -75,8 +75,8 @@ def new_parser() -> Parser:
 
 def _checked(options: argparse.Namespace) -> argparse.Namespace:
     """The options, with absolute paths. Raises UsageError."""
-    if options.zkservers is not None or not options.devel:
-        options.zkservers = checked_hosts(DEFAULT_HOSTS if options.zkservers is None else options.zkservers)
+    is_private = options.devel and options.zkservers is None
+    options.ensemble = None if is_private else ensemble_of(options)
     program = sys.executable if sys.argv[0].endswith('.py') else sys.argv[0]  # python -m twitcher
     options.twitcherctl = os.path.join(os.path.dirname(program), 'twitcherctl')
     for name in ('config_path', 'pidfile', 'logfile', 'state_dir', 'syslog_socket', 'twitcherctl'):
@@ -107,7 +107,7 @@ def _check(options: argparse.Namespace) -> int:
 def _run(options: argparse.Namespace) -> int:
     server = None
     pidfile = PidFile(options.pidfile) if options.pidfile else None
-    is_state_thrown_away = not options.zkservers and options.state_dir == DEFAULT_STATE_DIR
+    is_state_thrown_away = not options.ensemble and options.state_dir == DEFAULT_STATE_DIR
     lock = None if is_state_thrown_away else StateLock(options.state_dir, options.config_path)
     try:
         leave_process_1()
@@ -131,16 +131,16 @@ def _run(options: argparse.Namespace) -> int:
             lock.release_in_forks()
         if ready:
             ready()
-        if not options.zkservers:
+        if not options.ensemble:
             from twitcher.zookeeper.throwaway import ThrowAwayServer  # a megabyte, which no daemon in earnest needs
             server = ThrowAwayServer()
             with _stoppable():
                 server.start()
-            options.zkservers = server.hosts
+            options.ensemble = Ensemble.parse(server.hosts)
             if is_state_thrown_away:  # what is remembered of its znodes is of no use to others
                 options.state_dir = server.directory
             _say_how_to_poke(options)
-        return run_daemon(Settings(options.zkservers, options.config_path, target, options.max_running, options.state_dir,
+        return run_daemon(Settings(options.ensemble, options.config_path, target, options.max_running, options.state_dir,
                                    lock))
     except _StoppedEarly:
         return 0
@@ -158,7 +158,7 @@ def _say_where_it_logs(options: argparse.Namespace) -> None:
 
 def _say_how_to_poke(options: argparse.Namespace) -> None:
     log.info('a throw-away ZooKeeper serves at %s; poke a znode from another terminal, for instance: '
-             '%s poke --zkservers %s /examples/hello world', options.zkservers, options.twitcherctl, options.zkservers)
+             '%s poke --zkservers %s /examples/hello world', options.ensemble, options.twitcherctl, options.ensemble)
 
 
 def _acquire(lock: StateLock) -> None:

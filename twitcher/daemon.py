@@ -22,6 +22,7 @@ from twitcher.watches.registry import Watches
 from twitcher.watches.retries import Retries
 from twitcher.watches.slots import Slots
 from twitcher.watches.watch import Around
+from twitcher.zookeeper.ensemble import Ensemble
 from twitcher.zookeeper.session import Session
 from twitcher.zookeeper.subscriptions import Keeper
 
@@ -37,7 +38,7 @@ FAREWELL = 0.5
 class Settings:
     """What a daemon is told when it starts. `lock` is that of the state directory, if it has been tried before."""
 
-    hosts: str
+    ensemble: Ensemble
     config_path: str
     log_target: LogTarget
     max_running: int
@@ -68,7 +69,7 @@ class _Daemon:
         loop.set_exception_handler(_log_exception)
         self._stop = asyncio.Event()
         self._manager = ServiceManager(os.environ, loop.call_later)
-        session = Session(self._settings.hosts, self._connection_changed)
+        session = Session(self._settings.ensemble, self._connection_changed)
         self._keeper = keeper = Keeper(session)
         state = State(self._settings.state_dir, self._settings.config_path, loop.call_later, self._settings.lock)
         output = Output(self._settings.log_target)
@@ -82,7 +83,7 @@ class _Daemon:
                               self._tell_status)
         configs = ConfigDir(self._settings.config_path, self._apply, self._loader.known)
         self._handle_signals(configs)
-        log.info('started; configs in %s, ZooKeeper at %s', self._settings.config_path, self._settings.hosts)
+        log.info('started; configs in %s, ZooKeeper at %s', self._settings.config_path, self._settings.ensemble)
         for record, run in reattached:
             if run:
                 watches.adopt(record, run)
@@ -139,5 +140,5 @@ class _Daemon:
     def _tell_status(self) -> None:
         failing = self._loader.failing
         faults = f'; files that do not load: {len(failing)}, {escaped(failing[0])} first' if failing else ''
-        self._manager.status(f'{"connected" if self._connected else "trying to connect"} to {self._settings.hosts}; '
+        self._manager.status(f'{"connected" if self._connected else "trying to connect"} to {self._settings.ensemble}; '
                              f'watches in force: {self._keeper.subscriptions}{faults}')

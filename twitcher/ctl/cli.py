@@ -12,10 +12,9 @@ from typing import List, NoReturn, Optional
 from twitcher import __version__
 from twitcher.errors import TwitcherError, UsageError
 from twitcher.log import report_to_stderr
-from twitcher.options import DEFAULT_HOSTS, Parser, number
+from twitcher.options import DEFAULT_SERVERS, Parser, add_ensemble_options, ensemble_of, number
 from twitcher.znode import znode_fault
-from twitcher.zookeeper.client import checked_hosts
-from twitcher.zookeeper.poke import LARGEST, poke
+from twitcher.zookeeper.poke import MAX_CONTENTS, poke
 
 DEFAULT_WAIT = 10.0
 DEFAULTS = '/etc/default/twitcher'
@@ -51,8 +50,7 @@ def new_parser() -> Parser:
     add('znode', metavar='ZNODE', help='the absolute path of the znode')
     add('data', metavar='DATA', nargs='?', help="its new contents, or - to read them from stdin; without DATA it keeps what "
                                                 "it has")
-    add('--zkservers', metavar='HOST:PORT,...[/CHROOT]',
-        help=f'the ZooKeeper ensemble (default: ZKSERVERS in {DEFAULTS} if it can be read, else {DEFAULT_HOSTS})')
+    add_ensemble_options(command, f'ZKSERVERS in {DEFAULTS} if it can be read, else {DEFAULT_SERVERS}')
     add('--no_create', action='store_true', help='fail if the znode does not exist, instead of making it and its parents')
     add('--wait', metavar='SECONDS', type=number(float, 0, 1e6, 'seconds'), default=DEFAULT_WAIT,
         help='how long to wait for ZooKeeper (default: %(default)g)')
@@ -64,15 +62,15 @@ def _poke(options: argparse.Namespace) -> None:
     fault = znode_fault(options.znode)
     if fault:
         raise UsageError(f'ZNODE {options.znode!r}: {fault}; allowed: an absolute path such as /git/head')
-    hosts = checked_hosts(options.zkservers if options.zkservers is not None else configured_hosts() or DEFAULT_HOSTS)
+    ensemble = ensemble_of(options, configured_hosts() or DEFAULT_SERVERS)
     contents: Optional[bytes] = None
     if options.data == '-':
-        contents = sys.stdin.buffer.read(LARGEST + 1)
+        contents = sys.stdin.buffer.read(MAX_CONTENTS + 1)
     elif options.data is not None:
         contents = os.fsencode(options.data)
-    if contents is not None and len(contents) > LARGEST:
-        raise UsageError(f'DATA has more than {LARGEST} bytes; allowed: no more, since a server takes 1 MiB at the most')
-    result = poke(hosts, options.znode, contents, not options.no_create, options.wait)
+    if contents is not None and len(contents) > MAX_CONTENTS:
+        raise UsageError(f'DATA has more than {MAX_CONTENTS} bytes; allowed: no more, since a server takes 1 MiB at the most')
+    result = poke(ensemble, options.znode, contents, not options.no_create, options.wait)
     if not options.quiet:
         if result.was_created:
             report_to_stderr('twitcherctl', f'{options.znode} did not exist: created')

@@ -6,8 +6,6 @@ Blocks nowhere.
 
 from __future__ import annotations
 
-import ipaddress
-import re
 from functools import partial
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
@@ -31,60 +29,24 @@ from kazoo.protocol.serialization import GetChildren2, int_struct, stat_struct
 from kazoo.protocol.states import KazooState, KeeperState, WatchedEvent, ZnodeStat
 from kazoo.retry import KazooRetry
 
-from twitcher.errors import UsageError
 from twitcher.log import Logger, get_logger
 from twitcher.log_target import DEBUG, WARNING, Record
-from twitcher.znode import znode_fault
+from twitcher.zookeeper.ensemble import Ensemble
 from twitcher.zookeeper.transport import Handler
 
 __all__ = [
     'BadVersionError', 'Client', 'ConnectionClosedError', 'ConnectionLoss', 'KazooClient', 'KazooException', 'KazooState',
     'KazooTimeoutError', 'KeeperState', 'NoAuthError', 'NoNodeError', 'NodeExistsError', 'SessionExpiredError', 'WatchedEvent',
-    'TroubleFilter', 'checked_hosts', 'new_client',
+    'TroubleFilter', 'new_client',
 ]
 
 log = get_logger(__name__)
 
 
-DEFAULT_PORT = 2181
 SESSION_TIMEOUT = 10.0
 """Seconds that we ask for; the server has the last word. It is kazoo's default, and clients of a fleet should agree."""
 LONGEST_PAUSE = 5.0
 """Seconds (and up to 40 percent more, so that a fleet does not return at once) between two rounds of attempts."""
-
-# kazoo passes a host to getaddrinfo, whose IDNA step kills kazoo's thread for an empty label or one over 63 characters.
-_LABEL = r'[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?'
-_ZONE = r'%[A-Za-z0-9_-]{1,15}(\.[A-Za-z0-9_-]{1,15})*'
-_HOST = re.compile(rf'^(?P<name>\[(?P<address>[^\]%]+)({_ZONE})?\]|{_LABEL}(\.{_LABEL})*\.?)(:(?P<port>[0-9]{{1,5}}))?$')
-
-
-def checked_hosts(text: str) -> str:
-    """A host list HOST[:PORT],...[/CHROOT], in the form kazoo takes. Raises UsageError that names the part that is wrong."""
-    servers, slash, chroot = text.partition('/')
-    hosts = [_checked_host(text, part.strip()) for part in servers.split(',')]
-    fault = znode_fault(slash + chroot) if slash and chroot else None
-    if fault or ',' in chroot or ':' in chroot:
-        raise UsageError(f'zkservers {text!r}: the chroot {slash + chroot!r} cannot be used: '
-                         f'{fault or "it comes once, after the last server"}; allowed: HOST:PORT,...[/CHROOT]')
-    return ','.join(hosts) + (slash + chroot if chroot else '')
-
-
-def _checked_host(text: str, part: str) -> str:
-    match = _HOST.match(part)
-    port = int(match['port'] or DEFAULT_PORT) if match else 0
-    if not match or not 1 <= port <= 65535 or len(match['name']) > 253 or not _is_address(match['address']):
-        raise UsageError(f'zkservers {text!r}: {part!r} is no server; allowed: HOST:PORT,...[/CHROOT], for instance '
-                         'zk1:2181,zk2:2181 or [::1]:2181/chroot')
-    return f'{match["name"]}:{port}'
-
-
-def _is_address(text: Optional[str]) -> bool:
-    """Whether what stood in brackets is an IPv6 address; None, where no brackets were, is fine."""
-    try:
-        return text is None or ipaddress.IPv6Address(text) is not None
-    except ValueError:
-        return False
-
 
 _LATER_CODES = {-124: 'the server requires SASL authentication', -127: 'the server throttles requests'}
 
@@ -123,7 +85,7 @@ class Client(KazooClient):
         return answer
 
 
-def new_client(hosts: str, on_thread_end: Callable[[str], None], seconds_to_wait: Callable[[], float] = lambda: 0.0,
+def new_client(ensemble: Ensemble, on_thread_end: Callable[[str], None], seconds_to_wait: Callable[[], float] = lambda: 0.0,
                trouble: Optional[TroubleFilter] = None) -> Client:
     """A client that is not started yet.
 
@@ -131,7 +93,7 @@ def new_client(hosts: str, on_thread_end: Callable[[str], None], seconds_to_wait
     connect begins `seconds_to_wait()` later than kazoo would begin it.
     """
     return Client(
-        hosts=hosts,
+        hosts=str(ensemble),
         timeout=SESSION_TIMEOUT,
         handler=Handler(on_thread_end, seconds_to_wait),
         connection_retry=KazooRetry(max_tries=-1, delay=0.1, backoff=2, max_jitter=0.4, max_delay=LONGEST_PAUSE),

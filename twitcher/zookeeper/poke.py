@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
+from dataclasses import replace
 from typing import Callable, Dict, NamedTuple, Optional
 
 from twitcher.errors import TwitcherError, UnreachableError
@@ -20,8 +21,9 @@ from twitcher.zookeeper.client import (
     SessionExpiredError,
     new_client,
 )
+from twitcher.zookeeper.ensemble import Ensemble
 
-LARGEST = 1_000_000
+MAX_CONTENTS = 1_000_000
 """Bytes that are sure to fit: a server drops a connection that sends more than jute.maxbuffer, by default 1 MiB."""
 
 _LOST = (ConnectionLoss, ConnectionClosedError, SessionExpiredError)
@@ -37,7 +39,7 @@ class Poked(NamedTuple):
     was_created: bool
 
 
-def poke(hosts: str, znode: str, contents: Optional[bytes], create: bool, wait: float) -> Poked:
+def poke(ensemble: Ensemble, znode: str, contents: Optional[bytes], create: bool, wait: float) -> Poked:
     """Set the znode's contents, or write what it has once more (None).
 
     With `create` a znode that is missing is made, with its parents (and the chroot). Raises UnreachableError when ZooKeeper
@@ -50,11 +52,11 @@ def poke(hosts: str, znode: str, contents: Optional[bytes], create: bool, wait: 
         """The seconds that remain; a few thousandths at the least."""
         return max(limit - time.monotonic(), 0.001)
 
-    servers, slash, chroot = hosts.partition('/')
-    path = slash + chroot + ('' if znode == '/' and chroot else znode)
-    client = new_client(servers, lambda reason: None)
+    root = replace(ensemble, chroot='')  # a session below a chroot that is missing could not create it
+    path = ensemble.chroot + ('' if znode == '/' and ensemble.chroot else znode)
+    client = new_client(root, lambda reason: None)
     if not client.start_async().wait(left()):
-        raise UnreachableError(f'ZooKeeper at {servers} did not answer within {wait:g} s{_reasons(servers)}')
+        raise UnreachableError(f'ZooKeeper at {root} did not answer within {wait:g} s{_reasons(root)}')
     while True:
         try:
             return _write(client, path, contents, create, left)
@@ -66,17 +68,17 @@ def poke(hosts: str, znode: str, contents: Optional[bytes], create: bool, wait: 
         except _LOST:
             time.sleep(min(_PAUSE, left()))
             if time.monotonic() >= limit:
-                raise UnreachableError(_broken_off(servers, wait, contents)) from None
+                raise UnreachableError(_broken_off(root, wait, contents)) from None
         except KazooTimeoutError:
-            raise UnreachableError(_broken_off(servers, wait, contents)) from None
+            raise UnreachableError(_broken_off(root, wait, contents)) from None
         except KazooException as error:
             raise TwitcherError(f'{znode} cannot be written: {type(error).__name__}') from None
 
 
-def _reasons(servers: str) -> str:
+def _reasons(ensemble: Ensemble) -> str:
     """What keeps each server from being reached, as far as that can be found out within a second."""
     reasons: Dict[str, str] = {}
-    threads = [threading.Thread(target=_find_reason, args=(server, reasons), daemon=True) for server in servers.split(',')]
+    threads = [threading.Thread(target=_find_reason, args=(server, reasons), daemon=True) for server in ensemble.servers]
     deadline = time.monotonic() + _DIAGNOSIS
     for thread in threads:
         thread.start()
@@ -112,6 +114,6 @@ def _write(client: KazooClient, path: str, contents: Optional[bytes], create: bo
     return Poked(client.set_async(path, contents, version).get(timeout=left()).version, was_created=False)
 
 
-def _broken_off(servers: str, wait: float, contents: Optional[bytes]) -> str:
+def _broken_off(ensemble: Ensemble, wait: float, contents: Optional[bytes]) -> str:
     size = f' to a write of {len(contents)} bytes (its limit is jute.maxbuffer)' if contents else ''
-    return f'ZooKeeper at {servers} did not answer{size} within {wait:g} s'
+    return f'ZooKeeper at {ensemble} did not answer{size} within {wait:g} s'

@@ -29,6 +29,7 @@ from twitcher.zookeeper.client import (
     TroubleFilter,
     new_client,
 )
+from twitcher.zookeeper.ensemble import Ensemble
 
 log = get_logger(__name__)
 
@@ -89,12 +90,12 @@ class Session:
     """A client of one ensemble. `on_connection(is_connected)` is called when the
     ensemble comes or goes."""
 
-    def __init__(self, hosts: str, on_connection: Callable[[bool], None]) -> None:
+    def __init__(self, ensemble: Ensemble, on_connection: Callable[[bool], None]) -> None:
         self.connection = 0
         """Counts connections. What was asked on one is of no interest on the next,
         where all is asked again."""
         self.is_ready = False
-        self._hosts = hosts
+        self._ensemble = ensemble
         self._on_connection = on_connection
         self._on_ready: List[Callable[[], None]] = []
         self._generation = 0
@@ -160,7 +161,7 @@ class Session:
         generation = self._generation + 1
         client = None
         try:
-            client = new_client(self._hosts, partial(self.call_on_loop, self._client_ended, generation),
+            client = new_client(self._ensemble, partial(self.call_on_loop, self._client_ended, generation),
                                 self._backoff.remaining, self._trouble)
             client.add_listener(partial(self._listen, client))
             self.client: Client = client
@@ -257,7 +258,7 @@ class Session:
             self._is_announced = True
             self._reports.clear()
             self._trouble.forget()
-            log.info('ZooKeeper: connected to %s, session 0x%x', self._hosts, (self.client.client_id or (0,))[0])
+            log.info('ZooKeeper: connected to %s, session 0x%x', self._ensemble, (self.client.client_id or (0,))[0])
             self._on_connection(True)
 
     def _lost(self, reason: str) -> None:
