@@ -25,7 +25,7 @@ LAYERS = [
     'runs.posix_spawn', 'runs.exec_errors', 'runs.child', 'runs.stdin', 'runs.output_protocol', 'runs.output_process',
     'runs.twitcher_output', 'runs.output_link', 'runs.output', 'runs.reminders', 'runs.notify', 'runs.run',
     'runs.workers', 'runs.runner', 'watches.registry', 'pidfile', 'daemonize', 'init', 'zookeeper.throwaway',
-    'sd_notify', 'daemon', 'options', 'cli', 'zookeeper.poke', 'ctl.cli', '__main__',
+    'sd_notify', 'daemon', 'options', 'cli', 'zookeeper.poke', 'ctl.service', 'ctl.poke', 'ctl.cli', '__main__',
 ]
 # What no module of a package may import.
 FORBIDDEN = {
