@@ -14,9 +14,8 @@ import asyncio
 import random
 import threading
 import time
-from collections import deque
 from functools import partial
-from typing import Any, Callable, Deque, List, Optional, Tuple
+from typing import Any, Callable, List, Optional
 
 from twitcher.log import get_logger
 from twitcher.zookeeper.client import (
@@ -30,6 +29,7 @@ from twitcher.zookeeper.client import (
     new_client,
 )
 from twitcher.zookeeper.ensemble import Ensemble
+from twitcher.zookeeper.loop_calls import LoopCalls
 
 log = get_logger(__name__)
 
@@ -44,7 +44,6 @@ MAX_PAUSE = 30.0
 """Seconds between two attempts, at most: the daemon promises to try that often."""
 
 _FIRST_PAUSE = 0.25
-_BATCH = 64
 _SYNC_ATTEMPTS = 3
 _MAX_REPORTS = 8
 
@@ -104,19 +103,22 @@ class Session:
         self._reports: List[str] = []
         self._is_announced = False
         self._is_closing = False
-        self._wakeup_is_due = False
-        self._handed_over: Deque[Tuple[Callable[..., None], Tuple[Any, ...]]] = deque()
+        self._calls = LoopCalls()
+        self.call_on_loop = self._calls.add
+        """Have a function called on the loop, with arguments. For any thread."""
 
     def start(self) -> None:
         """Connect, now or when a server comes up. Returns at once; call it on the
         running loop."""
         self._loop = asyncio.get_running_loop()
+        self._calls.start()
         self._open()
 
     def stop(self) -> threading.Thread:
         """Begin to close the session. The thread that does it is returned: it may take
         as long as a connect takes."""
         self._is_closing = True
+        self._calls.close()
         thread = threading.Thread(target=self.client.stop if self._generation else lambda: None, name='close', daemon=True)
         thread.start()
         return thread
@@ -124,34 +126,6 @@ class Session:
     def on_ready(self, callback: Callable[[], None]) -> None:
         """Call back whenever a connection can be used, on the loop."""
         self._on_ready.append(callback)
-
-    def call_on_loop(self, function: Callable[..., None], *args: Any) -> None:
-        """Have the function called on the loop, after all that was handed over before.
-        For any thread.
-
-        The loop is woken once for a batch of calls.
-        """
-        self._handed_over.append((function, args))
-        if not self._wakeup_is_due:
-            self._wakeup_is_due = True
-            try:
-                self._loop.call_soon_threadsafe(self._run_handed_over)
-            except RuntimeError:
-                log.debug('ZooKeeper: an answer after the end')
-
-    def _run_handed_over(self) -> None:
-        # Before the first call: what a thread adds from now on either is found below,
-        # or wakes the loop again.
-        self._wakeup_is_due = False
-        for _ in range(0 if self._is_closing else min(len(self._handed_over), _BATCH)):
-            function, args = self._handed_over.popleft()
-            try:
-                function(*args)
-            except Exception:
-                log.exception('ZooKeeper: internal error (please report it)')
-        if self._handed_over and not self._is_closing:  # after everybody else has had a turn
-            self._wakeup_is_due = True
-            self._loop.call_soon(self._run_handed_over)
 
     def _open(self) -> None:
         """Make a client. It is needed even where it cannot be made for want of memory,
