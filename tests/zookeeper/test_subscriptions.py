@@ -237,7 +237,7 @@ def test_two_thousand_znodes_are_told_with_few_threads_and_few_requests_at_a_tim
         result.get(60)
     before = threading.active_count()
     keeping.subscribe('/').wait(b'')
-    monkeypatch.setattr('twitcher.zookeeper.node.IN_FLIGHT', 16)
+    monkeypatch.setattr('twitcher.zookeeper.node.MAX_IN_FLIGHT', 16)
     most = 0
 
     def look() -> None:
