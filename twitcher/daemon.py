@@ -24,7 +24,7 @@ from twitcher.watches.slots import Slots
 from twitcher.watches.watch import Around
 from twitcher.zookeeper.ensemble import Ensemble
 from twitcher.zookeeper.session import Session
-from twitcher.zookeeper.subscriptions import Keeper
+from twitcher.zookeeper.subscriptions import Subscriptions
 
 log = get_logger(__name__)
 
@@ -70,14 +70,14 @@ class _Daemon:
         self._stop = asyncio.Event()
         self._manager = ServiceManager(os.environ, loop.call_later)
         session = Session(self._settings.ensemble, self._connection_changed)
-        self._keeper = keeper = Keeper(session)
+        self._subscriptions = subscriptions = Subscriptions(session)
         state = State(self._settings.state_dir, self._settings.config_path, loop.call_later, self._settings.lock)
         output = Output(self._settings.log_target)
         retries = Retries(loop.call_later)
         runner = Runner(output, state, retries)
         slots = Slots(self._settings.max_running)
         reattached = [(record, runner.reattach(record)) for record in state.unfinished()]
-        watches = Watches(self._settings.config_path, keeper, state,
+        watches = Watches(self._settings.config_path, subscriptions, state,
                           Around(runner.start, slots, retries, state.save_pending), loop.call_later)
         self._loader = Loader(self._settings.config_path, state, watches.replace, watches.remove, loop.call_later,
                               self._tell_status)
@@ -91,7 +91,7 @@ class _Daemon:
                     slots.count()
                     run.on_end(lambda _: slots.release())
         session.start()
-        keeper.start()
+        subscriptions.start()
         configs.start()
         self._loader.restore(configs.hidden)
         self._tell_status()
@@ -141,4 +141,4 @@ class _Daemon:
         failing = self._loader.failing
         faults = f'; files that do not load: {len(failing)}, {escaped(failing[0])} first' if failing else ''
         self._manager.status(f'{"connected" if self._connected else "trying to connect"} to {self._settings.ensemble}; '
-                             f'watches in force: {self._keeper.subscriptions}{faults}')
+                             f'watches in force: {self._subscriptions.count}{faults}')

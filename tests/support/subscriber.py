@@ -14,7 +14,7 @@ from tests.support.daemon import wait_for
 from twitcher.znode import WatchType, ZnodeState
 from twitcher.zookeeper.ensemble import Ensemble
 from twitcher.zookeeper.session import Session
-from twitcher.zookeeper.subscriptions import Keeper
+from twitcher.zookeeper.subscriptions import Subscriptions
 
 DATA, CHILDREN = WatchType.DATA, WatchType.CHILDREN
 
@@ -52,7 +52,7 @@ class Keeping:
     def __init__(self, hosts: str, retry_delay: float = 0.2, check_period: float = 2.0) -> None:
         self.loop = asyncio.new_event_loop()
         self.session = Session(Ensemble.parse(hosts), lambda _: None)
-        self.keeper = Keeper(self.session, retry_delay, check_period)
+        self.keeper = Subscriptions(self.session, retry_delay, check_period)
         self._thread = threading.Thread(target=self.loop.run_forever)
         self._thread.start()
         self.call(self.session.start)

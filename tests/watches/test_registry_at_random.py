@@ -29,7 +29,7 @@ from twitcher.watches.retries import Retries
 from twitcher.watches.slots import Slots
 from twitcher.watches.watch import Around
 from twitcher.znode import Update, ZnodeState
-from twitcher.zookeeper.subscriptions import Keeper
+from twitcher.zookeeper.subscriptions import Subscriptions
 
 Listener = Callable[[ZnodeState], None]
 ZNODES = ('/y', '/z')
@@ -109,7 +109,7 @@ class World:
         self.state = State(str(self._directory), '/nowhere', self.later)
         self.keeper = FakeKeeper(self.znodes)
         around = Around(self._start_run, Slots(1), Retries(self.later), self.state.save_pending)
-        self.watches = Watches('/nowhere', cast(Keeper, self.keeper), self.state, around, self.later)
+        self.watches = Watches('/nowhere', cast(Subscriptions, self.keeper), self.state, around, self.later)
         for record in self.state.unfinished():
             run = self.runs[record.pipe][1]
             if run.is_over:

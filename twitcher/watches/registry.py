@@ -23,7 +23,7 @@ from twitcher.state import RunRecord, State
 from twitcher.watches.unclaimed import Claim, UnclaimedRuns, znode_of
 from twitcher.watches.watch import Around, Running, Watch
 from twitcher.znode import WatchType
-from twitcher.zookeeper.subscriptions import Keeper
+from twitcher.zookeeper.subscriptions import Subscriptions
 
 log = get_logger(__name__)
 
@@ -33,7 +33,7 @@ RENAME_WINDOW = 1.0
 class Watches:
     """The files below `root` and their watches, each of which finds the same `around` it."""
 
-    def __init__(self, root: str, keeper: Keeper, state: State, around: Around, later: Later) -> None:
+    def __init__(self, root: str, keeper: Subscriptions, state: State, around: Around, later: Later) -> None:
         self._root = root
         self._keeper = keeper
         self._state = state

@@ -38,7 +38,7 @@ _CHANGED_SIDES = {
 }
 
 
-# Keeper has these concerns:
+# Subscriptions has these concerns:
 #
 # - Latency. An event is answered with a read at once, on kazoo's thread: the way over
 #   the loop would cost a tenth of the time until an action runs (measured). All else
@@ -54,7 +54,7 @@ _CHANGED_SIDES = {
 # - Failures. A node that cannot be read is read again after RETRY_DELAY, and logged
 #   when that begins and when it ends.
 # - Changes that no event reports. Checks (checks.py) finds them.
-class Keeper:
+class Subscriptions:
     """The subscriptions to znodes of one session. Make them before the session is
     started."""
 
@@ -92,7 +92,7 @@ class Keeper:
             self._checks.forget(node)
 
     @property
-    def subscriptions(self) -> int:
+    def count(self) -> int:
         """How many listeners there are."""
         return sum(len(node.listeners) for node in self._all_nodes())
 
