@@ -25,8 +25,9 @@ from twitcher.watches.registry import Watches
 from twitcher.watches.retries import Retries
 from twitcher.watches.slots import Slots
 from twitcher.watches.watch import WatchContext
+from twitcher.zookeeper.ensemble import Ensemble
 from twitcher.zookeeper.session import Session
-from twitcher.zookeeper.subscriptions import Keeper
+from twitcher.zookeeper.subscriptions import Subscriptions
 
 log = get_logger(__name__)
 
@@ -39,7 +40,7 @@ CLOSE_TIMEOUT = 0.5
 class Settings(NamedTuple):
     """What the command line asks for. `lock` is that of the state directory, if the caller has tried to acquire it."""
 
-    hosts: str
+    ensemble: Ensemble
     config_path: str
     log_target: LogTarget
     max_running: int
@@ -70,27 +71,27 @@ class _Daemon:
         loop.set_exception_handler(_log_exception)
         self._stop = asyncio.Event()
         self._manager = ServiceManager(os.environ, loop.call_later)
-        session = Session(self._settings.hosts, self._connection_changed)
-        self._keeper = keeper = Keeper(session)
+        session = Session(self._settings.ensemble, self._connection_changed)
+        self._subscriptions = subscriptions = Subscriptions(session)
         state = State(self._settings.state_dir, self._settings.config_path, machine_id(), loop.call_later, self._settings.lock)
         output = Output(self._settings.log_target)
         retries = Retries(loop.call_later)
         runner = Runner(output, state, retries.serve)
         reattached = [(record, runner.reattach(record)) for record in state.unfinished()]
         context = WatchContext(runner.start, state.save_pending, retries, Backlog())
-        watches = Watches(self._settings.config_path, keeper, state, context, Slots(self._settings.max_running),
+        watches = Watches(self._settings.config_path, subscriptions, state, context, Slots(self._settings.max_running),
                           loop.call_later)
         state.in_force = watches.in_force
         self._loader = Loader(self._settings.config_path, state, watches.replace, watches.remove, loop.call_later,
                               self._report_status)
         configs = ConfigDir(self._settings.config_path, self._apply, self._loader.known)
         self._handle_signals(configs)
-        log.info('started; configs in %s, ZooKeeper at %s', self._settings.config_path, self._settings.hosts)
+        log.info('started; configs in %s, ZooKeeper at %s', self._settings.config_path, self._settings.ensemble)
         for record, run in reattached:
             if run:
                 watches.add_reattached(record, run)
         session.start()
-        keeper.start()
+        subscriptions.start()
         configs.start()
         self._loader.restore(configs.hidden)
         self._report_status()
@@ -139,5 +140,5 @@ class _Daemon:
     def _report_status(self) -> None:
         failing = self._loader.failing
         faults = f'; files that do not load: {len(failing)}, {escaped(failing[0])} first' if failing else ''
-        self._manager.status(f'{"connected" if self._connected else "trying to connect"} to {self._settings.hosts}; '
-                             f'watches in force: {self._keeper.subscriptions}{faults}')
+        self._manager.status(f'{"connected" if self._connected else "trying to connect"} to {self._settings.ensemble}; '
+                             f'watches in force: {self._subscriptions.count}{faults}')

@@ -18,7 +18,7 @@ from twitcher.database import Database, Execute, Later
 from twitcher.good_configs import GoodConfigs
 from twitcher.lock import StateLock
 from twitcher.run_record import RunRecord
-from twitcher.znode import UNKNOWN, Stamp
+from twitcher.znode import UNKNOWN, Revision
 
 _VERSION = 2
 _SCHEMA = """
@@ -56,7 +56,7 @@ _SAVE_PENDING = """
 # It is not known which update is pending: any state of the znode calls for a run.
 _INTERRUPTED = f"""
     INSERT INTO watch (name, waiting_czxid, waiting_zxid, waiting_moment)
-    SELECT DISTINCT watch, {UNKNOWN.czxid}, {UNKNOWN.zxid}, {UNKNOWN.moment} FROM run WHERE boot != ?
+    SELECT DISTINCT watch, {UNKNOWN.czxid}, {UNKNOWN.zxid}, {UNKNOWN.tiebreak} FROM run WHERE boot != ?
     ON CONFLICT (name) DO UPDATE SET waiting_czxid = excluded.waiting_czxid, waiting_zxid = excluded.waiting_zxid,
         waiting_moment = excluded.waiting_moment
 """
@@ -155,17 +155,17 @@ class State:
         self._database.note(f'ended {record.watch}', 'UPDATE watch SET ended = ?, exit_code = ? WHERE name = ?', time.time(),
                             exit_code, record.watch)
 
-    def applied(self, watch: str, stamp: Stamp) -> None:
+    def applied(self, watch: str, revision: Revision) -> None:
         """Note for which state of its znode a watch has started a run."""
         self._database.cancel(f'ended {watch}')
         if watch in self.in_force:
-            self._database.note(f'applied {watch}', _APPLIED, watch, self._path(watch), *stamp, time.time())
+            self._database.note(f'applied {watch}', _APPLIED, watch, self._path(watch), *revision, time.time())
         else:
-            self._database.note(f'applied {watch}', _APPLIED_IF_KNOWN, *stamp, time.time(), watch)
+            self._database.note(f'applied {watch}', _APPLIED_IF_KNOWN, *revision, time.time(), watch)
 
-    def save_pending(self, watch: str, stamp: Optional[Stamp]) -> None:
+    def save_pending(self, watch: str, revision: Optional[Revision]) -> None:
         """Note the latest pending update of a watch; None if there is none any more."""
-        self._database.note(f'pending {watch}', _SAVE_PENDING, watch, self._path(watch), *(stamp or (None, None, None)))
+        self._database.note(f'pending {watch}', _SAVE_PENDING, watch, self._path(watch), *(revision or (None, None, None)))
 
     def moved(self, watch: str) -> None:
         """Note the present file of a watch."""

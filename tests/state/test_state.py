@@ -26,7 +26,7 @@ from tests.support.state_directory import (
     use,
 )
 from twitcher.state import State
-from twitcher.znode import Stamp
+from twitcher.znode import Revision
 
 
 def database(directory: Path) -> Path:
@@ -40,7 +40,7 @@ def test_what_is_noted_is_known_to_the_next(tmp_path: Path) -> None:
         ended, failed, going = begin(state, 1), begin(state, 2), begin(state, 3)
         state.run_ended(ended, 0)
         state.run_failed(failed)
-        state.save_pending(WATCH, Stamp(1, 2, 4))
+        state.save_pending(WATCH, Revision(1, 2, 4))
     with opened(tmp_path) as state:
         assert [(record.id, record.pid) for record in state.unfinished()] == [(going.id, os.getpid())]
         assert has_pending(state)
@@ -237,13 +237,13 @@ def test_a_state_that_never_works_keeps_nothing_of_what_is_over(tmp_path: Path) 
 
 
 @pytest.mark.parametrize('waiting, applied, is_pending', [
-    (Stamp(1, 2, 3), None, True), (Stamp(1, 2, 3), Stamp(1, 1, 3), True), (Stamp(1, 2, 3), Stamp(1, 2, 3), False),
-    (None, Stamp(1, 2, 3), False), (None, None, False),
+    (Revision(1, 2, 3), None, True), (Revision(1, 2, 3), Revision(1, 1, 3), True),
+    (Revision(1, 2, 3), Revision(1, 2, 3), False), (None, Revision(1, 2, 3), False), (None, None, False),
 ])
 def test_an_update_that_waited_is_pending_unless_it_was_run_for(
-        tmp_path: Path, waiting: Optional[Stamp], applied: Optional[Stamp], is_pending: bool) -> None:
+        tmp_path: Path, waiting: Optional[Revision], applied: Optional[Revision], is_pending: bool) -> None:
     with opened(tmp_path) as state:
-        state.save_pending(WATCH, Stamp(1, 1, 1))
+        state.save_pending(WATCH, Revision(1, 1, 1))
         state.save_pending(WATCH, waiting)
         if applied:
             state.in_force = {WATCH: InForce()}
@@ -258,7 +258,7 @@ def test_an_update_that_waited_is_pending_unless_it_was_run_for(
 def test_any_file_name_can_be_noted(tmp_path: Path, warnings: Callable[[], List[str]], watch: str) -> None:
     with opened(tmp_path) as state:
         use(state, watch)
-        state.save_pending(watch, Stamp(1, 2, 4))
+        state.save_pending(watch, Revision(1, 2, 4))
         assert [record.watch for record in state.unfinished()] == []
         new_run(state, 1, watch)
         assert [record.watch for record in state.unfinished()] == [watch]

@@ -6,7 +6,8 @@ from collections import deque
 from typing import Any, Callable, Deque, List, Optional, Tuple
 
 from twitcher.config.action import Exec
-from twitcher.config.spec import RunMode, WatchSpec, make_spec
+from twitcher.config.arguments import make_spec
+from twitcher.config.spec import RunMode, WatchSpec
 from twitcher.errors import SpawnError
 from twitcher.run_record import RunEnd
 from twitcher.watches.backlog import Backlog
@@ -14,11 +15,11 @@ from twitcher.watches.gates import gate_for
 from twitcher.watches.retries import Retries
 from twitcher.watches.slots import Slots
 from twitcher.watches.watch import Watch, WatchContext
-from twitcher.znode import Stamp, Update, ZnodeState
+from twitcher.znode import Revision, Update, ZnodeState
 
 
 class Znode:
-    """A znode, as a keeper would tell of it. Each change has a zxid of its own."""
+    """A znode, as Subscriptions would tell of it. Each change has a zxid of its own."""
 
     def __init__(self) -> None:
         self.state = ZnodeState()
@@ -27,8 +28,8 @@ class Znode:
     def put(self, contents: str) -> ZnodeState:
         """Set it, making it if need be."""
         self._zxid += 1
-        czxid = self.state.stamp.czxid if self.state.stamp else self._zxid
-        self.state = ZnodeState(Stamp(czxid, self._zxid, 0), contents.encode(), self.state.version + 1)
+        czxid = self.state.revision.czxid if self.state.revision else self._zxid
+        self.state = ZnodeState(Revision(czxid, self._zxid, 0), contents.encode(), self.state.version + 1)
         return self.state
 
     def delete(self) -> ZnodeState:
@@ -39,7 +40,7 @@ class Znode:
 
     def hidden(self) -> ZnodeState:
         """What is told of it while it may not be read."""
-        return ZnodeState(self.state.stamp)
+        return ZnodeState(self.state.revision)
 
 
 class HandMadeRun:
@@ -83,11 +84,11 @@ class Bench:
         self.runs: List[HandMadeRun] = []
         self.failures: Deque[bool] = deque()
         self.most_at_once = 0
-        self.noted: List[Optional[Stamp]] = []
+        self.noted: List[Optional[Revision]] = []
         self._now = 0.0
         self._alarms: List[Tuple[float, Callable[[], None]]] = []
         self.retries = Retries(self._later)
-        self._context = WatchContext(self._start, lambda name, stamp: self.noted.append(stamp), self.retries, Backlog())
+        self._context = WatchContext(self._start, lambda name, revision: self.noted.append(revision), self.retries, Backlog())
 
     def watch(self, has_pending: bool = False, **arguments: Any) -> Watch:
         """A watch with these arguments of RegisterWatch."""

@@ -11,7 +11,7 @@ from typing import Callable, Iterator, List, Optional
 from twitcher.run_record import RunRecord
 from twitcher.runs.procfs import start_time
 from twitcher.state import State
-from twitcher.znode import Stamp
+from twitcher.znode import Revision
 
 CONFIGS = '/etc/twitcher'
 MACHINE = 'boot 1'
@@ -46,8 +46,8 @@ def use(state: State, watch: str = WATCH) -> None:
     state.in_force = {watch: InForce()}
     state.unfinished()
     first, second = begin(state, 1, watch), new_run(state, 2, watch)
-    state.applied(watch, Stamp(1, 2, 3))
-    state.save_pending(watch, Stamp(1, 2, 4))
+    state.applied(watch, Revision(1, 2, 3))
+    state.save_pending(watch, Revision(1, 2, 4))
     state.pending()
     state.has_run(watch)
     state.purge(lambda name, path: False)
@@ -55,7 +55,7 @@ def use(state: State, watch: str = WATCH) -> None:
     state.run_failed(second)
     state.in_force = {}
     state.forget(watch)
-    state.applied(watch, Stamp(1, 2, 3))
+    state.applied(watch, Revision(1, 2, 3))
 
 
 def new_run(state: State, pipe: int, watch: str = WATCH) -> RunRecord:

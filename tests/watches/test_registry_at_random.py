@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 
 from tests.support.fake_machine import HandMadeRun, Znode
 from twitcher.config.action import Exec
-from twitcher.config.spec import WatchSpec, make_spec
+from twitcher.config.arguments import make_spec
+from twitcher.config.spec import WatchSpec
 from twitcher.run_record import RunEnd, RunRecord
 from twitcher.state import State
 from twitcher.watches.backlog import Backlog
@@ -35,7 +36,7 @@ ZNODES = ('/y', '/z')
 FILES = tuple(f'/nowhere/{name}.twc' for name in 'abc')
 
 
-class FakeKeeper:
+class FakeSubscriptions:
     """Tells a new listener what there is, and all of them each change, when it is asked to deliver."""
 
     def __init__(self, znodes: Dict[str, Znode]) -> None:
@@ -43,11 +44,11 @@ class FakeKeeper:
         self._listeners: List[Tuple[str, Listener]] = []
 
     def subscribe(self, path: str, watch_type: object, listener: Listener) -> None:
-        """As Keeper says."""
+        """As Subscriptions says."""
         self._listeners.append((path, listener))
 
     def unsubscribe(self, path: str, watch_type: object, listener: Listener) -> None:
-        """As Keeper says."""
+        """As Subscriptions says."""
         self._listeners.remove((path, listener))
 
     def deliver(self) -> None:
@@ -106,9 +107,9 @@ class World:
         """A daemon, on what the earlier one has left."""
         self.alarms.clear()
         self.state = State(str(self._directory), '/nowhere', f'boot {self.boot}', self.later)
-        self.keeper = FakeKeeper(self.znodes)
+        self.subscriptions = FakeSubscriptions(self.znodes)
         context = WatchContext(self._start_run, self.state.save_pending, Retries(self.later), Backlog())
-        self.watches = Watches('/nowhere', self.keeper, self.state, context, Slots(1), self.later)
+        self.watches = Watches('/nowhere', self.subscriptions, self.state, context, Slots(1), self.later)
         self.state.in_force = self.watches.in_force
         for record in self.state.unfinished():
             run = self.runs[record.pipe][1]
@@ -158,7 +159,7 @@ class World:
                 job.received = current
                 job.causes += 1
             job.seen = current
-        self.keeper.deliver()
+        self.subscriptions.deliver()
 
     def wait(self, seconds: float) -> None:
         """Let time pass."""
@@ -204,7 +205,7 @@ class World:
         self.state.run_begins(record)
         self.runs.append((name, run))
         self.state.run_started(record._replace(pid=os.getpid()))
-        self.state.applied(name, update.stamp)
+        self.state.applied(name, update.revision)
         run.on_end(partial(self._note_end, record))
         return run
 

@@ -141,7 +141,7 @@ def test_what_a_successor_is_left_to_run_for_is_noted_while_it_waits() -> None:
     again = bench.watch(run_on_load=False)
     bench.failures.append(True)
     again.continue_from(watch)
-    assert bench.noted[-1] == znode.state.stamp
+    assert bench.noted[-1] == znode.state.revision
 
 
 def test_a_run_that_cannot_start_is_not_run_for_by_a_watch_that_only_waited_for_it() -> None:

@@ -255,13 +255,13 @@ def test_the_latest_update_that_waits_is_noted_as_pending(mode: RunMode, pending
     watch = bench.watch(run_mode=mode)
     watch.on_state(znode.put('a'))
     assert bench.noted == []
-    stamps = {}
+    revisions = {}
     for contents in 'bc':
         watch.on_state(znode.put(contents))
-        stamps[contents] = znode.state.stamp
-    assert bench.noted == [stamps[contents] for contents in pending]
+        revisions[contents] = znode.state.revision
+    assert bench.noted == [revisions[contents] for contents in pending]
     bench.end_all()
-    assert bench.noted == [stamps[contents] for contents in pending] + ([None] if pending else [])
+    assert bench.noted == [revisions[contents] for contents in pending] + ([None] if pending else [])
 
 
 @pytest.mark.parametrize('is_transient', [True, False])
@@ -270,9 +270,9 @@ def test_a_refused_start_is_pending_until_the_retry_or_given_up(is_transient: bo
     watch = bench.watch()
     bench.failures.append(is_transient)
     watch.on_state(znode.put('a'))
-    assert bench.noted == ([znode.state.stamp] if is_transient else [])
+    assert bench.noted == ([znode.state.revision] if is_transient else [])
     bench.wait(1)
-    assert bench.noted == ([znode.state.stamp, None] if is_transient else [])
+    assert bench.noted == ([znode.state.revision, None] if is_transient else [])
 
 
 @pytest.mark.parametrize('mode', MODES)
@@ -285,7 +285,7 @@ def test_what_an_earlier_daemon_left_pending_is_run_for_once_when_the_znode_is_f
     for state in (znode.hidden(), znode.state, znode.state):
         watch.on_state(state)
     assert bench.events == [event]
-    assert bench.noted == [znode.state.stamp, None]
+    assert bench.noted == [znode.state.revision, None]
 
 
 def test_nothing_is_pending_for_a_znode_that_is_gone() -> None:

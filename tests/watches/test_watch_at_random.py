@@ -45,7 +45,7 @@ def play(bench: Bench, steps: List[str], mode: RunMode, run_on_load: bool) -> Li
         bench.wait(1)
         bench.end_all()
     assert bench.noted[-1:] in ([], [None])
-    assert all(stamp != following for stamp, following in zip(bench.noted, bench.noted[1:]))
+    assert all(revision != following for revision, following in zip(bench.noted, bench.noted[1:]))
     return told
 
 

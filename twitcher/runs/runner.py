@@ -172,7 +172,7 @@ class Runner:
         record, update = run.record, launch.update
         may_print = self._output.set_pid(launch.reader, child.pid)  # at once: after a kill, lines would have no pid in the log
         self._state.run_started(record)
-        self._state.applied(record.watch, update.stamp)
+        self._state.applied(record.watch, update.revision)
         log.info('%s: pid %d started (%s, version %d)', record.description, child.pid, update.event.value, update.version,
                  on_delivered=may_print)
         run.send_signals()
@@ -233,6 +233,6 @@ class Runner:
             'TWITCHER_ZNODE': spec.znode,
             'TWITCHER_EVENT': update.event.value,
             'TWITCHER_VERSION': str(update.version),
-            'TWITCHER_MZXID': str(update.stamp.zxid),
+            'TWITCHER_MZXID': str(update.revision.zxid),
             'TWITCHER_DESCRIPTION': description,
         }

@@ -7,10 +7,8 @@ from __future__ import annotations
 
 from typing import Optional
 
-from twitcher.config.spec import WatchSpec, WatchType
-from twitcher.znode import Event, Stamp, ZnodeState
-
-_ABSENT = Stamp(-1, -1, -1)
+from twitcher.config.spec import WatchSpec
+from twitcher.znode import ABSENT, Event, Revision, WatchType, ZnodeState
 
 
 class LastSeen:
@@ -19,44 +17,44 @@ class LastSeen:
     If the spec asks for a run on load, the first state that can be read is run for.
     """
 
-    __slots__ = ('_change', '_stamp', 'is_load_due')  # there may be tens of thousands
+    __slots__ = ('_change', '_revision', 'is_load_due')  # there may be tens of thousands
 
     def __init__(self, spec: WatchSpec) -> None:
         self._change = Event.CHANGED if spec.watch_type is WatchType.DATA else Event.CHILDREN
-        self._stamp: Optional[Stamp] = None
+        self._revision: Optional[Revision] = None
         self.is_load_due = spec.run_on_load
 
     def __bool__(self) -> bool:
         """Whether a state has been seen."""
-        return self._stamp is not None
+        return self._revision is not None
 
     def continue_from(self, earlier: LastSeen, is_same: bool) -> None:
         """Go on from what an earlier version of the watch has seen; `is_same` if it asked for the same."""
-        self._stamp = earlier._stamp
+        self._revision = earlier._revision
         if is_same:
             self.is_load_due = earlier.is_load_due
 
     def is_deletion(self, state: ZnodeState) -> bool:
         """Whether the znode was there, and is not any more."""
-        return state.stamp is None and self._stamp not in (None, _ABSENT)
+        return state.revision is None and self._revision not in (None, ABSENT)
 
-    def event(self, stamp: Stamp, is_pending: bool) -> Optional[Event]:
+    def event(self, revision: Revision, is_pending: bool) -> Optional[Event]:
         """What has happened since, if it calls for a run; `is_pending` if any state does that can be read."""
         if self.is_load_due:
             return Event.LOAD
         if is_pending:
             return self._change
-        if self._stamp is None or self._stamp == stamp:
+        if self._revision is None or self._revision == revision:
             return None
-        return Event.CREATED if self._stamp.czxid != stamp.czxid else self._change
+        return Event.CREATED if self._revision.czxid != revision.czxid else self._change
 
     def note(self, state: ZnodeState) -> None:
         """This is the last state now. One that cannot be read does not take the place of another."""
-        if state.stamp is None:
-            self._stamp = _ABSENT
+        if state.revision is None:
+            self._revision = ABSENT
             self.is_load_due = False
         elif state.contents is not None:
-            self._stamp = state.stamp
+            self._revision = state.revision
             self.is_load_due = False
-        elif self._stamp is None:
-            self._stamp = state.stamp
+        elif self._revision is None:
+            self._revision = state.revision

@@ -15,7 +15,7 @@ from typing import Callable, DefaultDict, Dict, List, Mapping, Optional, Protoco
 from zlib import crc32
 
 from twitcher.config.action import outline
-from twitcher.config.spec import WatchSpec, WatchType
+from twitcher.config.spec import WatchSpec
 from twitcher.log import get_logger
 from twitcher.log_target import DEBUG, INFO
 from twitcher.run_record import RunRecord
@@ -23,7 +23,7 @@ from twitcher.watches.gates import gate_for
 from twitcher.watches.slots import Slots
 from twitcher.watches.unclaimed import Claim, UnclaimedRuns, znode_of
 from twitcher.watches.watch import Running, Watch, WatchContext
-from twitcher.znode import Stamp, ZnodeState
+from twitcher.znode import Revision, WatchType, ZnodeState
 
 log = get_logger(__name__)
 
@@ -50,7 +50,7 @@ class Store(Protocol):
     def has_run(self, watch: str) -> bool:
         """Whether a run of the watch was ever started."""
 
-    def save_pending(self, watch: str, stamp: Optional[Stamp]) -> None:
+    def save_pending(self, watch: str, revision: Optional[Revision]) -> None:
         """Note its latest pending update; None if there is none any more."""
 
     def moved(self, watch: str) -> None:

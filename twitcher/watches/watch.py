@@ -18,7 +18,7 @@ from twitcher.watches.backlog import Backlog
 from twitcher.watches.changes import LastSeen
 from twitcher.watches.gates import Gate
 from twitcher.watches.retries import Retries
-from twitcher.znode import UNKNOWN, Event, Stamp, Update, ZnodeState
+from twitcher.znode import UNKNOWN, Event, Revision, Update, ZnodeState
 
 log = get_logger(__name__)
 
@@ -42,13 +42,13 @@ class WatchContext(NamedTuple):
     """What all watches share.
 
     `start_run(name, spec, description, update)` starts a run of the watch with this
-    name, or raises SpawnError. `save_pending(name, stamp)` notes its latest pending
+    name, or raises SpawnError. `save_pending(name, revision)` notes its latest pending
     update, None if there is none. `retries` tries again what the machine has refused to
     start. `backlog` bounds the pending updates of all watches in PARALLEL mode.
     """
 
     start_run: Callable[[str, WatchSpec, str, Update], Running]
-    save_pending: Callable[[str, Optional[Stamp]], None]
+    save_pending: Callable[[str, Optional[Revision]], None]
     retries: Retries
     backlog: Backlog
 
@@ -85,11 +85,11 @@ class Watch:
         self._context = context
         self._gate = gate
         self._pending: List[Update] = []
-        self._noted: Optional[Stamp] = UNKNOWN if has_pending else None
+        self._noted: Optional[Revision] = UNKNOWN if has_pending else None
         self._state = _State.READY
 
     @property
-    def pending(self) -> Optional[Stamp]:
+    def pending(self) -> Optional[Revision]:
         """The latest pending update, as it is noted for the next daemon."""
         return self._noted
 
@@ -126,7 +126,7 @@ class Watch:
             self._proceed()
             self._note_pending()
         elif earlier._pending:
-            self._note(earlier._pending[-1].stamp)
+            self._note(earlier._pending[-1].revision)
 
     def close(self) -> None:
         """Start nothing any more. Runs in progress go on."""
@@ -138,16 +138,16 @@ class Watch:
         """The znode has been read. Its state may be the one that is known already."""
         if self._state is _State.CLOSED:
             return
-        if state.stamp is None:
+        if state.revision is None:
             if self.last_seen.is_deletion(state):
                 log.info('%s: %s was deleted', self.description, self.spec.znode)
             self._note_pending()
         elif state.contents is not None:
             # An update is pending from an earlier daemon, or was left to a load: any contents will do.
             is_pending = self._noted is not None and not self._pending
-            event = self.last_seen.event(state.stamp, is_pending)
+            event = self.last_seen.event(state.revision, is_pending)
             if event:
-                self._updated(Update(event, state.contents, state.version, state.stamp))
+                self._updated(Update(event, state.contents, state.version, state.revision))
         self.last_seen.note(state)  # not earlier: if the update fails, this state is delivered again
 
     def _updated(self, update: Update) -> None:
@@ -275,12 +275,12 @@ class Watch:
 
     def _note_pending(self) -> None:
         """Note the latest pending update for the next daemon, if it is another one than before."""
-        self._note(self._pending[-1].stamp if self._pending else None)
+        self._note(self._pending[-1].revision if self._pending else None)
 
-    def _note(self, stamp: Optional[Stamp]) -> None:
-        if stamp != self._noted:
-            self._noted = stamp
-            self._context.save_pending(self.name, stamp)
+    def _note(self, revision: Optional[Revision]) -> None:
+        if revision != self._noted:
+            self._noted = revision
+            self._context.save_pending(self.name, revision)
 
 
 def _without(run: Running, runs: Tuple[Running, ...]) -> Tuple[Running, ...]:
