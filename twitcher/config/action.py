@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dis
 import functools
-import inspect
 import os
 import sys
 import threading
@@ -34,6 +33,9 @@ from twitcher.config import shell
 from twitcher.errors import SpecError
 
 Action = Callable[[], Any]
+
+# Flags of code: inspect has the names, and takes longer to import than all of config/.
+_CO_GENERATOR, _CO_COROUTINE, _CO_ASYNC_GENERATOR = 0x20, 0x80, 0x200
 
 
 _loading = threading.Event()
@@ -139,9 +141,9 @@ def _function_fault(action: Any) -> Optional[str]:
     if not isinstance(action, types.FunctionType):
         return None
     code = action.__code__
-    if code.co_flags & (inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR):
+    if code.co_flags & (_CO_COROUTINE | _CO_ASYNC_GENERATOR):
         return 'it is an async function, which has to be run by asyncio.run'
-    if code.co_flags & inspect.CO_GENERATOR:
+    if code.co_flags & _CO_GENERATOR:
         return 'it is a generator function, which does nothing when it is called'
     needed = code.co_varnames[:code.co_argcount - len(action.__defaults__ or ())][given:]
     keywords = code.co_varnames[code.co_argcount:code.co_argcount + code.co_kwonlyargcount]
