@@ -6,8 +6,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from dataclasses import dataclass
-from typing import Any, Dict, Optional
+from typing import Any, Dict, NamedTuple, Optional
 
 from twitcher.config.directory import Changes, ConfigDir
 from twitcher.config.loader import Loader
@@ -33,8 +32,7 @@ FAREWELL = 0.5
 """Seconds that a stop waits for ZooKeeper to take leave of our session; if it does not, the session expires there."""
 
 
-@dataclass(frozen=True)
-class Settings:
+class Settings(NamedTuple):
     """What a daemon is told when it starts. `lock` is that of the state directory, if it has been tried before."""
 
     hosts: str

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass
-from typing import Any, Dict, Iterable, Iterator, Mapping, Optional, Tuple
+from typing import Any, Dict, Iterable, Iterator, Mapping, NamedTuple, Optional, Tuple
 from zlib import adler32, crc32
 
 from twitcher.database import Database
@@ -32,8 +31,7 @@ QUERIES = [f'{_GOOD_CONFIGS} LIMIT 0', f'{_USING_HELPERS} LIMIT 0']
 """What must work on the tables."""
 
 
-@dataclass(frozen=True)
-class GoodConfig:
+class GoodConfig(NamedTuple):
     """A version of a .twc file that has loaded, and the texts of the helpers that it imports, by their paths.
 
     `loaded` is when it first did, in seconds since 1970; 0 for now.

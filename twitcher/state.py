@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import re
 import time
-from dataclasses import dataclass
 from itertools import count
-from typing import Callable, List, Mapping, Optional, Protocol
+from typing import Callable, List, Mapping, NamedTuple, Optional, Protocol
 from zlib import crc32
 
 from twitcher import good_configs
@@ -62,7 +61,7 @@ _INTERRUPTED = f"""
 """
 # Not all at once: ten thousand would take megabytes.
 _PAGE = "SELECT rowid, name, COALESCE(path, '') FROM watch WHERE rowid > ? ORDER BY rowid LIMIT 500"
-_NAME_1 = re.compile(r'(.*?\.twc) (WATCH_DATA|WATCH_CHILDREN) (/.*) (\d+)', re.DOTALL)
+_NAME_1 = r'(.*?\.twc) (WATCH_DATA|WATCH_CHILDREN) (/.*) (\d+)'
 """What version 1 called a watch: its file, the side, the znode and a number."""
 
 
@@ -72,8 +71,7 @@ class InForce(Protocol):
     path: str
 
 
-@dataclass(frozen=True)
-class RunRecord:
+class RunRecord(NamedTuple):
     """A run that had not ended when its daemon did. `began` is in seconds of CLOCK_MONOTONIC, which counts from the boot.
 
     `pid` is None if the daemon died between its two notes of it; then only the pipe that it prints to is known, by its inode.
@@ -94,8 +92,7 @@ class RunRecord:
     sigterm: Optional[float] = None
 
 
-@dataclass(frozen=True)
-class PendingRecord:
+class PendingRecord(NamedTuple):
     """A watch with an update for which no earlier daemon has started a run. `path` is its file."""
 
     watch: str
@@ -224,7 +221,7 @@ class State:
         execute('UPDATE run SET boot = ? WHERE boot = ?', self._boot, boot_id())
         execute('INSERT OR IGNORE INTO watch (name) SELECT DISTINCT watch FROM run')
         for name, in execute('SELECT name FROM watch'):
-            match = _NAME_1.fullmatch(name)
+            match = re.fullmatch(_NAME_1, name, re.DOTALL)
             if match:
                 path, side, znode, number = match.groups()
                 new = f'{side} {znode} {crc32(name.encode("utf-8", "surrogateescape")):08x} {number}'

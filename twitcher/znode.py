@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
 from enum import Enum
 from typing import NamedTuple, Optional
 
@@ -24,8 +23,7 @@ UNKNOWN = Stamp(-2, -2, -2)
 """Of a znode that may not even be looked at."""
 
 
-@dataclass(frozen=True)
-class ZnodeState:
+class ZnodeState(NamedTuple):
     """What a read found: no znode (`stamp` is None), one that may not be read (`contents` is None), or its contents."""
 
     stamp: Optional[Stamp] = None
@@ -42,12 +40,14 @@ class Event(Enum):
     CHILDREN = 'children'
 
 
-@dataclass(frozen=True)
 class Update:
     """One state of a znode that some watch has to run for. `arrived` puts it in order with others."""
 
-    event: Event
-    contents: bytes
-    version: int
-    stamp: Stamp
-    arrived: float = field(default_factory=time.monotonic, compare=False)
+    __slots__ = ('event', 'contents', 'version', 'stamp', 'arrived')
+
+    def __init__(self, event: Event, contents: bytes, version: int, stamp: Stamp) -> None:
+        self.event = event
+        self.contents = contents
+        self.version = version
+        self.stamp = stamp
+        self.arrived = time.monotonic()

@@ -11,7 +11,6 @@ import errno
 import os
 import stat
 from collections import deque
-from dataclasses import dataclass, field
 from typing import Deque, Dict, List, NamedTuple, Optional, Set, Tuple, Union
 
 from twitcher.errors import ConfigError
@@ -39,27 +38,27 @@ class File(NamedTuple):
     file_id: FileId
 
 
-@dataclass
 class Dependencies:
     """What must be watched so that no change of a scan's result goes unnoticed."""
 
-    directories: Dict[str, FileId] = field(default_factory=dict)
-    listed: Set[FileId] = field(default_factory=set)
-    """Directories in which the contents of files matter, not only what the entries in `lookups` are."""
-    lookups: Set[Entry] = field(default_factory=set)
-    """Entries by which the root or a symlink is resolved."""
+    def __init__(self) -> None:
+        self.directories: Dict[str, FileId] = {}
+        self.listed: Set[FileId] = set()
+        """Directories in which the contents of files matter, not only what the entries in `lookups` are."""
+        self.lookups: Set[Entry] = set()
+        """Entries by which the root or a symlink is resolved."""
 
 
-@dataclass
 class Tree:
     """What one scan found. `files` are the .twc files, `helpers` the .py files. `unreadable`: directories; `ignored`: what
     looks like a .twc file and is none, and why."""
 
-    files: Dict[str, File] = field(default_factory=dict)
-    helpers: Dict[str, File] = field(default_factory=dict)
-    unreadable: Dict[str, OSError] = field(default_factory=dict)
-    ignored: Dict[str, str] = field(default_factory=dict)
-    dependencies: Dependencies = field(default_factory=Dependencies)
+    def __init__(self) -> None:
+        self.files: Dict[str, File] = {}
+        self.helpers: Dict[str, File] = {}
+        self.unreadable: Dict[str, OSError] = {}
+        self.ignored: Dict[str, str] = {}
+        self.dependencies = Dependencies()
 
     def may_hold(self, path: str) -> bool:
         """Whether the path could still be there, in a directory that could not be read."""

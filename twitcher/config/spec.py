@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import signal
-from dataclasses import dataclass, replace
 from enum import Enum
-from typing import Any, Optional, Tuple
+from typing import Any, NamedTuple, Optional, Tuple
 
 from twitcher.config import shell
 from twitcher.config.account import Account, Who, find_account
@@ -34,12 +33,8 @@ class WatchType(Enum):
     CHILDREN = 'WATCH_CHILDREN'
 
 
-@dataclass(frozen=True)
-class WatchSpec:
+class WatchSpec(NamedTuple):
     """One watch of a config, every field checked. `description` is empty where the file gave none."""
-
-    __slots__ = ('znode', 'action', 'pipe_stdin', 'run_on_load', 'run_mode', 'account', 'notify_signal', 'timeout',
-                 'description', 'watch_type')
 
     znode: str
     action: Action
@@ -60,7 +55,7 @@ class WatchSpec:
 
     def is_same(self, other: WatchSpec, whatever_the_action: bool = False) -> bool:
         """Whether the other asks for the same thing, though its file was executed at another time."""
-        if replace(self, action=_nothing) != replace(other, action=_nothing):
+        if self._replace(action=_nothing) != other._replace(action=_nothing):
             return False
         try:
             return whatever_the_action or bool(identity(self.action) == identity(other.action))

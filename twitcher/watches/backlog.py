@@ -6,7 +6,6 @@ flood on one znode costs no other watch an update.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Dict, Optional, Protocol
 
 from twitcher.log import get_logger
@@ -27,11 +26,9 @@ class Queue(Protocol):
         """Drop the update that has waited longest. Returns the size of its contents in bytes."""
 
 
-@dataclass
 class _Share:
-    updates: int = 0
-    bytes: int = 0
-    dropped: int = 0
+    def __init__(self) -> None:
+        self.updates = self.bytes = self.dropped = 0
 
 
 class Backlog:

@@ -8,40 +8,37 @@ znode. A new watch also waits for every run that is left on its znode, until the
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from functools import partial
-from typing import Callable, Dict, Iterator, List, Optional, Sequence
+from typing import Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence
 
 from twitcher.config.spec import WatchSpec
 from twitcher.errors import SpawnError
 from twitcher.watches.watch import Running, Watch
 
 
-@dataclass(eq=False)
 class Left:
     """What one watch has left. `watch` is None if it was an earlier daemon's, or has been gone for long.
 
     `key` is what all watches that do the same have in common: the name without its number. `batch` numbers the edits.
     """
 
-    name: str
-    path: str
-    watch: Optional[Watch] = None
-    runs: List[Running] = field(default_factory=list)
-    has_pending: bool = False
-    is_old: bool = False
-    is_expired: bool = False
-    batch: int = 0
-    waiting: List[Watch] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.key, _, number = self.name.rpartition(' ')
+    def __init__(self, name: str, path: str, watch: Optional[Watch] = None, runs: Optional[List[Running]] = None,
+                 is_expired: bool = False, batch: int = 0) -> None:
+        self.name = name
+        self.path = path
+        self.watch = watch
+        self.runs: List[Running] = [] if runs is None else runs
+        self.has_pending = False
+        self.is_old = False
+        self.is_expired = is_expired
+        self.batch = batch
+        self.waiting: List[Watch] = []
+        self.key, _, number = name.rpartition(' ')
         self.znode = znode_of(self.key)
         self.number = int(number)
 
 
-@dataclass(frozen=True)
-class Claim:
+class Claim(NamedTuple):
     """What a new watch goes on from.
 
     If `name` is not None the watch was left under it, and goes on under it; else it is another one in its place. `is_same`

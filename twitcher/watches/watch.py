@@ -6,7 +6,6 @@ is on the event loop's thread.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Callable, List, Optional, Protocol, Sequence
 
@@ -38,7 +37,6 @@ class Running(Protocol):
         """Call back once, when the run is over; with the reason if its process could not be started."""
 
 
-@dataclass(frozen=True)
 class Around:
     """What all watches share. Those that know a watch by its name get that first.
 
@@ -47,11 +45,13 @@ class Around:
     latest update that waits for its run, and None when none does any more.
     """
 
-    start: Callable[[str, WatchSpec, str, Update], Running]
-    slots: Slots
-    retries: Retries
-    owe: Callable[[str, Optional[Stamp]], None]
-    backlog: Backlog = field(default_factory=Backlog)
+    def __init__(self, start: Callable[[str, WatchSpec, str, Update], Running], slots: Slots, retries: Retries,
+                 owe: Callable[[str, Optional[Stamp]], None]) -> None:
+        self.start = start
+        self.slots = slots
+        self.retries = retries
+        self.owe = owe
+        self.backlog = Backlog()
 
 
 class Watch:
