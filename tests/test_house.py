@@ -14,16 +14,17 @@ PACKAGE = TOP / 'twitcher'
 
 # Each module may import those that stand before it, and no others.
 LAYERS = [
-    'lazy_imports', 'errors', 'config.account', 'config.shell', 'config.action', 'config.spec', 'znode', 'log_target',
-    'log_queue', 'log', 'config.scan', 'config.helpers', 'config.deadline', 'config.reach', 'descriptors',
+    'lazy_imports', 'errors', 'run_record', 'config.account', 'config.shell', 'config.action', 'config.spec', 'znode',
+    'log_target', 'log_queue', 'log', 'config.scan', 'config.helpers', 'config.deadline', 'config.reach', 'descriptors',
     'config.interpreter_settings', 'config.isolation', 'config.file_logging', 'config.printed', 'config.language',
     'config.inotify', 'config.mounts', 'config.scanner', 'config.problems', 'config.directory', 'zookeeper.transport',
     'zookeeper.client', 'zookeeper.session', 'zookeeper.children', 'zookeeper.rotation', 'zookeeper.node',
     'zookeeper.subscriptions', 'watches.slots', 'watches.retries', 'watches.backlog', 'watches.watch',
-    'watches.unclaimed', 'runs.procfs', 'lock', 'database', 'good_configs', 'state', 'config.loader', 'runs.fork',
-    'runs.posix_spawn', 'runs.exec_errors', 'runs.child', 'runs.stdin', 'runs.output_protocol', 'runs.output_process',
-    'runs.twitcher_output', 'runs.output_link', 'runs.output', 'runs.reminders', 'runs.notify', 'runs.run',
-    'runs.workers', 'runs.runner', 'watches.registry', 'pidfile', 'daemonize', 'init', 'zookeeper.throwaway',
+    'watches.unclaimed', 'runs.procfs', 'lock', 'database', 'good_configs', 'state', 'config.loader', 'daemonize',
+    'runs.fork', 'runs.posix_spawn', 'runs.exec_errors', 'runs.child', 'runs.stdin', 'runs.output_protocol',
+    'runs.output_process', 'runs.twitcher_output', 'runs.output_link', 'runs.output', 'runs.coarse_timer',
+    'runs.notify_signal', 'runs.run', 'runs.workers', 'runs.runner', 'watches.registry', 'pidfile', 'init',
+    'zookeeper.throwaway',
     'sd_notify', 'daemon', 'zookeeper.poke', 'options', 'cli', 'ctl.cli', '__main__',
 ]
 RARELY_NEEDED = [('cli', 'twitcher.zookeeper.throwaway'), ('daemonize', 'daemon')]

@@ -71,7 +71,7 @@ class _Daemon:
         state = State(self._settings.state_dir, self._settings.config_path, loop.call_later, self._settings.lock)
         output = Output(self._settings.log_target)
         retries = Retries(loop.call_later)
-        runner = Runner(output, state, retries)
+        runner = Runner(output, state, retries.serve)
         slots = Slots(self._settings.max_running)
         reattached = [(record, runner.reattach(record)) for record in state.unfinished()]
         watches = Watches(self._settings.config_path, keeper, state,

@@ -16,7 +16,8 @@ from twitcher import good_configs
 from twitcher.database import Database, Execute, Later
 from twitcher.good_configs import GoodConfigs
 from twitcher.lock import StateLock
-from twitcher.runs.procfs import boot_id, machine_id, start_time
+from twitcher.run_record import RunRecord
+from twitcher.runs.procfs import boot_id, machine_id
 from twitcher.znode import UNKNOWN, Stamp
 
 _VERSION = 2
@@ -71,27 +72,6 @@ class InForce(Protocol):
     path: str
 
 
-class RunRecord(NamedTuple):
-    """A run that had not ended when its daemon did. `began` is in seconds of CLOCK_MONOTONIC, which counts from the boot.
-
-    `pid` is None if the daemon died between its two notes of it; then only the pipe that it prints to is known, by its inode.
-    `has_slot` says that it counts against --max_running. `path` is the file of its watch; empty if it is not known.
-    `sigterm` is when SIGTERM was sent after a timeout.
-    """
-
-    id: int
-    watch: str
-    description: str
-    pipe: int
-    began: float
-    timeout: Optional[float]
-    has_slot: bool
-    pid: Optional[int] = None
-    start_time: Optional[int] = None
-    path: str = ''
-    sigterm: Optional[float] = None
-
-
 class PendingRecord(NamedTuple):
     """A watch with an update for which no earlier daemon has started a run. `path` is its file."""
 
@@ -112,7 +92,7 @@ class State:
         self._lock = lock or StateLock(directory, config_path)
         self._boot = machine_id()
         self.in_force = {}
-        self._ids = count(time.time_ns())  # what could not be noted yet must not be taken for an older run
+        self._run_ids = count(time.time_ns())  # an id must differ from those in the file even while the file cannot be read
         self._database = Database(
             directory, self._lock.name, _SCHEMA + good_configs.SCHEMA,
             [_RUNS.replace('?', "''"), _PENDING, *good_configs.QUERIES], _VERSION, later, self._lock.acquire,
@@ -142,40 +122,43 @@ class State:
         """Whether a run of the watch was ever started, by this daemon or an earlier one."""
         return bool(self._database.rows('SELECT 1 FROM watch WHERE name = ? AND zxid IS NOT NULL', watch))
 
-    def run_begins(self, watch: str, description: str, pipe: int, began: float, timeout: Optional[float],
-                   has_slot: bool = False) -> int:
-        """Note a run before its process exists, so that it can be found even if we die in between; its id."""
-        run = next(self._ids)
-        self._database.note(f'run {run}', 'INSERT INTO run VALUES (?, ?, ?, ?, ?, ?, ?, ?, NULL, NULL, NULL)', run, watch,
-                            description, self._boot, pipe, began, timeout, has_slot)
-        return run
+    def new_run_id(self) -> int:
+        """An id that no other run in this state has, not even one of an earlier daemon."""
+        return next(self._run_ids)
 
-    def run_started(self, run: int, pid: int) -> None:
-        """Note the process of a run."""
-        self._database.note(f'pid {run}', 'UPDATE run SET pid = ?, start_time = ? WHERE id = ?', pid, start_time(pid), run)
+    def run_begins(self, record: RunRecord) -> None:
+        """Note a run before its process exists, so that it is found even if we die in between."""
+        self._database.note(
+            f'run {record.id}', 'INSERT INTO run VALUES (?, ?, ?, ?, ?, ?, ?, ?, NULL, NULL, NULL)', record.id, record.watch,
+            record.description, self._boot, record.pipe, record.began, record.timeout, record.has_slot)
 
-    def run_overdue(self, run: int, sigterm: float) -> None:
-        """Note when the process group of a run is sent SIGTERM, in seconds of CLOCK_MONOTONIC."""
-        self._database.note(f'sigterm {run}', 'UPDATE run SET sigterm = ? WHERE id = ?', sigterm, run)
+    def run_started(self, record: RunRecord) -> None:
+        """Note the process of a run: its pid and start time."""
+        self._database.note(f'pid {record.id}', 'UPDATE run SET pid = ?, start_time = ? WHERE id = ?',
+                            record.pid, record.start_time, record.id)
 
-    def run_lost(self, run: int, watch: str) -> None:
-        """A run whose process was not noted is not there: it may never have begun, so that its watch owes it."""
-        self.save_pending(watch, UNKNOWN)  # first: we may be killed in between
-        self.run_failed(run)
+    def run_overdue(self, record: RunRecord) -> None:
+        """Note when the process group of a run was sent SIGTERM."""
+        self._database.note(f'sigterm {record.id}', 'UPDATE run SET sigterm = ? WHERE id = ?', record.sigterm, record.id)
 
-    def run_failed(self, run: int) -> None:
-        """The process of a run could not be started."""
-        was_noted = not self._database.cancel(f'run {run}')
-        self._database.cancel(f'pid {run}')
-        self._database.cancel(f'sigterm {run}')
+    def run_lost(self, record: RunRecord) -> None:
+        """Forget a run that may never have had a process, and note that its watch has an update pending."""
+        self.save_pending(record.watch, UNKNOWN)  # first: we may be killed in between
+        self.run_failed(record)
+
+    def run_failed(self, record: RunRecord) -> None:
+        """Forget a run whose process could not be started."""
+        was_noted = not self._database.cancel(f'run {record.id}')
+        self._database.cancel(f'pid {record.id}')
+        self._database.cancel(f'sigterm {record.id}')
         if was_noted:
-            self._database.note(f'end {run}', 'DELETE FROM run WHERE id = ?', run)
+            self._database.note(f'end {record.id}', 'DELETE FROM run WHERE id = ?', record.id)
 
-    def run_ended(self, run: int, watch: str, exit_code: Optional[int]) -> None:
-        """Note the end of a run; None for an exit code that is not known."""
-        self.run_failed(run)
-        self._database.note(f'ended {watch}', 'UPDATE watch SET ended = ?, exit_code = ? WHERE name = ?', time.time(),
-                            exit_code, watch)
+    def run_ended(self, record: RunRecord, exit_code: Optional[int]) -> None:
+        """Note the end of a run; the exit code is None if it is not known."""
+        self.run_failed(record)
+        self._database.note(f'ended {record.watch}', 'UPDATE watch SET ended = ?, exit_code = ? WHERE name = ?', time.time(),
+                            exit_code, record.watch)
 
     def applied(self, watch: str, stamp: Stamp) -> None:
         """Note which state of its znode a watch runs for."""

@@ -60,15 +60,15 @@ def test_a_disk_that_fills_up_costs_one_warning_each_time_and_loses_no_note(
             assert len(warnings()) == times
             during = begin(state, 2)
             ended = begin(state, 3)
-            state.run_ended(ended, WATCH, 0)
+            state.run_ended(ended, 0)
             (small / 'filler').unlink()
             clock.ring()
             assert pipes(state) == [1, 2]
-            state.run_ended(during, WATCH, 0)
-        state.run_ended(before, WATCH, 0)
+            state.run_ended(during, 0)
+        state.run_ended(before, 0)
         last = begin(state, 4)
     with opened(small) as state:
-        assert [record.id for record in state.unfinished()] == [last]
+        assert [record.id for record in state.unfinished()] == [last.id]
 
 
 @pytest.mark.parametrize('is_open', [False, True])

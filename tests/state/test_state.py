@@ -12,7 +12,7 @@ from typing import Callable, List, Optional
 
 import pytest
 
-from tests.support.state_directory import CONFIGS, WATCH, Clock, InForce, begin, has_pending, opened, pipes, use
+from tests.support.state_directory import CONFIGS, WATCH, Clock, InForce, begin, has_pending, new_run, opened, pipes, use
 from twitcher.state import State
 from twitcher.znode import Stamp
 
@@ -26,11 +26,11 @@ def database(directory: Path) -> Path:
 def test_what_is_noted_is_known_to_the_next(tmp_path: Path) -> None:
     with opened(tmp_path) as state:
         ended, failed, going = begin(state, 1), begin(state, 2), begin(state, 3)
-        state.run_ended(ended, WATCH, 0)
+        state.run_ended(ended, 0)
         state.run_failed(failed)
         state.save_pending(WATCH, Stamp(1, 2, 4))
     with opened(tmp_path) as state:
-        assert [(record.id, record.pid) for record in state.unfinished()] == [(going, os.getpid())]
+        assert [(record.id, record.pid) for record in state.unfinished()] == [(going.id, os.getpid())]
         assert has_pending(state)
         state.forget(WATCH)
         assert not has_pending(state)
@@ -248,7 +248,7 @@ def test_any_file_name_can_be_noted(tmp_path: Path, warnings: Callable[[], List[
         use(state, watch)
         state.save_pending(watch, Stamp(1, 2, 4))
         assert [record.watch for record in state.unfinished()] == []
-        state.run_begins(watch, 'a.twc', 1, 1.0, None)
+        new_run(state, 1, watch)
         assert [record.watch for record in state.unfinished()] == [watch]
     with opened(tmp_path) as state:
         assert has_pending(state, watch)

@@ -8,6 +8,7 @@ from typing import Any, Callable, Deque, List, Optional, Tuple
 from twitcher.config.action import Exec
 from twitcher.config.spec import RunMode, WatchSpec, make_spec
 from twitcher.errors import SpawnError
+from twitcher.run_record import RunEnd
 from twitcher.watches.retries import Retries
 from twitcher.watches.slots import Slots
 from twitcher.watches.watch import Around, Watch
@@ -48,7 +49,7 @@ class HandMadeRun:
         self.update: Optional[Update] = update
         self.is_over = False
         self.signals: List[int] = []
-        self._callbacks: List[Callable[[Optional[SpawnError]], None]] = []
+        self._callbacks: List[Callable[[RunEnd], None]] = []
 
     def notify(self, signum: int) -> None:
         """As Running says."""
@@ -57,7 +58,7 @@ class HandMadeRun:
     def awaited(self) -> None:
         """As Running says."""
 
-    def on_end(self, callback: Callable[[Optional[SpawnError]], None]) -> None:
+    def on_end(self, callback: Callable[[RunEnd], None]) -> None:
         """As Running says."""
         self._callbacks.append(callback)
 
@@ -66,7 +67,7 @@ class HandMadeRun:
         assert not self.is_over
         self.is_over = True
         for callback in self._callbacks:
-            callback(error)
+            callback(RunEnd(error=error))
 
 
 class Bench:

@@ -8,6 +8,8 @@ import subprocess
 from pathlib import Path
 from typing import Callable, Iterator, List, Optional
 
+from twitcher.run_record import RunRecord
+from twitcher.runs.procfs import start_time
 from twitcher.state import State
 from twitcher.znode import Stamp
 
@@ -42,25 +44,32 @@ def use(state: State, watch: str = WATCH) -> None:
     """Everything that a daemon does with a state, but for `close`."""
     state.in_force = {watch: InForce()}
     state.unfinished()
-    first, second = (state.run_begins(watch, 'a.twc', pipe, 1.0, None) for pipe in (1, 2))
-    state.run_started(first, os.getpid())
+    first, second = begin(state, 1, watch), new_run(state, 2, watch)
     state.applied(watch, Stamp(1, 2, 3))
     state.save_pending(watch, Stamp(1, 2, 4))
     state.pending()
     state.has_run(watch)
     state.purge(lambda name, path: False)
-    state.run_ended(first, watch, 0)
+    state.run_ended(first, 0)
     state.run_failed(second)
     state.in_force = {}
     state.forget(watch)
     state.applied(watch, Stamp(1, 2, 3))
 
 
-def begin(state: State, pipe: int) -> int:
-    """A run that is noted and goes on, told by its pipe."""
-    run = state.run_begins(WATCH, 'a.twc', pipe, 1.0, None)
-    state.run_started(run, os.getpid())
-    return run
+def new_run(state: State, pipe: int, watch: str = WATCH) -> RunRecord:
+    """A run that is noted, and has no process yet."""
+    record = RunRecord(state.new_run_id(), watch, 'a.twc', pipe, 1.0, None, has_slot=False)
+    state.run_begins(record)
+    return record
+
+
+def begin(state: State, pipe: int, watch: str = WATCH) -> RunRecord:
+    """A run that is noted, whose process is this one."""
+    pid = os.getpid()
+    record = new_run(state, pipe, watch)._replace(pid=pid, start_time=start_time(pid))
+    state.run_started(record)
+    return record
 
 
 def pipes(state: State) -> List[int]:

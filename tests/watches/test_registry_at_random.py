@@ -11,6 +11,7 @@ import random
 import tempfile
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Set, Tuple, cast
 
@@ -22,6 +23,7 @@ from tests.support.fake_machine import HandMadeRun, Znode
 from twitcher import state as state_module
 from twitcher.config.action import Exec
 from twitcher.config.spec import WatchSpec, make_spec
+from twitcher.run_record import RunEnd, RunRecord
 from twitcher.state import State
 from twitcher.watches.registry import RENAME_WINDOW, Watches
 from twitcher.watches.retries import Retries
@@ -112,9 +114,9 @@ class World:
         for record in self.state.unfinished():
             run = self.runs[record.pipe][1]
             if run.is_over:
-                self.state.run_ended(record.id, record.watch, None)
+                self.state.run_ended(record, None)
             else:
-                run.on_end(lambda _, args=(record.id, record.watch, 0): self.state.run_ended(*args))  # type: ignore[misc]
+                run.on_end(partial(self._note_end, record))
                 self.watches.adopt(record, run)
         for path in FILES:
             if self.files[path]:
@@ -199,12 +201,16 @@ class World:
         assert job.causes >= 0, f'{command} runs without a cause'
         self.history.setdefault(command, []).append(int(update.contents))
         run = HandMadeRun(spec, update)
-        number = self.state.run_begins(name, description, len(self.runs), 0.0, None)
+        record = RunRecord(self.state.new_run_id(), name, description, len(self.runs), 0.0, None, has_slot=False)
+        self.state.run_begins(record)
         self.runs.append((name, run))
-        self.state.run_started(number, os.getpid())
+        self.state.run_started(record._replace(pid=os.getpid()))
         self.state.applied(name, update.stamp)
-        run.on_end(lambda _, args=(number, name, 0): self.state.run_ended(*args))  # type: ignore[misc]
+        run.on_end(partial(self._note_end, record))
         return run
+
+    def _note_end(self, record: RunRecord, end: RunEnd) -> None:
+        self.state.run_ended(record, end.exit_code)
 
     def check(self) -> None:
         """Whatever has been received is run for, unless the job, or one that is gone, has a run in progress."""

@@ -19,7 +19,8 @@ from twitcher.config.spec import WatchSpec, WatchType
 from twitcher.database import Later
 from twitcher.log import get_logger
 from twitcher.log_target import DEBUG, INFO
-from twitcher.state import RunRecord, State
+from twitcher.run_record import RunRecord
+from twitcher.state import State
 from twitcher.watches.unclaimed import Claim, UnclaimedRuns, znode_of
 from twitcher.watches.watch import Around, Running, Watch
 from twitcher.zookeeper.subscriptions import Keeper

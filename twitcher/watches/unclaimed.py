@@ -12,7 +12,7 @@ from functools import partial
 from typing import Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence
 
 from twitcher.config.spec import WatchSpec
-from twitcher.errors import SpawnError
+from twitcher.run_record import RunEnd
 from twitcher.watches.watch import Running, Watch
 
 
@@ -160,7 +160,7 @@ class UnclaimedRuns:
         lefts = [left for lefts in self._left.get(znode, {}).values() for left in lefts]
         return sorted(lefts, key=lambda left: (-left.batch, 0 if left.batch else left.number))
 
-    def _ended(self, left: Left, run: Running, _: Optional[SpawnError]) -> None:
+    def _ended(self, left: Left, run: Running, _: RunEnd) -> None:
         if run in left.runs:
             left.runs.remove(run)
         self._drop_if_over(left)

@@ -12,6 +12,7 @@ from typing import Callable, List, Optional, Protocol, Sequence
 from twitcher.config.spec import RunMode, WatchSpec, WatchType
 from twitcher.errors import SpawnError
 from twitcher.log import get_logger
+from twitcher.run_record import RunEnd
 from twitcher.watches.backlog import Backlog
 from twitcher.watches.retries import Retries
 from twitcher.watches.slots import Slots
@@ -33,8 +34,8 @@ class Running(Protocol):
     def awaited(self) -> None:
         """An update waits for the end of this run from now on."""
 
-    def on_end(self, callback: Callable[[Optional[SpawnError]], None]) -> None:
-        """Call back once, when the run is over; with the reason if its process could not be started."""
+    def on_end(self, callback: Callable[[RunEnd], None]) -> None:
+        """Call back once, when the run is over and its end has been noted in the state."""
 
 
 class Around:
@@ -94,10 +95,10 @@ class Watch:
                 self.runs.append(run)
                 run.on_end(partial(self.stop_waiting_for, run))
 
-    def stop_waiting_for(self, run: Running, error: Optional[SpawnError] = None) -> None:
+    def stop_waiting_for(self, run: Running, end: Optional[RunEnd] = None) -> None:
         """The run is over, or could not be started, or turns out to be another watch's."""
         if run in self.runs:
-            self._ended(run, error)
+            self._ended(run, end or RunEnd())
 
     def continue_from(self, earlier: Watch, is_same: bool = False) -> None:
         """Go on where another version of this watch stopped, which has been closed; `is_same` if it asked for the same."""
@@ -259,8 +260,9 @@ class Watch:
             self._owed = owed
             self._around.owe(self.name, owed)
 
-    def _ended(self, run: Running, error: Optional[SpawnError]) -> None:
+    def _ended(self, run: Running, end: RunEnd) -> None:
         self.runs.remove(run)
+        error = end.error
         if error and run.update and not self._is_closed:
             self._refused(run.update, error)
             if error.transient and self.spec.run_mode is RunMode.PARALLEL:
