@@ -207,8 +207,7 @@ class Run:
             self._alarm.cancel()
 
     def _leader(self) -> Optional[int]:
-        """The pid of the process, if it exists. If it is not known yet, it is searched
-        for."""
+        """The pid of the process, if it exists; searched for if it is not known yet."""
         return self.pid or find_session_leader(self.record.pipe)
 
     def _time_is_up(self) -> None:
@@ -263,7 +262,7 @@ class Run:
 
 def _outcome(exit_code: Optional[int]) -> str:
     if exit_code is None:
-        return 'has ended (the exit code is not known: its daemon did before)'
+        return 'ended (exit code unknown: it was started by an earlier daemon)'
     if exit_code >= 0:
         return f'exited {exit_code}'
     return f'was killed by {signal_name(-exit_code)}'

@@ -200,11 +200,12 @@ class Runner:
         return run
 
     def _forget(self, record: RunRecord, pid: Optional[int]) -> None:
-        log.info('%s: %s of an earlier daemon has ended while none was there', record.description,
-                 f'pid {pid}' if pid else 'a run')
+        """Note the end of a run that an earlier daemon has begun, and that has no process now."""
         if pid:
+            log.info('%s: pid %d, started by an earlier daemon, ended while no daemon was running', record.description, pid)
             self._state.run_ended(record, None)
         else:
+            log.info('%s: a run that an earlier daemon began has no process: its update is pending again', record.description)
             self._state.run_lost(record)
 
     def _supervise(self, record: RunRecord, update: Optional[Update] = None) -> Run:
