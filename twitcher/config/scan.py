@@ -35,7 +35,11 @@ class File(NamedTuple):
 
     stats: Stats
     entries: Tuple[Entry, ...]
-    file_id: FileId
+
+    @property
+    def file_id(self) -> FileId:
+        """The device and the inode. Not a field: that would take 70 bytes for each file."""
+        return self.stats[:2]
 
 
 class Dependencies:
@@ -197,7 +201,7 @@ class _Scan:
                 return
             except OSError:
                 status = entry.stat(follow_symlinks=False)  # reading it will tell why
-            files[entry.path] = File(_stats(status), entries, (status.st_dev, status.st_ino))
+            files[entry.path] = File(_stats(status), entries)
         elif is_config(entry.name.lower()):
             self.tree.ignored[entry.path] = f'ignored: rename it so that it ends in {SUFFIX}, in lower case'
 
