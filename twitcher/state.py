@@ -62,7 +62,7 @@ _INTERRUPTED = f"""
 """
 # In pages: ten thousand rows at once would take megabytes.
 _PAGE = "SELECT rowid, name, COALESCE(path, '') FROM watch WHERE rowid > ? ORDER BY rowid LIMIT 500"
-_NAME_1 = re.compile(r'(.*?\.twc) (WATCH_DATA|WATCH_CHILDREN) (/.*) (\d+)', re.DOTALL)
+_NAME_1 = r'(.*?\.twc) (WATCH_DATA|WATCH_CHILDREN) (/.*) (\d+)'
 """The name of a watch in version 1: its file, the side, the znode and a number."""
 
 
@@ -204,7 +204,7 @@ class State:
         execute('UPDATE run SET boot = ? WHERE boot = ?', self._machine, boot_id)
         execute('INSERT OR IGNORE INTO watch (name) SELECT DISTINCT watch FROM run')
         for name, in execute('SELECT name FROM watch'):
-            match = _NAME_1.fullmatch(name)
+            match = re.fullmatch(_NAME_1, name, re.DOTALL)
             if match:
                 path, side, znode, number = match.groups()
                 new = f'{side} {znode} {crc32(name.encode("utf-8", "surrogateescape")):08x} {number}'

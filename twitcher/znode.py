@@ -4,7 +4,6 @@ the update that a run is for. Data only."""
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
 from enum import Enum
 from typing import NamedTuple, Optional
 
@@ -42,8 +41,7 @@ UNKNOWN = Revision(-2, -2, -2)
 """Of an update that is pending: any state of the znode calls for a run."""
 
 
-@dataclass(frozen=True)
-class ZnodeState:
+class ZnodeState(NamedTuple):
     """What a read found: no znode (`revision` is None), one that may not be read
     (`contents` is None), or its contents."""
 
@@ -61,16 +59,18 @@ class Event(Enum):
     CHILDREN = 'children'
 
 
-@dataclass(frozen=True)
 class Update:
     """A state of a znode that a watch has to run for. `arrived` orders it among the
     updates of other znodes."""
 
-    event: Event
-    contents: bytes
-    version: int
-    revision: Revision
-    arrived: float = field(default_factory=time.monotonic, compare=False)
+    __slots__ = ('event', 'contents', 'version', 'revision', 'arrived')
+
+    def __init__(self, event: Event, contents: bytes, version: int, revision: Revision) -> None:
+        self.event = event
+        self.contents = contents
+        self.version = version
+        self.revision = revision
+        self.arrived = time.monotonic()
 
 
 def znode_fault(path: str) -> Optional[str]:

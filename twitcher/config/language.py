@@ -11,7 +11,6 @@ import os
 import sys
 import traceback
 from contextlib import ExitStack
-from dataclasses import replace
 from types import ModuleType
 from typing import Any, ContextManager, List, Mapping, Optional
 
@@ -137,7 +136,7 @@ class _Collector:
         try:
             spec = make_spec(*args, **kwargs)
             if not isinstance(spec.action, Exec):
-                spec = replace(spec, action=FileFunction(spec.action, self._home))
+                spec = spec._replace(action=FileFunction(spec.action, self._home))
             self.specs.append(spec)
         except TypeError:
             try:

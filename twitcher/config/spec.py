@@ -3,9 +3,8 @@ ZooKeeper or processes."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from enum import Enum
-from typing import Optional
+from typing import NamedTuple, Optional
 
 from twitcher.config import shell
 from twitcher.config.account import Account
@@ -32,13 +31,9 @@ class RunMode(Enum):
         return self is RunMode.DISCARD
 
 
-@dataclass(frozen=True)
-class WatchSpec:
+class WatchSpec(NamedTuple):
     """One watch of a config, every field checked. `description` is empty if the file
     gave none."""
-
-    __slots__ = ('znode', 'action', 'pipe_stdin', 'run_on_load', 'run_mode', 'account', 'notify_signal', 'timeout',
-                 'description', 'watch_type')
 
     znode: str
     action: Action
@@ -60,7 +55,7 @@ class WatchSpec:
     def is_same(self, other: WatchSpec, ignore_action: bool = False) -> bool:
         """Whether the other asks for the same thing, although its file was executed at
         another time."""
-        if replace(self, action=_nothing) != replace(other, action=_nothing):
+        if self._replace(action=_nothing) != other._replace(action=_nothing):
             return False
         try:
             return ignore_action or bool(identity(self.action) == identity(other.action))
