@@ -14,18 +14,25 @@ PACKAGE = TOP / 'twitcher'
 
 # Each module may import those that stand before it, and no others.
 LAYERS = [
-    'lazy_imports', 'errors', 'config.account', 'config.shell', 'config.action', 'config.spec', 'znode', 'log_target',
-    'log_queue', 'log', 'config.scan', 'config.helpers', 'config.deadline', 'config.reach', 'descriptors',
-    'config.interpreter_settings', 'config.isolation', 'config.file_logging', 'config.printed', 'config.language',
-    'config.inotify', 'config.mounts', 'config.scanner', 'config.problems', 'config.directory', 'zookeeper.transport',
-    'zookeeper.client', 'zookeeper.session', 'zookeeper.children', 'zookeeper.rotation', 'zookeeper.node',
-    'zookeeper.subscriptions', 'watches.slots', 'watches.retries', 'watches.backlog', 'watches.watch',
-    'watches.unclaimed', 'runs.procfs', 'lock', 'database', 'good_configs', 'state', 'config.loader', 'runs.fork',
-    'runs.posix_spawn', 'runs.exec_errors', 'runs.child', 'runs.stdin', 'runs.output_protocol', 'runs.output_process',
-    'runs.twitcher_output', 'runs.output_link', 'runs.output', 'runs.reminders', 'runs.notify', 'runs.run',
-    'runs.workers', 'runs.runner', 'watches.registry', 'pidfile', 'daemonize', 'init', 'zookeeper.throwaway',
-    'sd_notify', 'daemon', 'zookeeper.poke', 'options', 'cli', 'ctl.cli', '__main__',
+    'lazy_imports', 'errors', 'run_record', 'znode', 'config.account', 'config.shell', 'config.action', 'config.spec',
+    'config.arguments', 'log_target', 'log_queue', 'log', 'config.scan', 'config.helpers', 'config.deadline',
+    'config.reach', 'descriptors', 'config.interpreter_settings', 'config.isolation', 'config.file_logging',
+    'config.printed', 'config.language', 'config.inotify', 'config.mounts', 'config.scanner', 'config.problems',
+    'config.directory', 'zookeeper.ensemble', 'zookeeper.transport', 'zookeeper.client', 'zookeeper.loop_calls',
+    'zookeeper.session', 'zookeeper.children', 'zookeeper.rotation', 'zookeeper.node', 'zookeeper.checks',
+    'zookeeper.subscriptions', 'watches.gates', 'watches.slots', 'watches.retries', 'watches.backlog',
+    'watches.changes', 'watches.watch', 'watches.unclaimed', 'watches.registry', 'lock', 'database', 'good_configs',
+    'state', 'config.loader', 'daemonize', 'runs.procfs', 'runs.fork', 'runs.posix_spawn', 'runs.exec_errors',
+    'runs.child', 'runs.stdin', 'runs.output_protocol', 'runs.output_process', 'runs.twitcher_output',
+    'runs.output_link', 'runs.output', 'runs.coarse_timer', 'runs.notify_signal', 'runs.run', 'runs.workers',
+    'runs.runner', 'pidfile', 'init', 'zookeeper.throwaway', 'sd_notify', 'daemon', 'options', 'cli', 'zookeeper.poke',
+    'ctl.service', 'ctl.poke', 'ctl.cli', '__main__',
 ]
+# What no module of a package may import.
+FORBIDDEN = {
+    'config': ('twitcher.zookeeper', 'kazoo'),
+    'zookeeper': ('twitcher.config',),
+}
 RARELY_NEEDED = [('cli', 'twitcher.zookeeper.throwaway'), ('daemonize', 'daemon')]
 HOMES = {'kazoo': ('zookeeper.transport', 'zookeeper.client'), 'pyinotify': ('config.inotify',), 'daemon': ('daemonize',)}
 
@@ -64,6 +71,31 @@ def test_imports_point_downwards_only(name: str) -> None:
     for imported, _ in _imports(PACKAGE / f'{name.replace(".", "/")}.py'):
         if imported.startswith('twitcher.'):
             assert imported.partition('.')[2] in below
+
+
+@pytest.mark.parametrize('package', FORBIDDEN)
+def test_packages_do_not_know_what_is_none_of_their_business(package: str) -> None:
+    for path in (PACKAGE / package).glob('*.py'):
+        for imported, _ in _imports(path):
+            assert not any(f'{imported}.'.startswith(f'{name}.') for name in FORBIDDEN[package]), f'{path.name}: {imported}'
+
+
+def test_watches_and_runs_are_connected_by_the_daemon_alone() -> None:
+    shared = {'errors', 'log', 'log_target', 'run_record', 'znode', 'config.account', 'config.action', 'config.spec'}
+    for room, other in (('watches', 'runs'), ('runs', 'watches')):
+        for path in (PACKAGE / room).glob('*.py'):
+            ours = {name.partition('.')[2] for name, _ in _imports(path) if name.startswith('twitcher.')}
+            if room == 'watches':
+                assert {name for name in ours if not name.startswith('watches.')} <= shared, path.name
+            assert [name for name in ours if name.startswith(f'{other}.')] == [], path.name
+    seen = {_name(path) for path in _modules() for name, _ in _imports(path) if name == 'twitcher.watches.registry'}
+    assert seen == {'daemon'}
+
+
+def test_state_and_database_know_neither_watches_nor_runs() -> None:
+    for name in ('state', 'database', 'good_configs'):
+        for imported, _ in _imports(PACKAGE / f'{name}.py'):
+            assert not imported.startswith(('twitcher.watches', 'twitcher.runs')), imported
 
 
 def test_third_party_libraries_stay_behind_one_module_each() -> None:

@@ -1,6 +1,7 @@
 """The command line of twitcher: arguments, checks, logging, detaching, exit codes.
 
-Whatever can be found wrong is found before the process detaches, while somebody still reads stderr.
+Guarantees: everything that can be checked is checked before the process detaches, while
+its stderr is still read.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ from twitcher.init import leave_process_1
 from twitcher.lock import LOCK_TIMEOUT, StateLock
 from twitcher.log import get_logger, report_to_stderr, set_levels, start_logging, stop_logging
 from twitcher.log_target import SYSLOG_SOCKET, LogTarget, check_file
-from twitcher.options import DEFAULT_HOSTS, Parser, number
+from twitcher.options import Parser, add_ensemble_options, ensemble_of, number
 from twitcher.pidfile import PidFile
-from twitcher.zookeeper.client import checked_hosts
+from twitcher.zookeeper.ensemble import Ensemble
 
 log = get_logger(__name__)
 
@@ -34,7 +35,8 @@ _STOPPING = (signal.SIGTERM, signal.SIGINT)
 
 
 def main(arguments: Optional[List[str]] = None) -> NoReturn:
-    """Run the daemon, and exit: 0 when it was told to stop, 1 when it cannot run, 2 for a bad command line."""
+    """Run the daemon, and exit: 0 after SIGTERM or SIGINT, 1 if it cannot run, 2 for a bad
+    command line."""
     try:
         options = _checked(new_parser().parse(arguments))
         code = _check(options) if options.check_options else _run(options)
@@ -42,41 +44,41 @@ def main(arguments: Optional[List[str]] = None) -> NoReturn:
         report_to_stderr('twitcher', str(error))
         code = 2 if isinstance(error, UsageError) else 1
     stop_logging()
-    os._exit(code)  # a stop must not wait for a thread: of kazoo's, which may be connecting, or of a .twc file
+    os._exit(code)  # joins no thread: kazoo's may be connecting, and .twc files may have started others
 
 
 def new_parser() -> Parser:
-    """What the command line may hold."""
+    """A parser with all options."""
     parser = Parser(prog='twitcher', description='Run scripts when a znode in ZooKeeper changes.',
-                    epilog='Long options may be spelled with hyphens, too. SIGHUP rereads the configs, SIGTERM stops.')
+                    epilog='Long options may also be spelled with hyphens. SIGHUP rereads the configs, SIGTERM stops.')
     add = parser.add_argument
-    add('--zkservers', metavar='HOST:PORT,...[/CHROOT]', help=f'the ZooKeeper ensemble (default: {DEFAULT_HOSTS})')
+    add_ensemble_options(parser)
     add('--config_path', metavar='DIR', default=DEFAULT_CONFIG_PATH,
-        help='where the .twc files are, also in directories below (default: %(default)s)')
+        help='the directory of the .twc files, which may be in subdirectories (default: %(default)s)')
     add('--max_running', metavar='N', type=number(int, 1, 1e6, 'a whole number'), default=DEFAULT_MAX_RUNNING,
-        help='runs in PARALLEL mode that may be in progress at once; further ones wait (default: %(default)s)')
-    add('--daemonize', action='store_true', help='detach from the terminal and go on in the background')
-    add('--pidfile', metavar='FILE', help='write the pid to FILE, and lock it: one daemon at a time')
+        help='how many runs in PARALLEL mode may be in progress at once; others wait (default: %(default)s)')
+    add('--daemonize', action='store_true', help='detach from the terminal and run in the background')
+    add('--pidfile', metavar='FILE', help='write the pid to FILE, and lock it: only one daemon can hold it')
     add('--state_dir', metavar='DIR', default=DEFAULT_STATE_DIR,
-        help='where to remember what the next daemon has to know (default: %(default)s)')
+        help='where to keep the state for the next daemon (default: %(default)s)')
     place = parser.add_mutually_exclusive_group()
-    place.add_argument('--logfile', metavar='FILE', help='log to FILE instead of syslog; opened again after a rotation')
+    place.add_argument('--logfile', metavar='FILE', help='log to FILE instead of syslog; it is reopened after a rotation')
     place.add_argument('--log_to_stdout', action='store_true', help='log to stdout instead of syslog')
     place.add_argument('--syslog_socket', metavar='SOCKET', default=SYSLOG_SOCKET,
-                       help='where syslog listens; facility daemon (default: %(default)s)')
-    add('-v', '--verbose', action='store_true', help='log what Twitcher does in detail')
-    add('-d', '--debug', action='store_true', help='log also what its libraries do')
+                       help='the socket of syslog; the facility is daemon (default: %(default)s)')
+    add('-v', '--verbose', action='store_true', help='log in detail what Twitcher does')
+    add('-d', '--debug', action='store_true', help='also log what its libraries do')
     add('--devel', action='store_true',
-        help='log in detail to stdout and, without --zkservers, use a private throw-away ZooKeeper')
-    add('--check_options', action='store_true', help='say what is wrong with the command line, if anything is, and exit')
+        help='log in detail to stdout and, without --zkservers, use a private, throw-away ZooKeeper')
+    add('--check_options', action='store_true', help='check the command line, report what is wrong with it, and exit')
     add('--version', action='version', version=f'twitcher {__version__}')
     return parser
 
 
 def _checked(options: argparse.Namespace) -> argparse.Namespace:
     """The options, with absolute paths. Raises UsageError."""
-    if options.zkservers is not None or not options.devel:
-        options.zkservers = checked_hosts(DEFAULT_HOSTS if options.zkservers is None else options.zkservers)
+    is_private = options.devel and options.zkservers is None
+    options.ensemble = None if is_private else ensemble_of(options)
     program = sys.executable if sys.argv[0].endswith('.py') else sys.argv[0]  # python -m twitcher
     options.twitcherctl = os.path.join(os.path.dirname(program), 'twitcherctl')
     for name in ('config_path', 'pidfile', 'logfile', 'state_dir', 'syslog_socket', 'twitcherctl'):
@@ -99,7 +101,7 @@ def _checked(options: argparse.Namespace) -> argparse.Namespace:
 
 
 def _check(options: argparse.Namespace) -> int:
-    """Try out what `_checked` has not. Raises UsageError."""
+    """Check what `_checked` leaves to `_run`. Raises UsageError."""
     _log_target(options)
     return 0
 
@@ -107,15 +109,15 @@ def _check(options: argparse.Namespace) -> int:
 def _run(options: argparse.Namespace) -> int:
     server = None
     pidfile = PidFile(options.pidfile) if options.pidfile else None
-    is_state_thrown_away = not options.zkservers and options.state_dir == DEFAULT_STATE_DIR
-    lock = None if is_state_thrown_away else StateLock(options.state_dir, options.config_path)
+    is_throw_away_state = not options.ensemble and options.state_dir == DEFAULT_STATE_DIR
+    lock = None if is_throw_away_state else StateLock(options.state_dir, options.config_path)
     try:
         leave_process_1()
         be_a_plain_process()
         signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED_SIGNALS)  # until the daemon handles them
         target = _log_target(options)
         if target.kind == 'syslog' and not options.daemonize and sys.stderr.isatty():
-            _say_where_it_logs(options)
+            _report_where_it_logs(options)
         if pidfile:
             pidfile.lock()
         if lock:
@@ -131,16 +133,16 @@ def _run(options: argparse.Namespace) -> int:
             lock.release_in_forks()
         if ready:
             ready()
-        if not options.zkservers:
-            from twitcher.zookeeper.throwaway import ThrowAwayServer  # a megabyte, which no daemon in earnest needs
+        if not options.ensemble:
+            from twitcher.zookeeper.throwaway import ThrowAwayServer  # a megabyte that a daemon in production does not need
             server = ThrowAwayServer()
             with _stoppable():
                 server.start()
-            options.zkservers = server.hosts
-            if is_state_thrown_away:  # what is remembered of its znodes is of no use to others
+            options.ensemble = Ensemble.parse(server.hosts)
+            if is_throw_away_state:  # the state is about znodes that will be gone
                 options.state_dir = server.directory
-            _say_how_to_poke(options)
-        return run_daemon(Settings(options.zkservers, options.config_path, target, options.max_running, options.state_dir,
+            _log_how_to_poke(options)
+        return run_daemon(Settings(options.ensemble, options.config_path, target, options.max_running, options.state_dir,
                                    lock))
     except _StoppedEarly:
         return 0
@@ -151,32 +153,33 @@ def _run(options: argparse.Namespace) -> int:
             server.remove()
 
 
-def _say_where_it_logs(options: argparse.Namespace) -> None:
+def _report_where_it_logs(options: argparse.Namespace) -> None:
     report_to_stderr('twitcher', f'running on the files in {options.config_path} and logging to syslog; '
                                  '--log_to_stdout shows the log here')
 
 
-def _say_how_to_poke(options: argparse.Namespace) -> None:
+def _log_how_to_poke(options: argparse.Namespace) -> None:
     log.info('a throw-away ZooKeeper serves at %s; poke a znode from another terminal, for instance: '
-             '%s poke --zkservers %s /examples/hello world', options.zkservers, options.twitcherctl, options.zkservers)
+             '%s poke --zkservers %s /examples/hello world', options.ensemble, options.twitcherctl, options.ensemble)
 
 
 def _acquire(lock: StateLock) -> None:
-    """Take the lock, and say who we are. Raises LockedError."""
+    """Acquire the lock and write our pid. Raises LockedError."""
     try:
         lock.acquire(LOCK_TIMEOUT)
         lock.write_pid()
     except OSError:
-        return  # the daemon says so in its log, goes on without a state, and tries again
+        return  # the daemon logs it, runs without a state, and tries again
 
 
 class _StoppedEarly(BaseException):
-    """SIGTERM or SIGINT came before there was a loop to handle it."""
+    """SIGTERM or SIGINT has arrived before there was a loop to handle it."""
 
 
 @contextmanager
 def _stoppable() -> Iterator[None]:
-    """Let SIGTERM and SIGINT interrupt what is done inside, which may take seconds, with _StoppedEarly."""
+    """Let SIGTERM and SIGINT interrupt the block, which may take seconds, with
+    _StoppedEarly."""
     for signum in _STOPPING:
         signal.signal(signum, _stop_early)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPPING)
@@ -191,7 +194,7 @@ def _stop_early(signum: int, frame: Optional[FrameType]) -> NoReturn:
 
 
 def _log_target(options: argparse.Namespace) -> LogTarget:
-    """Where to log, tried out. Raises UsageError."""
+    """Where to log, after a check that it can be done. Raises UsageError."""
     if options.logfile:
         target = LogTarget('file', options.logfile)
         try:

@@ -1,13 +1,14 @@
-"""The daemon: owns the loop, the signals, the keeper and the configs, and connects them. The only module that sees both
-sides, ZooKeeper's and the files'."""
+"""Builds the daemon's parts and connects them; owns the event loop and the signals.
+
+Only this module knows the files and ZooKeeper, or the watches and their runs.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import signal
-from dataclasses import dataclass
-from typing import Any, Dict, Optional
+from typing import Any, Dict, NamedTuple, Optional
 
 from twitcher.config.directory import Changes, ConfigDir
 from twitcher.config.loader import Loader
@@ -15,29 +16,31 @@ from twitcher.lock import StateLock
 from twitcher.log import get_logger
 from twitcher.log_target import LogTarget, escaped
 from twitcher.runs.output import Output
+from twitcher.runs.procfs import machine_id
 from twitcher.runs.runner import Runner
 from twitcher.sd_notify import ServiceManager
 from twitcher.state import State
+from twitcher.watches.backlog import Backlog
 from twitcher.watches.registry import Watches
 from twitcher.watches.retries import Retries
 from twitcher.watches.slots import Slots
-from twitcher.watches.watch import Around
+from twitcher.watches.watch import WatchContext
+from twitcher.zookeeper.ensemble import Ensemble
 from twitcher.zookeeper.session import Session
-from twitcher.zookeeper.subscriptions import Keeper
+from twitcher.zookeeper.subscriptions import Subscriptions
 
 log = get_logger(__name__)
 
 HANDLED_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
-"""Signals that the caller of run_daemon has blocked, so that none is lost, or ends the process, before the loop runs."""
-FAREWELL = 0.5
-"""Seconds that a stop waits for ZooKeeper to take leave of our session; if it does not, the session expires there."""
+"""The caller of run_daemon has blocked these: before the loop runs, none is lost or ends the process."""
+CLOSE_TIMEOUT = 0.5
+"""Seconds that a stop waits for ZooKeeper to close our session. If it does not, the session expires there."""
 
 
-@dataclass(frozen=True)
-class Settings:
-    """What a daemon is told when it starts. `lock` is that of the state directory, if it has been tried before."""
+class Settings(NamedTuple):
+    """What the command line asks for. `lock` is that of the state directory, if the caller has tried to acquire it."""
 
-    hosts: str
+    ensemble: Ensemble
     config_path: str
     log_target: LogTarget
     max_running: int
@@ -46,14 +49,14 @@ class Settings:
 
 
 def run_daemon(settings: Settings) -> int:
-    """Watch until SIGTERM or SIGINT. Returns the exit code. The caller is to exit then."""
-    # The loop is never closed: that would give the signals their default actions back, and one that comes during the exit would
-    # kill the process before it has removed its pidfile.
+    """Run until SIGTERM or SIGINT. Returns the exit code, with which the caller exits."""
+    # The loop is never closed: that would restore the default actions of the signals, and
+    # one that arrives during the exit would kill us before the pidfile is removed.
     return asyncio.new_event_loop().run_until_complete(_Daemon(settings).run())
 
 
 def _log_exception(loop: asyncio.AbstractEventLoop, context: Dict[str, Any]) -> None:
-    """Log what a callback of the loop has raised."""
+    """Log an exception that a callback of the loop has raised."""
     log.error('%s', context['message'], exc_info=context.get('exception'))
 
 
@@ -63,59 +66,57 @@ class _Daemon:
         self._connected = False
 
     async def run(self) -> int:
-        """The daemon's life. Runs in progress outlive it."""
+        """Runs until it is stopped. Runs in progress outlive it."""
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(_log_exception)
         self._stop = asyncio.Event()
         self._manager = ServiceManager(os.environ, loop.call_later)
-        session = Session(self._settings.hosts, self._connection_changed)
-        self._keeper = keeper = Keeper(session)
-        state = State(self._settings.state_dir, self._settings.config_path, loop.call_later, self._settings.lock)
+        session = Session(self._settings.ensemble, self._connection_changed)
+        self._subscriptions = subscriptions = Subscriptions(session)
+        state = State(self._settings.state_dir, self._settings.config_path, machine_id(), loop.call_later, self._settings.lock)
         output = Output(self._settings.log_target)
         retries = Retries(loop.call_later)
-        runner = Runner(output, state, retries)
-        slots = Slots(self._settings.max_running)
+        runner = Runner(output, state, retries.serve)
         reattached = [(record, runner.reattach(record)) for record in state.unfinished()]
-        watches = Watches(self._settings.config_path, keeper, state,
-                          Around(runner.start, slots, retries, state.save_pending), loop.call_later)
+        context = WatchContext(runner.start, state.save_pending, retries, Backlog())
+        watches = Watches(self._settings.config_path, subscriptions, state, context, Slots(self._settings.max_running),
+                          loop.call_later)
+        state.in_force = watches.in_force
         self._loader = Loader(self._settings.config_path, state, watches.replace, watches.remove, loop.call_later,
-                              self._tell_status)
+                              self._report_status)
         configs = ConfigDir(self._settings.config_path, self._apply, self._loader.known)
         self._handle_signals(configs)
-        log.info('started; configs in %s, ZooKeeper at %s', self._settings.config_path, self._settings.hosts)
+        log.info('started; configs in %s, ZooKeeper at %s', self._settings.config_path, self._settings.ensemble)
         for record, run in reattached:
             if run:
-                watches.adopt(record, run)
-                if record.has_slot:
-                    slots.count()
-                    run.on_end(lambda _: slots.release())
+                watches.add_reattached(record, run)
         session.start()
-        keeper.start()
+        subscriptions.start()
         configs.start()
         self._loader.restore(configs.hidden)
-        self._tell_status()
+        self._report_status()
         self._manager.ready()
         await self._stop.wait()
         self._manager.stopping()
         configs.stop()
         watches.close()
         await runner.close()
-        state.close()  # first: who starts now must find it
+        state.close()  # before the rest, which takes longer: a daemon that starts now needs it
         output.close()
-        session.stop().join(FAREWELL)
+        session.stop().join(CLOSE_TIMEOUT)
         log.info('ended')
         return 0
 
     def _handle_signals(self, configs: ConfigDir) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._told_to_stop, number)
+            loop.add_signal_handler(number, self._stop_requested, number)
         loop.add_signal_handler(signal.SIGHUP, self._reread, configs)
-        for number in (signal.SIGUSR1, signal.SIGUSR2):  # whose default action is to end the process
+        for number in (signal.SIGUSR1, signal.SIGUSR2):  # their default action would end the process
             loop.add_signal_handler(number, log.info, '%s: ignored; it has no meaning', number.name)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED_SIGNALS)
 
-    def _told_to_stop(self, number: signal.Signals) -> None:
+    def _stop_requested(self, number: signal.Signals) -> None:
         if not self._stop.is_set():
             log.info('%s: stopping; runs in progress go on', number.name)
             self._stop.set()
@@ -130,14 +131,14 @@ class _Daemon:
 
     def _apply(self, changes: Changes) -> None:
         self._loader.apply(changes)
-        self._tell_status()
+        self._report_status()
 
     def _connection_changed(self, connected: bool) -> None:
         self._connected = connected
-        self._tell_status()
+        self._report_status()
 
-    def _tell_status(self) -> None:
+    def _report_status(self) -> None:
         failing = self._loader.failing
         faults = f'; files that do not load: {len(failing)}, {escaped(failing[0])} first' if failing else ''
-        self._manager.status(f'{"connected" if self._connected else "trying to connect"} to {self._settings.hosts}; '
-                             f'watches in force: {self._keeper.subscriptions}{faults}')
+        self._manager.status(f'{"connected" if self._connected else "trying to connect"} to {self._settings.ensemble}; '
+                             f'watches in force: {self._subscriptions.count}{faults}')

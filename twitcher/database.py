@@ -1,7 +1,7 @@
-"""A file of sqlite3 that may fail at any time: what could not be written is written as soon as it can be.
+"""An sqlite3 file that may fail at any time: what could not be written is written as soon as possible.
 
-Who uses it holds a lock, so that no other process does. A file that is missing, full, forbidden or damaged costs a warning,
-and nothing else: no method here raises.
+A lock keeps other processes from using it. A file that is missing, full, forbidden or
+damaged costs a warning and nothing else: no method here raises.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+from enum import Enum
 from functools import partial
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple
 
@@ -18,19 +19,28 @@ from twitcher.log import get_logger
 log = get_logger(__name__)
 
 RETRY = 2.0
-"""Seconds until another attempt to write what could not be written."""
+"""Seconds until the next attempt to write."""
 
 Later = Callable[[float, Callable[[], None]], object]
 Execute = Callable[..., List[Tuple[Any, ...]]]
-"""Executes a statement with values for its question marks, and returns the rows."""
+"""Executes a statement with the values of its parameters, and returns the rows."""
+
+
+class _State(Enum):
+    READY = 'as far as is known, the file can be used'
+    RETRY_IS_DUE = 'it could not be used; without an open file nothing is tried before the retry'
+    RETRYING = 'it could not be used, and is tried now'
+    CLOSED = 'nothing is written or read any more'
 
 
 class Database:
-    """The file `directory`/`name`.0.sqlite3, as soon as `claim` has taken its lock, or raised OSError or LockedError.
+    """The file `directory`/`name`.0.sqlite3.
 
-    `schema` makes its tables, `queries` must work on them, and `version` tells them from those of other releases.
-    `upgrades` holds, for each version that can be brought to the next one, the function that does it; a file of any
-    other version is set aside. `later(seconds, callback)` calls back.
+    `claim` acquires its lock before it is opened, or raises OSError or LockedError.
+    `schema` makes its tables; `queries` fail on those of anything else, and `version`
+    is that of the schema. `upgrades` has, for each version that can be brought to the
+    next one, the function that does it; a file of any other version is set aside.
+    `later(seconds, callback)` calls back.
     """
 
     def __init__(self, directory: str, name: str, schema: str, queries: Sequence[str], version: int, later: Later,
@@ -45,24 +55,24 @@ class Database:
         self._later = later
         self._file: Optional[sqlite3.Connection] = None
         self._unwritten: Dict[str, Tuple[str, Sequence[Any]]] = {}
-        self._has_failed = self._is_pausing = self._is_closed = False
+        self._state = _State.READY
         self._try(lambda: None)
 
     def close(self) -> None:
-        """Leave it to the next process."""
+        """Write what is unwritten, and close the file."""
         if self._unwritten:
             self._try(self._write)
-        self._is_closed = True
+        self._change_to(_State.CLOSED)
         self._close_file()
 
     def note(self, key: str, statement: str, *values: Any) -> None:
-        """Execute a statement, now or when it can be; in the place of what still waits under its key."""
+        """Execute a statement now, or as soon as possible. It replaces an unwritten one with the same key."""
         self.cancel(key)
         self._unwritten[key] = (statement, values)
         self._try(self._write)
 
     def note_all(self, notes: Iterable[Tuple[str, str, Sequence[Any]]]) -> None:
-        """Many notes, each of a key, a statement and its values, written together."""
+        """As `note` for many, each a key, a statement and its values, in one transaction."""
         for key, statement, values in notes:
             self.cancel(key)
             self._unwritten[key] = (statement, values)
@@ -70,17 +80,17 @@ class Database:
             self._try(self._write)
 
     def cancel(self, key: str) -> bool:
-        """Drop the statement that waits under the key; whether one did."""
+        """Drop the unwritten statement with this key. Returns whether there was one."""
         return self._unwritten.pop(key, None) is not None
 
     def rows(self, query: str, *values: Any) -> List[Tuple[Any, ...]]:
-        """What a query finds; nothing where it fails."""
+        """The rows that a query finds; none if it fails."""
         found: List[Tuple[Any, ...]] = []
         self._try(lambda: found.extend(self._execute(query, values)))
         return found
 
     def _write(self) -> None:
-        """Write what waits: all of it, or nothing."""
+        """Write what is unwritten: all of it, or nothing."""
         with self._transaction() if len(self._unwritten) > 1 else contextlib.nullcontext():
             for key, (statement, values) in self._unwritten.items():
                 try:
@@ -97,7 +107,7 @@ class Database:
             yield
             self._file.execute('COMMIT')
         except BaseException:
-            with contextlib.suppress(sqlite3.Error):  # some errors have ended it
+            with contextlib.suppress(sqlite3.Error):  # some errors roll back by themselves
                 self._file.execute('ROLLBACK')
             raise
 
@@ -106,8 +116,8 @@ class Database:
         return _execute(self._file, statement, *values)
 
     def _try(self, action: Callable[[], None]) -> bool:
-        """Whether it was done, with an open file. Where that fails, say so once, and try to write again in a while."""
-        if self._is_closed or self._is_pausing and not self._file:
+        """Do it, with the file open; whether that worked. If not, log it once, and try to write again later."""
+        if self._state is _State.CLOSED or self._state is _State.RETRY_IS_DUE and not self._file:
             return False
         try:
             if not self._file:
@@ -115,30 +125,34 @@ class Database:
             action()
             return True
         except (OSError, sqlite3.Error, LockedError) as error:
-            if not self._has_failed:
-                self._has_failed = True
-                log.warning('state: %s cannot be used (%s): should twitcher be restarted, it will not know runs that are still '
-                            'in progress, nor updates that wait for them', self._directory, error)
-            if not self._is_pausing:
-                self._is_pausing = True
-                self._later(RETRY, self._try_again)
+            if self._state is _State.READY:
+                log.warning('state: %s cannot be used (%s): if twitcher is restarted, it will not know of runs that are '
+                            'still in progress, nor of updates that wait for them', self._directory, error)
+            if self._state is not _State.RETRY_IS_DUE:
+                self._change_to(_State.RETRY_IS_DUE)
+                self._later(RETRY, self._retry)
             return False
 
-    def _try_again(self) -> None:
-        self._is_pausing = False
-        self._close_file()  # it may be gone, or damaged
+    def _retry(self) -> None:
+        self._change_to(_State.RETRYING)
+        self._close_file()  # it may be deleted, or damaged
         if self._try(self._write):
-            self._has_failed = False
+            self._change_to(_State.READY)
             log.info('state: %s can be used again', self._directory)
+
+    def _change_to(self, state: _State) -> None:
+        """The one place where the state changes. CLOSED is for good."""
+        if self._state is not _State.CLOSED:
+            self._state = state
 
     def _close_file(self) -> None:
         if self._file:
-            with contextlib.suppress(sqlite3.Error):  # the log could not be moved into it; it will be when it is opened
+            with contextlib.suppress(sqlite3.Error):  # the write-ahead log could not be merged; the next open does it
                 self._file.close()
             self._file = None
 
     def _open(self) -> sqlite3.Connection:
-        """The file; a new one in the place of one that does not fit. Raises OSError, sqlite3.Error or LockedError."""
+        """Open the file, or a new one if it is not ours. Raises OSError, sqlite3.Error or LockedError."""
         self._claim()
         try:
             return self._connect()
@@ -156,7 +170,7 @@ class Database:
         file = sqlite3.connect(self._path, isolation_level=None, timeout=0)
         try:
             os.chmod(self._path, 0o600)
-            # Nobody else opens it, and what a killed process has written the kernel still has: no need to wait for the disk.
+            # No other process opens it, and what we write survives our own death: no need to wait for the disk.
             file.execute('PRAGMA locking_mode = EXCLUSIVE')
             file.execute('PRAGMA journal_mode = WAL')
             file.execute('PRAGMA synchronous = OFF')
@@ -173,7 +187,7 @@ class Database:
         return file
 
     def _upgrade(self, file: sqlite3.Connection, version: int) -> None:
-        """Bring the tables to the present version, in one transaction. Raise DatabaseError if there is no way."""
+        """Bring the tables to the present version, one transaction a step. Raises DatabaseError if that is impossible."""
         while version != self._version:
             if version not in self._upgrades:
                 raise sqlite3.DatabaseError('another release has written it')
@@ -189,7 +203,7 @@ class Database:
             file.execute('COMMIT')
 
     def _check(self, file: sqlite3.Connection) -> None:
-        """Raise DatabaseError, the mother of all others, if the file is damaged or holds something else."""
+        """Raise DatabaseError itself if the file is damaged, or holds anything else than our tables."""
         ((verdict,),) = file.execute('PRAGMA quick_check(1)')
         if verdict != 'ok':
             raise sqlite3.DatabaseError(verdict)
@@ -208,7 +222,7 @@ def _execute(file: sqlite3.Connection, statement: str, *values: Any) -> List[Tup
 
 
 def _encoded(value: Any) -> Any:
-    """What sqlite takes: a file name may hold any bytes, and is no text then."""
+    """As sqlite takes it. A file name may hold any bytes: what is not ASCII is stored as a blob."""
     if isinstance(value, str) and not value.isascii():
         return value.encode('utf-8', 'surrogateescape')
     return value

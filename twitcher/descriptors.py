@@ -1,4 +1,4 @@
-"""The daemon's descriptors while user code is executed in it: what is closed behind its back is put back."""
+"""Restores the daemon's descriptors that user code has closed while it ran in it."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ import stat
 from typing import Dict, List, Set, Tuple
 
 _FROM = 256
-"""Where the duplicates are: above those that a loop over the first few descriptors closes."""
-
-
+"""The lowest number of a duplicate: a loop that closes the first few misses it."""
 PIPES: Set[int] = set()
-"""The pipes that the daemon depends on, kept up to date by their owners. A thread that
-starts a program opens and closes others."""
+"""The pipes that the daemon depends on, kept up to date by their owners. Threads that
+start programs open and close others."""
 
 
 class KeptDescriptors:
-    """A duplicate of each descriptor that the daemon depends on, so far as there is room for it.
+    """Holds duplicates of the descriptors that the daemon depends on.
 
-    Those are epoll, inotify, PIPES, pairs of sockets, files that are written, stdin, stdout and stderr. Others may come and
-    go meanwhile: threads connect to ZooKeeper and to syslog, and start programs.
+    There are as many as the limit allows. The daemon depends on epoll, inotify, PIPES,
+    socket pairs, files open for writing, stdin, stdout and stderr. Others may
+    legitimately come and go: threads connect to ZooKeeper and to syslog, and start
+    programs.
     """
 
     def __init__(self, are_pairs: Dict[int, bool]) -> None:
-        """`are_pairs` is a cache, by inode, for the next ones as well."""
+        """`are_pairs` is a cache by inode that the caller keeps for the next time."""
         self._duplicates: List[Tuple[int, int, Tuple[int, int]]] = []
         self.numbers: Set[int] = set()
         try:
             names = os.listdir('/proc/self/fd')
-        except OSError:  # no descriptor left to list them with
+        except OSError:  # out of descriptors: none is free to list them with
             return
         for number in map(int, names):
             try:
@@ -41,17 +41,17 @@ class KeptDescriptors:
                     duplicate = fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, _FROM)
                     self._duplicates.append((number, duplicate, (status.st_dev, status.st_ino)))
                     self.numbers.add(duplicate)
-            except OSError:  # the one that listed them; or the limit is reached
+            except OSError:  # it is the one that listdir had open, or the limit is reached
                 continue
 
     def close_in_fork(self) -> None:
-        """In a process that has been forked meanwhile: close the duplicates, which may hold a lock."""
+        """Close the duplicates in a fork by user code: they may hold a lock."""
         for _, duplicate, _ in self._duplicates:
             with contextlib.suppress(OSError):
                 os.close(duplicate)
 
     def put_back(self) -> List[int]:
-        """Those that are gone, or were something else by now. Closes the duplicates."""
+        """Restore what was closed or replaced, and return it. Closes the duplicates."""
         lost = []
         for number, duplicate, identity in self._duplicates:
             if _identity(number) != identity and not (_is_log(number) and _is_log(duplicate)):
@@ -73,7 +73,7 @@ def _identity(descriptor: int) -> Tuple[int, int]:
 
 
 def _is_log(descriptor: int) -> bool:
-    """Whether it is a file that is appended to. Its thread may open it again."""
+    """Whether it is open for appending, as the log is, which its thread may reopen."""
     try:
         is_file = stat.S_ISREG(os.fstat(descriptor).st_mode)
         return is_file and bool(fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_APPEND)
@@ -83,7 +83,7 @@ def _is_log(descriptor: int) -> bool:
 
 def _is_of_the_loop(descriptor: int, status: os.stat_result, are_pairs: Dict[int, bool]) -> bool:
     kind = stat.S_IFMT(status.st_mode)
-    if kind == stat.S_IFREG:  # the state and the log; what threads open is read
+    if kind == stat.S_IFREG:  # the state and the log; threads open files only for reading
         return bool(fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE)
     if kind == stat.S_IFIFO:
         return descriptor in PIPES

@@ -1,11 +1,10 @@
-"""The last version of each .twc file that has loaded, and of the helpers that it imports, for the next daemon."""
+"""Keeps, for the next daemon, the last version of each .twc file that has loaded, and of the helpers it imports."""
 
 from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass
-from typing import Any, Dict, Iterable, Iterator, Mapping, Optional, Tuple
+from typing import Any, Dict, Iterable, Iterator, Mapping, NamedTuple, Optional, Tuple
 from zlib import adler32, crc32
 
 from twitcher.database import Database
@@ -29,14 +28,14 @@ _GOOD_HELPERS = 'SELECT path, text FROM helper WHERE config = ?'
 
 
 QUERIES = [f'{_GOOD_CONFIGS} LIMIT 0', f'{_USING_HELPERS} LIMIT 0']
-"""What must work on the tables."""
+"""Queries that fail if the tables are not ours."""
 
 
-@dataclass(frozen=True)
-class GoodConfig:
+class GoodConfig(NamedTuple):
     """A version of a .twc file that has loaded, and the texts of the helpers that it imports, by their paths.
 
-    `loaded` is when it first did, in seconds since 1970; 0 for now.
+    `loaded` is the time when it was first loaded, in seconds since 1970; 0 before it is
+    saved.
     """
 
     path: str
@@ -46,7 +45,7 @@ class GoodConfig:
 
     @property
     def fingerprint(self) -> int:
-        """Tells versions of one file apart."""
+        """Differs between the versions of a file."""
         crc, adler = crc32(self.text), adler32(self.text)
         for name, text in sorted(self.helpers.items()):
             crc, adler = (checksum(text, checksum(os.fsencode(name), value))
@@ -55,25 +54,25 @@ class GoodConfig:
 
 
 class GoodConfigs:
-    """The versions that the database has. No method raises."""
+    """The versions in the database. No method raises."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._using_helpers = {path for path, in database.rows(_USING_HELPERS)}
 
     def fingerprints(self) -> Dict[str, int]:
-        """The .twc files of which a good version is known, with its fingerprint."""
+        """The .twc files with a known good version, and its fingerprint."""
         return dict(self._database.rows('SELECT path, fingerprint FROM config'))
 
     def find(self, path: str) -> Optional[GoodConfig]:
-        """The last version of a .twc file that has loaded, if one is known."""
+        """The last good version of a .twc file, if one is known."""
         for text, loaded, _ in self._database.rows(f'{_GOOD_CONFIGS} WHERE path = ?', path):
             helpers = {helper: _as_bytes(source) for helper, source in self._database.rows(_GOOD_HELPERS, path)}
             return GoodConfig(path, _as_bytes(text), helpers, loaded)
         return None
 
     def save(self, configs: Iterable[GoodConfig]) -> None:
-        """Note versions that have loaded."""
+        """Keep versions that have loaded, in the place of earlier ones."""
         self._database.note_all(self._notes_of(configs))
 
     def forget(self, path: str) -> None:
@@ -96,5 +95,5 @@ class GoodConfigs:
 
 
 def _as_bytes(text: str) -> bytes:
-    """The database gives all bytes back as text."""
+    """The database returns all bytes as text."""
     return text.encode('utf-8', 'surrogateescape')

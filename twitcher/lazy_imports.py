@@ -9,19 +9,21 @@ from __future__ import annotations
 
 import sys
 from contextlib import contextmanager
+from functools import partial
 from importlib import import_module
 from importlib.machinery import ModuleSpec, PathFinder
-from types import ModuleType
+from types import FunctionType, MethodType, ModuleType
 from typing import Any, Iterator, Optional, Sequence
 
 NAMES = frozenset((
-    'asyncio.sslproto', 'ctypes.util', 'glob', 'hashlib', 'ipaddress', 'pickle', 'platform', 'shutil', 'ssl', 'tempfile',
-    'uuid'))
+    'asyncio.sslproto', 'ctypes.util', 'glob', 'hashlib', 'inspect', 'ipaddress', 'pickle', 'platform', 'shutil', 'ssl',
+    'tempfile', 'uuid'))
 """What is not imported at once. Nothing of this is used while the modules that import it are executed, nor to report or
 survive a fault: the machine may be out of descriptors then, and an import would be the next fault."""
 
 # What the import looks for, and sets, while it makes a module.
 _OF_EVERY_MODULE = ('__path__', '__file__', '__cached__')
+_CO_COROUTINE = 0x80  # inspect.CO_COROUTINE
 
 
 @contextmanager
@@ -49,6 +51,38 @@ class _StandIn(ModuleType):
         return getattr(import_module(self.__name__), name)
 
 
+class _Inspect(_StandIn):
+    """Answers by itself what asyncio and kazoo ask of `inspect` in every daemon: when
+    a client is made, when a signal handler is added, and to report what a callback has
+    raised."""
+
+    @staticmethod
+    def isclass(value: object) -> bool:
+        """As inspect.isclass."""
+        return isinstance(value, type)
+
+    @staticmethod
+    def isfunction(value: object) -> bool:
+        """As inspect.isfunction."""
+        return isinstance(value, FunctionType)
+
+    @staticmethod
+    def unwrap(function: Any) -> Any:
+        """As inspect.unwrap."""
+        while hasattr(function, '__wrapped__'):
+            function = function.__wrapped__
+        return function
+
+    @staticmethod
+    def iscoroutinefunction(function: Any) -> bool:
+        """As inspect.iscoroutinefunction, which knows more once it has been imported."""
+        if 'inspect' in sys.modules:
+            return bool(sys.modules['inspect'].iscoroutinefunction(function))
+        while isinstance(function, (MethodType, partial)):
+            function = function.__func__ if isinstance(function, MethodType) else function.func
+        return isinstance(function, FunctionType) and bool(function.__code__.co_flags & _CO_COROUTINE)
+
+
 class _Finder:
     """Finds the modules of NAMES: at first each once as a stand-in, and from then on where they were when it was made,
     whatever a .twc file puts into sys.path."""
@@ -70,7 +104,7 @@ class _Finder:
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
         """As importlib.abc.Loader says."""
-        return _StandIn(spec.name)
+        return (_Inspect if spec.name == 'inspect' else _StandIn)(spec.name)
 
     def exec_module(self, module: ModuleType) -> None:
         """As importlib.abc.Loader says."""

@@ -14,9 +14,8 @@ import select
 import socket
 import time
 import traceback
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, Callable, Mapping, Optional, Protocol, Tuple
+from typing import Any, Callable, Mapping, NamedTuple, Optional, Protocol, Tuple
 
 SYSLOG_SOCKET = '/dev/log'
 IDENT = 'twitcher'
@@ -77,8 +76,7 @@ class Record:
         return '\n' + text[-MAX_TRACEBACK:]
 
 
-@dataclass(frozen=True)
-class LogTarget:
+class LogTarget(NamedTuple):
     """One destination: `kind` is syslog, file, stdout or stderr; `path` is the socket or the file."""
 
     kind: str

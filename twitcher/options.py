@@ -1,4 +1,5 @@
-"""How Twitcher's command lines are parsed: long options with underscores or hyphens alike, errors as UsageError."""
+"""How Twitcher's command lines are parsed: long options with underscores or hyphens
+alike, errors as UsageError; and the options that twitcher and twitcherctl share."""
 
 from __future__ import annotations
 
@@ -7,29 +8,41 @@ import sys
 from typing import Any, Callable, List, NoReturn, Optional, Sequence
 
 from twitcher.errors import UsageError
+from twitcher.zookeeper.ensemble import Ensemble
 
-DEFAULT_HOSTS = 'localhost:2181'
+DEFAULT_SERVERS = 'localhost:2181'
 
 
 class Parser(argparse.ArgumentParser):
-    """An ArgumentParser whose long options are defined with underscores and understood with hyphens, too."""
+    """An ArgumentParser whose long options are defined with underscores and may also be
+    given with hyphens."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(allow_abbrev=False, **kwargs)
 
     def parse(self, arguments: Optional[Sequence[str]]) -> argparse.Namespace:
-        """The options; None stands for the process's own arguments. Raises UsageError."""
+        """The options; None means the process's own arguments. Raises UsageError."""
         return self.parse_args(_with_underscores(sys.argv[1:] if arguments is None else arguments))
 
     def error(self, message: str) -> NoReturn:
-        """Raise UsageError instead of printing the usage and leaving."""
+        """Raise UsageError, where argparse would print the usage and exit."""
         raise UsageError(f'{message}; see {self.prog} --help')
 
 
+def add_ensemble_options(parser: argparse.ArgumentParser, default: str = DEFAULT_SERVERS) -> None:
+    """Add --zkservers, which is None if it is not given. `default` is for the help."""
+    parser.add_argument('--zkservers', metavar='HOST:PORT,...[/CHROOT]', help=f'the ZooKeeper ensemble (default: {default})')
+
+
+def ensemble_of(options: argparse.Namespace, default: str = DEFAULT_SERVERS) -> Ensemble:
+    """The ensemble that the options name, or else `default` does. Raises UsageError."""
+    return Ensemble.parse(default if options.zkservers is None else options.zkservers)
+
+
 def number(kind: Callable[[str], float], least: float, most: float, what: str) -> Callable[[str], float]:
-    """A type for an option's number; `what` describes it in an error."""
+    """A type for add_argument: a number within limits. `what` describes it in errors."""
     def parse(text: str) -> float:
-        """The number that the text says. Raises ArgumentTypeError."""
+        """The text as a number. Raises ArgumentTypeError."""
         try:
             value = kind(text)
         except ValueError:

@@ -1,24 +1,24 @@
-"""What must outlive the daemon: the runs in progress, what each watch has applied last, and which update is pending.
+"""What must outlive the daemon: the runs in progress, and for each watch the last update run for and the pending one.
 
-A restarted daemon finds what its predecessor with the same configuration directory has noted; daemons with other directories
-have notes of their own. As far as these cannot be written or read, the next daemon does without: no method here raises.
+A daemon finds what the previous one with the same configuration directory has noted;
+each directory has a state of its own. No method raises: what cannot be written or read
+is simply not known to the next daemon.
 """
 
 from __future__ import annotations
 
 import re
 import time
-from dataclasses import dataclass
 from itertools import count
-from typing import Callable, List, Mapping, Optional, Protocol
+from typing import Callable, List, Mapping, Optional, Protocol, Tuple
 from zlib import crc32
 
 from twitcher import good_configs
 from twitcher.database import Database, Execute, Later
 from twitcher.good_configs import GoodConfigs
 from twitcher.lock import StateLock
-from twitcher.runs.procfs import boot_id, machine_id, start_time
-from twitcher.znode import UNKNOWN, Stamp
+from twitcher.run_record import RunRecord
+from twitcher.znode import UNKNOWN, Revision
 
 _VERSION = 2
 _SCHEMA = """
@@ -34,7 +34,7 @@ _RUNS = """
     SELECT id, watch, description, pipe, began, timeout, has_slot, pid, start_time,
         COALESCE((SELECT path FROM watch WHERE name = run.watch), ''), sigterm FROM run WHERE boot = ? ORDER BY id
 """
-# A daemon that was killed right after a start may not have come to note that nothing is pending any more.
+# A daemon killed right after a start may not have noted that nothing is pending any more.
 _PENDING = """
     SELECT name, COALESCE(path, '') FROM watch WHERE waiting_zxid IS NOT NULL
     AND (waiting_czxid, waiting_zxid, waiting_moment) IS NOT (czxid, zxid, moment) ORDER BY rowid
@@ -44,7 +44,7 @@ _APPLIED = """
     ON CONFLICT (name) DO UPDATE SET czxid = excluded.czxid, zxid = excluded.zxid, moment = excluded.moment,
         path = excluded.path, started = excluded.started, ended = NULL, exit_code = NULL
 """
-# A watch may have been forgotten since its program was to be executed.
+# A watch may have been forgotten while its program was being executed.
 _APPLIED_IF_KNOWN = """
     UPDATE watch SET czxid = ?, zxid = ?, moment = ?, started = ?, ended = NULL, exit_code = NULL WHERE name = ?
 """
@@ -53,79 +53,51 @@ _SAVE_PENDING = """
     ON CONFLICT (name) DO UPDATE SET waiting_czxid = excluded.waiting_czxid, waiting_zxid = excluded.waiting_zxid,
         waiting_moment = excluded.waiting_moment, path = COALESCE(excluded.path, path)
 """
-# The pending update is not known by its stamp: any state of the znode calls for a run.
+# It is not known which update is pending: any state of the znode calls for a run.
 _INTERRUPTED = f"""
     INSERT INTO watch (name, waiting_czxid, waiting_zxid, waiting_moment)
-    SELECT DISTINCT watch, {UNKNOWN.czxid}, {UNKNOWN.zxid}, {UNKNOWN.moment} FROM run WHERE boot != ?
+    SELECT DISTINCT watch, {UNKNOWN.czxid}, {UNKNOWN.zxid}, {UNKNOWN.tiebreak} FROM run WHERE boot != ?
     ON CONFLICT (name) DO UPDATE SET waiting_czxid = excluded.waiting_czxid, waiting_zxid = excluded.waiting_zxid,
         waiting_moment = excluded.waiting_moment
 """
-# Not all at once: ten thousand would take megabytes.
+# In pages: ten thousand rows at once would take megabytes.
 _PAGE = "SELECT rowid, name, COALESCE(path, '') FROM watch WHERE rowid > ? ORDER BY rowid LIMIT 500"
-_NAME_1 = re.compile(r'(.*?\.twc) (WATCH_DATA|WATCH_CHILDREN) (/.*) (\d+)', re.DOTALL)
-"""What version 1 called a watch: its file, the side, the znode and a number."""
+_NAME_1 = r'(.*?\.twc) (WATCH_DATA|WATCH_CHILDREN) (/.*) (\d+)'
+"""The name of a watch in version 1: its file, the side, the znode and a number."""
 
 
 class InForce(Protocol):
-    """A watch, as far as the state has to know it."""
+    """A watch in force."""
 
-    path: str
-
-
-@dataclass(frozen=True)
-class RunRecord:
-    """A run that had not ended when its daemon did. `began` is in seconds of CLOCK_MONOTONIC, which counts from the boot.
-
-    `pid` is None if the daemon died between its two notes of it; then only the pipe that it prints to is known, by its inode.
-    `has_slot` says that it counts against --max_running. `path` is the file of its watch; empty if it is not known.
-    `sigterm` is when SIGTERM was sent after a timeout.
-    """
-
-    id: int
-    watch: str
-    description: str
-    pipe: int
-    began: float
-    timeout: Optional[float]
-    has_slot: bool
-    pid: Optional[int] = None
-    start_time: Optional[int] = None
-    path: str = ''
-    sigterm: Optional[float] = None
-
-
-@dataclass(frozen=True)
-class PendingRecord:
-    """A watch with an update for which no earlier daemon has started a run. `path` is its file."""
-
-    watch: str
     path: str
 
 
 class State:
-    """The state of the daemon that reads `config_path`, in `directory`. `later(seconds, callback)` calls back.
+    """The state, in `directory`, of the daemon that reads `config_path`.
 
-    `in_force` are the watches in force by name, kept up to date by their owner. `good_configs` are the versions of files
-    that have loaded. `lock` may have been acquired; it is released at the end.
+    `machine` identifies the machine since its boot, and begins with the boot id.
+    `later(seconds, callback)` calls back. `in_force` are the watches in force by name,
+    kept up to date by their owner. `good_configs` are the versions of files that have
+    loaded. `lock` may have been acquired; it is released at the end.
     """
 
     in_force: Mapping[str, InForce]
 
-    def __init__(self, directory: str, config_path: str, later: Later, lock: Optional[StateLock] = None) -> None:
+    def __init__(self, directory: str, config_path: str, machine: str, later: Later, lock: Optional[StateLock] = None) -> None:
         self._lock = lock or StateLock(directory, config_path)
-        self._boot = machine_id()
+        self._machine = machine
         self.in_force = {}
-        self._ids = count(time.time_ns())  # what could not be noted yet must not be taken for an older run
+        self._run_ids = count(time.time_ns())  # an id must differ from those in the file even while the file cannot be read
         self._database = Database(
             directory, self._lock.name, _SCHEMA + good_configs.SCHEMA,
             [_RUNS.replace('?', "''"), _PENDING, *good_configs.QUERIES], _VERSION, later, self._lock.acquire,
             {1: self._from_version_1})
         self.good_configs = GoodConfigs(self._database)
-        self._database.note('interrupted', _INTERRUPTED, self._boot)
-        self._database.note('boot', 'DELETE FROM run WHERE boot != ?', self._boot)
+        self._database.note('interrupted', _INTERRUPTED, self._machine)
+        self._database.note('boot', 'DELETE FROM run WHERE boot != ?', self._machine)
 
     def close(self) -> None:
-        """Leave it to the next daemon."""
+        """Close the database and release the lock: the next daemon may have them."""
         self._database.close()
         self._lock.close()
 
@@ -135,66 +107,73 @@ class State:
         A run that ended with its machine (a crash, a reboot, the end of a container) is not among them: its watch has an
         update pending instead, for it is not known how far the run came.
         """
-        return [RunRecord(*row) for row in self._database.rows(_RUNS, self._boot)]
+        return [RunRecord(*row) for row in self._database.rows(_RUNS, self._machine)]
 
-    def pending(self) -> List[PendingRecord]:
-        """The updates that an earlier daemon has received, and started no run for."""
-        return [PendingRecord(*row) for row in self._database.rows(_PENDING)]
+    def pending(self) -> List[Tuple[str, str]]:
+        """The name and the file of each watch with an update for which no earlier daemon has started a run."""
+        return [(name, path) for name, path in self._database.rows(_PENDING)]
 
     def has_run(self, watch: str) -> bool:
         """Whether a run of the watch was ever started, by this daemon or an earlier one."""
         return bool(self._database.rows('SELECT 1 FROM watch WHERE name = ? AND zxid IS NOT NULL', watch))
 
-    def run_begins(self, watch: str, description: str, pipe: int, began: float, timeout: Optional[float],
-                   has_slot: bool = False) -> int:
-        """Note a run before its process exists, so that it can be found even if we die in between; its id."""
-        run = next(self._ids)
-        self._database.note(f'run {run}', 'INSERT INTO run VALUES (?, ?, ?, ?, ?, ?, ?, ?, NULL, NULL, NULL)', run, watch,
-                            description, self._boot, pipe, began, timeout, has_slot)
-        return run
+    def new_run_id(self) -> int:
+        """An id that no other run in this state has, not even one of an earlier daemon."""
+        return next(self._run_ids)
 
-    def run_started(self, run: int, pid: int) -> None:
-        """Note the process of a run."""
-        self._database.note(f'pid {run}', 'UPDATE run SET pid = ?, start_time = ? WHERE id = ?', pid, start_time(pid), run)
+    def run_begins(self, record: RunRecord) -> None:
+        """Note a run before its process exists, so that it is found even if we die in between."""
+        self._database.note(
+            f'run {record.id}', 'INSERT INTO run VALUES (?, ?, ?, ?, ?, ?, ?, ?, NULL, NULL, NULL)', record.id, record.watch,
+            record.description, self._machine, record.pipe, record.began, record.timeout, record.has_slot)
 
-    def run_overdue(self, run: int, sigterm: float) -> None:
-        """Note when the process group of a run is sent SIGTERM, in seconds of CLOCK_MONOTONIC."""
-        self._database.note(f'sigterm {run}', 'UPDATE run SET sigterm = ? WHERE id = ?', sigterm, run)
+    def run_started(self, record: RunRecord) -> None:
+        """Note the process of a run: its pid and start time."""
+        self._database.note(f'pid {record.id}', 'UPDATE run SET pid = ?, start_time = ? WHERE id = ?',
+                            record.pid, record.start_time, record.id)
 
-    def run_lost(self, run: int, watch: str) -> None:
-        """A run whose process was not noted is not there: it may never have begun, so that its watch owes it."""
-        self.save_pending(watch, UNKNOWN)  # first: we may be killed in between
-        self.run_failed(run)
+    def run_overdue(self, record: RunRecord) -> None:
+        """Note when the process group of a run was sent SIGTERM."""
+        self._database.note(f'sigterm {record.id}', 'UPDATE run SET sigterm = ? WHERE id = ?', record.sigterm, record.id)
 
-    def run_failed(self, run: int) -> None:
-        """The process of a run could not be started."""
-        was_noted = not self._database.cancel(f'run {run}')
-        self._database.cancel(f'pid {run}')
-        self._database.cancel(f'sigterm {run}')
+    def run_lost(self, record: RunRecord) -> None:
+        """Forget a run that may never have had a process, and note that its watch has an update pending."""
+        self.save_pending(record.watch, UNKNOWN)  # first: we may be killed in between
+        self.run_failed(record)
+
+    def run_failed(self, record: RunRecord) -> None:
+        """Forget a run whose process could not be started."""
+        was_noted = not self._database.cancel(f'run {record.id}')
+        self._database.cancel(f'pid {record.id}')
+        self._database.cancel(f'sigterm {record.id}')
         if was_noted:
-            self._database.note(f'end {run}', 'DELETE FROM run WHERE id = ?', run)
+            self._database.note(f'end {record.id}', 'DELETE FROM run WHERE id = ?', record.id)
 
-    def run_ended(self, run: int, watch: str, exit_code: Optional[int]) -> None:
-        """Note the end of a run; None for an exit code that is not known."""
-        self.run_failed(run)
-        self._database.note(f'ended {watch}', 'UPDATE watch SET ended = ?, exit_code = ? WHERE name = ?', time.time(),
-                            exit_code, watch)
+    def run_ended(self, record: RunRecord, exit_code: Optional[int]) -> None:
+        """Note the end of a run; the exit code is None if it is not known."""
+        self.run_failed(record)
+        self._database.note(f'ended {record.watch}', 'UPDATE watch SET ended = ?, exit_code = ? WHERE name = ?', time.time(),
+                            exit_code, record.watch)
 
-    def applied(self, watch: str, stamp: Stamp) -> None:
-        """Note which state of its znode a watch runs for."""
+    def applied(self, watch: str, revision: Revision) -> None:
+        """Note for which state of its znode a watch has started a run."""
         self._database.cancel(f'ended {watch}')
         if watch in self.in_force:
-            self._database.note(f'applied {watch}', _APPLIED, watch, self._path(watch), *stamp, time.time())
+            self._database.note(f'applied {watch}', _APPLIED, watch, self._path(watch), *revision, time.time())
         else:
-            self._database.note(f'applied {watch}', _APPLIED_IF_KNOWN, *stamp, time.time(), watch)
+            self._database.note(f'applied {watch}', _APPLIED_IF_KNOWN, *revision, time.time(), watch)
 
-    def save_pending(self, watch: str, stamp: Optional[Stamp]) -> None:
-        """Note the latest update that waits for its run; None: none does any more."""
-        self._database.note(f'pending {watch}', _SAVE_PENDING, watch, self._path(watch), *(stamp or (None, None, None)))
+    def save_pending(self, watch: str, revision: Optional[Revision]) -> None:
+        """Note the latest pending update of a watch; None if there is none any more."""
+        self._database.note(f'pending {watch}', _SAVE_PENDING, watch, self._path(watch), *(revision or (None, None, None)))
 
     def moved(self, watch: str) -> None:
-        """Note that the watch is in force from another file now."""
+        """Note the present file of a watch."""
         self._database.note(f'path {watch}', 'UPDATE watch SET path = ? WHERE name = ?', self._path(watch), watch)
+
+    def rename_runs(self, earlier: str, watch: str) -> None:
+        """Note that the runs in progress of one watch are another one's now."""
+        self._database.note(f'runs {earlier} {watch}', 'UPDATE run SET watch = ? WHERE watch = ?', watch, earlier)
 
     def forget(self, watch: str) -> None:
         """The watch is gone for good."""
@@ -203,7 +182,7 @@ class State:
         self._database.note(f'gone {watch}', 'DELETE FROM watch WHERE name = ?', watch)
 
     def purge(self, is_gone: Callable[[str, str], bool]) -> None:
-        """Forget each watch for whose name and file `is_gone` says so."""
+        """Forget each watch for which `is_gone(name, file)`."""
         rows = self._database.rows(_PAGE, 0)
         while rows:
             for _, name, path in rows:
@@ -216,15 +195,16 @@ class State:
         return in_force.path if in_force else None
 
     def _from_version_1(self, execute: Execute) -> None:
-        """Names did not tell what a watch does, only where it stood."""
+        """The name of a watch said where it stood, not what it does."""
         for table in filter(str.strip, good_configs.SCHEMA.split(';')):
             execute(table)
         execute('ALTER TABLE run ADD COLUMN sigterm REAL')
         execute('ALTER TABLE watch ADD COLUMN path TEXT')
-        execute('UPDATE run SET boot = ? WHERE boot = ?', self._boot, boot_id())
+        boot_id = self._machine.partition(' ')[0]  # all that it noted of the machine
+        execute('UPDATE run SET boot = ? WHERE boot = ?', self._machine, boot_id)
         execute('INSERT OR IGNORE INTO watch (name) SELECT DISTINCT watch FROM run')
         for name, in execute('SELECT name FROM watch'):
-            match = _NAME_1.fullmatch(name)
+            match = re.fullmatch(_NAME_1, name, re.DOTALL)
             if match:
                 path, side, znode, number = match.groups()
                 new = f'{side} {znode} {crc32(name.encode("utf-8", "surrogateescape")):08x} {number}'

@@ -16,7 +16,8 @@ from tests.support.daemon import TOP, Ensemble
 from tests.support.language import AT_ONCE, PATH, load, load_one, refusal
 from twitcher.config.action import Exec
 from twitcher.config.language import load_config
-from twitcher.config.spec import RunMode, WatchSpec, WatchType, znode_fault
+from twitcher.config.spec import RunMode, WatchSpec
+from twitcher.znode import WatchType, znode_fault
 
 # What RegisterWatch takes
 

@@ -7,7 +7,7 @@ from typing import Type
 import pytest
 
 from tests.support.language import load
-from twitcher.config.spec import make_spec
+from twitcher.config.arguments import make_spec
 
 MAKER = 'def make(x, n):\n    def action():\n        return x, n\n    return action\n'
 

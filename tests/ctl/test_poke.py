@@ -15,7 +15,7 @@ import pytest
 from kazoo.security import make_acl
 
 from tests.support.daemon import Ensemble, call, command, wait_for
-from twitcher.ctl import cli as ctl
+from twitcher.ctl import service
 from twitcher.zookeeper.throwaway import ThrowAwayServer, free_port
 
 Poke = Callable[..., 'subprocess.CompletedProcess[bytes]']
@@ -211,8 +211,8 @@ def test_defaults_that_name_no_servers_are_passed_over(tmp_path: Path, monkeypat
 
 
 def _found(defaults: Path, monkeypatch: pytest.MonkeyPatch) -> Optional[str]:
-    monkeypatch.setattr(ctl, 'DEFAULTS', str(defaults))
-    return ctl.configured_hosts()
+    monkeypatch.setattr(service, 'DEFAULTS', str(defaults))
+    return service.configured_servers()
 
 
 def test_a_server_that_stops_answering_is_an_error_after_the_wait(own_server: ThrowAwayServer) -> None:

@@ -40,7 +40,7 @@ def test_a_daemon_does_without_them_also_when_the_connection_is_lost(tmp_path: P
         daemon.wait_log('ZooKeeper: connected', 2)
         ensemble.put('/late', 'again')
         for line in daemon.wait_printed('it', 2):
-            assert not {'asyncio.sslproto', 'ctypes.util', 'hashlib', 'ssl', 'uuid'} & set(line.split())
+            assert not {'asyncio.sslproto', 'ctypes.util', 'hashlib', 'inspect', 'ssl', 'uuid'} & set(line.split())
     finally:
         daemon.close()
         proxy.close()
@@ -62,6 +62,41 @@ def test_what_is_used_at_once_is_imported_at_once() -> None:
         '    from glob import glob',
         '    import glob as module',
         'print(glob is module.glob, type(module).__name__)').split() == ['True', 'module']
+
+
+def test_what_a_daemon_asks_of_inspect_is_answered_as_inspect_would_without_an_import() -> None:
+    assert _python(
+        'from functools import partial, wraps',
+        'with imports_postponed():',
+        '    import inspect as stand_in',
+        'class C:',
+        '    def method(self): pass',
+        '    async def coroutine(self): pass',
+        '@wraps(C.coroutine)',
+        'def wrapper(): pass',
+        'values = [1, C, C(), C.method, C().method, C.coroutine, C().coroutine, partial(C().coroutine), wrapper, print]',
+        'def answers(module):',
+        '    yield from map(module.isclass, values)',
+        '    yield from map(module.isfunction, values)',
+        '    yield from map(module.unwrap, values)',
+        '    yield from map(module.iscoroutinefunction, values)',
+        'mine = list(answers(stand_in))',
+        'print("inspect" in sys.modules)',
+        'import inspect',
+        'print(inspect is not stand_in, mine == list(answers(inspect)) == list(answers(stand_in)))',
+    ).split() == ['False', 'True', 'True']
+
+
+def test_a_callback_that_raises_is_reported_without_an_import() -> None:
+    assert _python(
+        'with imports_postponed():',
+        '    import asyncio',
+        'loop = asyncio.new_event_loop()',
+        'loop.set_exception_handler(lambda loop, context: print(context["message"].split()[0], "inspect" in sys.modules))',
+        'loop.call_soon(lambda: 1 / 0)',
+        'loop.call_soon(loop.stop)',
+        'loop.run_forever()',
+    ).split() == ['Exception', 'False']
 
 
 def test_nothing_of_it_is_left_for_who_imports_afterwards() -> None:

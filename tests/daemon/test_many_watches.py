@@ -16,7 +16,7 @@ import pytest
 from tests.support.daemon import ComingAndGoing, Trace, Twitcher, connected, process_status, wait_for
 from tests.support.proxy import Proxy
 from tests.support.subscriber import ask_server
-from twitcher.zookeeper.node import IN_FLIGHT
+from twitcher.zookeeper.node import MAX_IN_FLIGHT
 from twitcher.zookeeper.throwaway import ThrowAwayServer
 
 COUNT = 10_000
@@ -26,7 +26,7 @@ MOST_THREADS = 10
 MOST_GROWTH = 20 * 1024
 """KiB."""
 _OTHERS_IN_FLIGHT = 3
-"""A connect, a sync and a ping are not counted by IN_FLIGHT."""
+"""A connect, a sync and a ping are not counted by MAX_IN_FLIGHT."""
 _UNASKED = -1
 """The xid of a server's watch events."""
 
@@ -178,7 +178,7 @@ def test_an_expired_session_costs_ten_thousand_watches_few_threads_little_memory
     assert sorted(trace.lines()) == ['/n00001 in the midst', '/n05000 meanwhile', '/n09998 in the midst',
                                      '/n09999 afterwards']
     assert proxy.asked > COUNT
-    assert 1 < proxy.most_in_flight <= IN_FLIGHT + _OTHERS_IN_FLIGHT
+    assert 1 < proxy.most_in_flight <= MAX_IN_FLIGHT + _OTHERS_IN_FLIGHT
     assert gauge.threads <= MOST_THREADS
     assert gauge.memory - before < MOST_GROWTH
 

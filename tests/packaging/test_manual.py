@@ -13,11 +13,13 @@ import pytest
 from tests.packaging.documents import DOCUMENTS, PAGES, as_text, literals, mandoc, section, terms
 from tests.support.daemon import TOP, Ensemble, Twitcher, call
 from twitcher import __version__, cli
+from twitcher.config.arguments import make_spec
 from twitcher.config.language import load_config
-from twitcher.config.spec import RunMode, WatchType, make_spec
+from twitcher.config.spec import RunMode
 from twitcher.ctl import cli as ctl
 from twitcher.errors import ConfigError
-from twitcher.options import DEFAULT_HOSTS
+from twitcher.options import DEFAULT_SERVERS
+from twitcher.znode import WatchType
 
 Options = Dict[Tuple[str, ...], str]
 """The name of each option's argument, or nothing, by how the option is spelled."""
@@ -87,7 +89,7 @@ def test_a_page_tells_every_default(page: str, parser: argparse.ArgumentParser) 
     texts = {spellings(tag)[0][-1]: text for tag, text in terms(page).items()}
     defaults = {action.option_strings[-1]: action.default for action in actions(parser) if action.option_strings}
     if page == 'twitcher.8':
-        defaults['--zkservers'] = DEFAULT_HOSTS
+        defaults['--zkservers'] = DEFAULT_SERVERS
     for name, default in defaults.items():
         if default not in (None, False, argparse.SUPPRESS):
             value = f'{default:g}' if isinstance(default, float) else str(default)

@@ -14,8 +14,9 @@ from tests.packaging.documents import example_commands, literals, shape
 from tests.support.daemon import TOP, Ensemble, Trace, Twitcher, wait_for
 from twitcher import cli
 from twitcher.config.language import load_config
-from twitcher.config.spec import RunMode, WatchType
+from twitcher.config.spec import RunMode
 from twitcher.ctl import cli as ctl
+from twitcher.znode import WatchType
 
 
 def examples() -> List[str]:

@@ -17,7 +17,7 @@ def transient(shortage: bool = False) -> SpawnError:
 def test_an_update_whose_run_fails_to_start_in_the_end_is_run_later() -> None:
     bench, znode = Bench(), Znode()
     watch = bench.watch()
-    watch.state_is(znode.put('first'))
+    watch.on_state(znode.put('first'))
     bench.active[0].end(transient())
     assert bench.started == ['first']
     bench.wait(1)
@@ -31,8 +31,8 @@ def test_an_update_whose_run_fails_to_start_in_the_end_is_run_later() -> None:
 def test_a_newer_update_takes_the_place_of_one_whose_run_fails_to_start(mode: RunMode) -> None:
     bench, znode = Bench(), Znode()
     watch = bench.watch(run_mode=mode)
-    watch.state_is(znode.put('first'))
-    watch.state_is(znode.put('second'))
+    watch.on_state(znode.put('first'))
+    watch.on_state(znode.put('second'))
     bench.active[0].end(transient())
     bench.wait(1)
     assert bench.started[-1] == 'second'
@@ -45,10 +45,10 @@ def test_updates_of_a_parallel_watch_keep_their_order_though_their_runs_fail_to_
     bench, znode = Bench(), Znode()
     watch = bench.watch(run_mode=RunMode.PARALLEL)
     for contents in 'abc':
-        watch.state_is(znode.put(contents))
+        watch.on_state(znode.put(contents))
     for run in reversed(bench.active):
         run.end(transient())
-    watch.state_is(znode.put('d'))
+    watch.on_state(znode.put('d'))
     bench.wait(1)
     assert bench.started == [*'abc', *'abcd']
 
@@ -57,8 +57,8 @@ def test_a_refused_run_is_tried_again_as_soon_as_another_run_has_ended() -> None
     bench, znode = Bench(), Znode()
     first, second = bench.watch(), bench.watch()
     state = znode.put('x')
-    first.state_is(state)
-    second.state_is(state)
+    first.on_state(state)
+    second.on_state(state)
     bench.runs[1].end(transient(shortage=True))
     bench.runs[0].end()
     bench.retries.serve()
@@ -70,7 +70,7 @@ def test_a_shortage_is_logged_once_when_it_begins_and_once_when_it_is_over(caplo
     caplog.set_level('INFO')
     bench, state = Bench(), Znode().put('x')
     for _ in range(100):
-        bench.watch().state_is(state)
+        bench.watch().on_state(state)
     for run in bench.active:
         run.end(transient(shortage=True))
     for _ in range(8):

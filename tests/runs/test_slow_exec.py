@@ -146,6 +146,26 @@ def test_a_run_whose_process_was_never_noted_nor_found_is_made_up_for(
     assert trace.wait(1) == ['1']
 
 
+def test_a_run_that_was_never_noted_is_made_up_for_by_the_new_version_of_its_watch(
+        twitcher: Twitcher, ensemble: Ensemble, trace: Trace, tmp_path: Path) -> None:
+    slow = script(tmp_path / 'slow', f'echo `cat` >> {trace}')
+    twitcher.config('s.twc', f"RegisterWatch('/s', Exec(['{slow}']), run_on_load=False)")
+    ensemble.put('/s', 0)
+    twitcher.start()
+    twitcher.fence(ensemble)
+    with held(slow):
+        ensemble.put('/s', 1)
+        [pid] = wait_for('the program to be about to be executed', lambda: hanging(twitcher.pid))
+        twitcher.config('s.twc', f"RegisterWatch('/s', Exec('echo new `cat` >> {trace}'), run_on_load=False)")
+        configs.fence(twitcher, ensemble)
+        twitcher.kill()
+        os.kill(pid, signal.SIGKILL)
+        wait_for('its end', lambda: not is_alive(pid))
+    assert trace.lines() == []
+    twitcher.start()
+    assert trace.wait(1) == ['new 1']
+
+
 def test_the_log_tells_of_a_program_that_takes_long_to_be_executed(
         twitcher: Twitcher, ensemble: Ensemble, tmp_path: Path) -> None:
     slow = script(tmp_path / 'slow', 'true')

@@ -10,7 +10,7 @@ from typing import Callable, Iterator, List
 import pytest
 
 from tests.support.state_directory import WATCH, Clock, begin, fill, has_pending, opened, pipes, small_disk, use
-from twitcher.znode import Stamp
+from twitcher.znode import Revision
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def test_what_a_full_disk_has_kept_from_being_noted_is_noted_when_there_is_room(
     if not is_new:
         with opened(small) as state:
             begin(state, 1)
-            state.save_pending(WATCH, Stamp(1, 2, 3))
+            state.save_pending(WATCH, Revision(1, 2, 3))
     fill(small)
     clock = Clock()
     with opened(small, clock=clock) as state:
@@ -36,7 +36,7 @@ def test_what_a_full_disk_has_kept_from_being_noted_is_noted_when_there_is_room(
         for number in range(50):
             use(state, f'/etc/twitcher/{number}.twc data /a 1')
         begin(state, 2)
-        state.save_pending(WATCH, Stamp(1, 2, 4))
+        state.save_pending(WATCH, Revision(1, 2, 4))
         clock.ring()
         assert len(warnings()) == 1
         (small / 'filler').unlink()
@@ -60,15 +60,15 @@ def test_a_disk_that_fills_up_costs_one_warning_each_time_and_loses_no_note(
             assert len(warnings()) == times
             during = begin(state, 2)
             ended = begin(state, 3)
-            state.run_ended(ended, WATCH, 0)
+            state.run_ended(ended, 0)
             (small / 'filler').unlink()
             clock.ring()
             assert pipes(state) == [1, 2]
-            state.run_ended(during, WATCH, 0)
-        state.run_ended(before, WATCH, 0)
+            state.run_ended(during, 0)
+        state.run_ended(before, 0)
         last = begin(state, 4)
     with opened(small) as state:
-        assert [record.id for record in state.unfinished()] == [last]
+        assert [record.id for record in state.unfinished()] == [last.id]
 
 
 @pytest.mark.parametrize('is_open', [False, True])

@@ -16,8 +16,18 @@ from typing import Callable, List, Optional
 import pytest
 
 from tests.support.daemon import TOP
-from tests.support.state_directory import WATCH, Clock, InForce, begin, has_pending, opened, pipes, use
-from twitcher.znode import Stamp
+from tests.support.state_directory import (
+    WATCH,
+    Clock,
+    InForce,
+    begin,
+    has_pending,
+    new_run,
+    opened,
+    pipes,
+    use,
+)
+from twitcher.znode import Revision
 
 
 def database(directory: Path) -> Path:
@@ -29,11 +39,11 @@ def database(directory: Path) -> Path:
 def test_what_is_noted_is_known_to_the_next(tmp_path: Path) -> None:
     with opened(tmp_path) as state:
         ended, failed, going = begin(state, 1), begin(state, 2), begin(state, 3)
-        state.run_ended(ended, WATCH, 0)
+        state.run_ended(ended, 0)
         state.run_failed(failed)
-        state.save_pending(WATCH, Stamp(1, 2, 4))
+        state.save_pending(WATCH, Revision(1, 2, 4))
     with opened(tmp_path) as state:
-        assert [(record.id, record.pid) for record in state.unfinished()] == [(going, os.getpid())]
+        assert [(record.id, record.pid) for record in state.unfinished()] == [(going.id, os.getpid())]
         assert has_pending(state)
         state.forget(WATCH)
         assert not has_pending(state)
@@ -44,10 +54,10 @@ def test_what_is_noted_is_known_to_the_next(tmp_path: Path) -> None:
 def test_a_crash_loses_nothing(tmp_path: Path) -> None:
     crash = f"""
 import os, signal
-from tests.support.state_directory import CONFIGS, Clock, begin
+from tests.support.state_directory import CONFIGS, MACHINE, Clock, begin
 from twitcher.state import State
 
-begin(State({str(tmp_path)!r}, CONFIGS, Clock().later), 1)
+begin(State({str(tmp_path)!r}, CONFIGS, MACHINE, Clock().later), 1)
 os.kill(os.getpid(), signal.SIGKILL)
 """
     assert subprocess.run([sys.executable, '-c', crash], cwd=TOP).returncode == -signal.SIGKILL
@@ -231,20 +241,20 @@ def test_a_state_that_never_works_keeps_nothing_of_what_is_over(tmp_path: Path) 
         assert len(state._database._unwritten) == waiting
 
 
-@pytest.mark.parametrize('waiting, applied, is_owed', [
-    (Stamp(1, 2, 3), None, True), (Stamp(1, 2, 3), Stamp(1, 1, 3), True), (Stamp(1, 2, 3), Stamp(1, 2, 3), False),
-    (None, Stamp(1, 2, 3), False), (None, None, False),
+@pytest.mark.parametrize('waiting, applied, is_pending', [
+    (Revision(1, 2, 3), None, True), (Revision(1, 2, 3), Revision(1, 1, 3), True),
+    (Revision(1, 2, 3), Revision(1, 2, 3), False), (None, Revision(1, 2, 3), False), (None, None, False),
 ])
-def test_an_update_that_waited_is_owed_unless_it_was_run_for(tmp_path: Path, waiting: Optional[Stamp], applied: Optional[Stamp],
-                                                             is_owed: bool) -> None:
+def test_an_update_that_waited_is_pending_unless_it_was_run_for(
+        tmp_path: Path, waiting: Optional[Revision], applied: Optional[Revision], is_pending: bool) -> None:
     with opened(tmp_path) as state:
-        state.save_pending(WATCH, Stamp(1, 1, 1))
+        state.save_pending(WATCH, Revision(1, 1, 1))
         state.save_pending(WATCH, waiting)
         if applied:
             state.in_force = {WATCH: InForce()}
             state.applied(WATCH, applied)
     with opened(tmp_path) as state:
-        assert has_pending(state) == is_owed
+        assert has_pending(state) == is_pending
         state.save_pending(WATCH, None)
         assert not has_pending(state)
 
@@ -253,9 +263,9 @@ def test_an_update_that_waited_is_owed_unless_it_was_run_for(tmp_path: Path, wai
 def test_any_file_name_can_be_noted(tmp_path: Path, warnings: Callable[[], List[str]], watch: str) -> None:
     with opened(tmp_path) as state:
         use(state, watch)
-        state.save_pending(watch, Stamp(1, 2, 4))
+        state.save_pending(watch, Revision(1, 2, 4))
         assert [record.watch for record in state.unfinished()] == []
-        state.run_begins(watch, 'a.twc', 1, 1.0, None)
+        new_run(state, 1, watch)
         assert [record.watch for record in state.unfinished()] == [watch]
     with opened(tmp_path) as state:
         assert has_pending(state, watch)

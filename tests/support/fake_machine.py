@@ -6,16 +6,20 @@ from collections import deque
 from typing import Any, Callable, Deque, List, Optional, Tuple
 
 from twitcher.config.action import Exec
-from twitcher.config.spec import RunMode, WatchSpec, make_spec
+from twitcher.config.arguments import make_spec
+from twitcher.config.spec import RunMode, WatchSpec
 from twitcher.errors import SpawnError
+from twitcher.run_record import RunEnd
+from twitcher.watches.backlog import Backlog
+from twitcher.watches.gates import gate_for
 from twitcher.watches.retries import Retries
 from twitcher.watches.slots import Slots
-from twitcher.watches.watch import Around, Watch
-from twitcher.znode import Stamp, Update, ZnodeState
+from twitcher.watches.watch import Watch, WatchContext
+from twitcher.znode import Revision, Update, ZnodeState
 
 
 class Znode:
-    """A znode, as a keeper would tell of it. Each change has a zxid of its own."""
+    """A znode, as Subscriptions would tell of it. Each change has a zxid of its own."""
 
     def __init__(self) -> None:
         self.state = ZnodeState()
@@ -24,8 +28,8 @@ class Znode:
     def put(self, contents: str) -> ZnodeState:
         """Set it, making it if need be."""
         self._zxid += 1
-        czxid = self.state.stamp.czxid if self.state.stamp else self._zxid
-        self.state = ZnodeState(Stamp(czxid, self._zxid, 0), contents.encode(), self.state.version + 1)
+        czxid = self.state.revision.czxid if self.state.revision else self._zxid
+        self.state = ZnodeState(Revision(czxid, self._zxid, 0), contents.encode(), self.state.version + 1)
         return self.state
 
     def delete(self) -> ZnodeState:
@@ -36,7 +40,7 @@ class Znode:
 
     def hidden(self) -> ZnodeState:
         """What is told of it while it may not be read."""
-        return ZnodeState(self.state.stamp)
+        return ZnodeState(self.state.revision)
 
 
 class HandMadeRun:
@@ -48,7 +52,7 @@ class HandMadeRun:
         self.update: Optional[Update] = update
         self.is_over = False
         self.signals: List[int] = []
-        self._callbacks: List[Callable[[Optional[SpawnError]], None]] = []
+        self._callbacks: List[Callable[[RunEnd], None]] = []
 
     def notify(self, signum: int) -> None:
         """As Running says."""
@@ -57,7 +61,7 @@ class HandMadeRun:
     def awaited(self) -> None:
         """As Running says."""
 
-    def on_end(self, callback: Callable[[Optional[SpawnError]], None]) -> None:
+    def on_end(self, callback: Callable[[RunEnd], None]) -> None:
         """As Running says."""
         self._callbacks.append(callback)
 
@@ -66,27 +70,30 @@ class HandMadeRun:
         assert not self.is_over
         self.is_over = True
         for callback in self._callbacks:
-            callback(error)
+            callback(RunEnd(error=error))
 
 
 class Bench:
-    """Starts runs, or fails to: `failures` says for the next starts how, `transient` or not. `debts`: what `owe` was told."""
+    """Starts runs, or fails to: `failures` says for the next starts how, `transient` or not.
+
+    `noted` are the pending updates, as they were noted for the next daemon.
+    """
 
     def __init__(self, limit: int = 256) -> None:
         self.slots = Slots(limit)
         self.runs: List[HandMadeRun] = []
         self.failures: Deque[bool] = deque()
         self.most_at_once = 0
-        self.debts: List[Optional[Stamp]] = []
+        self.noted: List[Optional[Revision]] = []
         self._now = 0.0
         self._alarms: List[Tuple[float, Callable[[], None]]] = []
         self.retries = Retries(self._later)
-        self._around = Around(self._start, self.slots, self.retries, lambda name, stamp: self.debts.append(stamp))
+        self._context = WatchContext(self._start, lambda name, revision: self.noted.append(revision), self.retries, Backlog())
 
     def watch(self, has_pending: bool = False, **arguments: Any) -> Watch:
         """A watch with these arguments of RegisterWatch."""
         spec = make_spec('/z', Exec('true'), **arguments)
-        return Watch('name', '/etc/twitcher/w.twc', spec, 'w', self._around, has_pending)
+        return Watch('name', '/etc/twitcher/w.twc', spec, 'w', self._context, gate_for(spec, self.slots), has_pending)
 
     def successor(self, watch: Watch, **arguments: Any) -> Watch:
         """A watch that takes the place of another one, as when its config has been edited."""

@@ -8,10 +8,13 @@ import subprocess
 from pathlib import Path
 from typing import Callable, Iterator, List, Optional
 
+from twitcher.run_record import RunRecord
+from twitcher.runs.procfs import start_time
 from twitcher.state import State
-from twitcher.znode import Stamp
+from twitcher.znode import Revision
 
 CONFIGS = '/etc/twitcher'
+MACHINE = 'boot 1'
 WATCH = 'WATCH_DATA /a 01234567 1'
 
 
@@ -42,25 +45,32 @@ def use(state: State, watch: str = WATCH) -> None:
     """Everything that a daemon does with a state, but for `close`."""
     state.in_force = {watch: InForce()}
     state.unfinished()
-    first, second = (state.run_begins(watch, 'a.twc', pipe, 1.0, None) for pipe in (1, 2))
-    state.run_started(first, os.getpid())
-    state.applied(watch, Stamp(1, 2, 3))
-    state.save_pending(watch, Stamp(1, 2, 4))
+    first, second = begin(state, 1, watch), new_run(state, 2, watch)
+    state.applied(watch, Revision(1, 2, 3))
+    state.save_pending(watch, Revision(1, 2, 4))
     state.pending()
     state.has_run(watch)
     state.purge(lambda name, path: False)
-    state.run_ended(first, watch, 0)
+    state.run_ended(first, 0)
     state.run_failed(second)
     state.in_force = {}
     state.forget(watch)
-    state.applied(watch, Stamp(1, 2, 3))
+    state.applied(watch, Revision(1, 2, 3))
 
 
-def begin(state: State, pipe: int) -> int:
-    """A run that is noted and goes on, told by its pipe."""
-    run = state.run_begins(WATCH, 'a.twc', pipe, 1.0, None)
-    state.run_started(run, os.getpid())
-    return run
+def new_run(state: State, pipe: int, watch: str = WATCH) -> RunRecord:
+    """A run that is noted, and has no process yet."""
+    record = RunRecord(state.new_run_id(), watch, 'a.twc', pipe, 1.0, None, has_slot=False)
+    state.run_begins(record)
+    return record
+
+
+def begin(state: State, pipe: int, watch: str = WATCH) -> RunRecord:
+    """A run that is noted, whose process is this one."""
+    pid = os.getpid()
+    record = new_run(state, pipe, watch)._replace(pid=pid, start_time=start_time(pid))
+    state.run_started(record)
+    return record
 
 
 def pipes(state: State) -> List[int]:
@@ -70,14 +80,14 @@ def pipes(state: State) -> List[int]:
 
 def has_pending(state: State, watch: str = WATCH) -> bool:
     """Whether an update of the watch is noted as pending."""
-    return watch in [record.watch for record in state.pending()]
+    return watch in [name for name, _ in state.pending()]
 
 
 @contextlib.contextmanager
 def opened(directory: Path, configs: str = CONFIGS, clock: Optional[Clock] = None) -> Iterator[State]:
     """A state for the length of a with block."""
     clock = clock or Clock()
-    state = State(str(directory), configs, clock.later)
+    state = State(str(directory), configs, MACHINE, clock.later)
     try:
         yield state
     finally:

@@ -11,10 +11,10 @@ from concurrent.futures import Future
 from typing import Any, Callable, Iterator, List
 
 from tests.support.daemon import wait_for
-from twitcher.config.spec import WatchType
-from twitcher.znode import ZnodeState
+from twitcher.znode import WatchType, ZnodeState
+from twitcher.zookeeper.ensemble import Ensemble
 from twitcher.zookeeper.session import Session
-from twitcher.zookeeper.subscriptions import Keeper
+from twitcher.zookeeper.subscriptions import Subscriptions
 
 DATA, CHILDREN = WatchType.DATA, WatchType.CHILDREN
 
@@ -43,7 +43,7 @@ class Told:
 
     def wait_absent(self) -> None:
         """Return when the last state is that there is no znode."""
-        wait_for(f'no {self.path}', lambda: self.states and self.states[-1].stamp is None)
+        wait_for(f'no {self.path}', lambda: self.states and self.states[-1].revision is None)
 
 
 class Keeping:
@@ -51,8 +51,8 @@ class Keeping:
 
     def __init__(self, hosts: str, retry_delay: float = 0.2, check_period: float = 2.0) -> None:
         self.loop = asyncio.new_event_loop()
-        self.session = Session(hosts, lambda _: None)
-        self.keeper = Keeper(self.session, retry_delay, check_period)
+        self.session = Session(Ensemble.parse(hosts), lambda _: None)
+        self.keeper = Subscriptions(self.session, retry_delay, check_period)
         self._thread = threading.Thread(target=self.loop.run_forever)
         self._thread.start()
         self.call(self.session.start)

@@ -116,6 +116,6 @@ def test_slots_go_round_the_watches_that_wait() -> None:
     watches = [bench.watch(run_mode=RunMode.PARALLEL) for _ in znodes]
     for number, (watch, znode) in enumerate(zip(watches, znodes)):
         for update in range(3):
-            watch.state_is(znode.put(f'{number}{update}'))
+            watch.on_state(znode.put(f'{number}{update}'))
     bench.end_all()
     assert bench.started == ['00', '01', '10', '20', '02', '11', '21', '12', '22']

@@ -11,31 +11,32 @@ import random
 import tempfile
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Set, Tuple, cast
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.fake_machine import HandMadeRun, Znode
-from twitcher import state as state_module
 from twitcher.config.action import Exec
-from twitcher.config.spec import WatchSpec, make_spec
+from twitcher.config.arguments import make_spec
+from twitcher.config.spec import WatchSpec
+from twitcher.run_record import RunEnd, RunRecord
 from twitcher.state import State
+from twitcher.watches.backlog import Backlog
 from twitcher.watches.registry import RENAME_WINDOW, Watches
 from twitcher.watches.retries import Retries
 from twitcher.watches.slots import Slots
-from twitcher.watches.watch import Around
+from twitcher.watches.watch import WatchContext
 from twitcher.znode import Update, ZnodeState
-from twitcher.zookeeper.subscriptions import Keeper
 
 Listener = Callable[[ZnodeState], None]
 ZNODES = ('/y', '/z')
 FILES = tuple(f'/nowhere/{name}.twc' for name in 'abc')
 
 
-class FakeKeeper:
+class FakeSubscriptions:
     """Tells a new listener what there is, and all of them each change, when it is asked to deliver."""
 
     def __init__(self, znodes: Dict[str, Znode]) -> None:
@@ -43,11 +44,11 @@ class FakeKeeper:
         self._listeners: List[Tuple[str, Listener]] = []
 
     def subscribe(self, path: str, watch_type: object, listener: Listener) -> None:
-        """As Keeper says."""
+        """As Subscriptions says."""
         self._listeners.append((path, listener))
 
     def unsubscribe(self, path: str, watch_type: object, listener: Listener) -> None:
-        """As Keeper says."""
+        """As Subscriptions says."""
         self._listeners.remove((path, listener))
 
     def deliver(self) -> None:
@@ -105,17 +106,18 @@ class World:
     def start(self) -> None:
         """A daemon, on what the earlier one has left."""
         self.alarms.clear()
-        self.state = State(str(self._directory), '/nowhere', self.later)
-        self.keeper = FakeKeeper(self.znodes)
-        around = Around(self._start_run, Slots(1), Retries(self.later), self.state.save_pending)
-        self.watches = Watches('/nowhere', cast(Keeper, self.keeper), self.state, around, self.later)
+        self.state = State(str(self._directory), '/nowhere', f'boot {self.boot}', self.later)
+        self.subscriptions = FakeSubscriptions(self.znodes)
+        context = WatchContext(self._start_run, self.state.save_pending, Retries(self.later), Backlog())
+        self.watches = Watches('/nowhere', self.subscriptions, self.state, context, Slots(1), self.later)
+        self.state.in_force = self.watches.in_force
         for record in self.state.unfinished():
             run = self.runs[record.pipe][1]
             if run.is_over:
-                self.state.run_ended(record.id, record.watch, None)
+                self.state.run_ended(record, None)
             else:
-                run.on_end(lambda _, args=(record.id, record.watch, 0): self.state.run_ended(*args))  # type: ignore[misc]
-                self.watches.adopt(record, run)
+                run.on_end(partial(self._note_end, record))
+                self.watches.add_reattached(record, run)
         for path in FILES:
             if self.files[path]:
                 self.watches.replace(path, [job.spec() for job in self.files[path]], is_same_text=False)
@@ -157,7 +159,7 @@ class World:
                 job.received = current
                 job.causes += 1
             job.seen = current
-        self.keeper.deliver()
+        self.subscriptions.deliver()
 
     def wait(self, seconds: float) -> None:
         """Let time pass."""
@@ -199,12 +201,16 @@ class World:
         assert job.causes >= 0, f'{command} runs without a cause'
         self.history.setdefault(command, []).append(int(update.contents))
         run = HandMadeRun(spec, update)
-        number = self.state.run_begins(name, description, len(self.runs), 0.0, None)
+        record = RunRecord(self.state.new_run_id(), name, description, len(self.runs), 0.0, None, has_slot=False)
+        self.state.run_begins(record)
         self.runs.append((name, run))
-        self.state.run_started(number, os.getpid())
-        self.state.applied(name, update.stamp)
-        run.on_end(lambda _, args=(number, name, 0): self.state.run_ended(*args))  # type: ignore[misc]
+        self.state.run_started(record._replace(pid=os.getpid()))
+        self.state.applied(name, update.revision)
+        run.on_end(partial(self._note_end, record))
         return run
+
+    def _note_end(self, record: RunRecord, end: RunEnd) -> None:
+        self.state.run_ended(record, end.exit_code)
 
     def check(self) -> None:
         """Whatever has been received is run for, unless the job, or one that is gone, has a run in progress."""
@@ -300,9 +306,8 @@ def reboot(world: World) -> None:
 @settings(max_examples=150, deadline=None, database=None)
 @given(st.integers(0, 10 ** 9), st.integers(10, 60))
 def test_watches_stay_what_they_are_through_edits_renames_and_restarts(seed: int, steps: int) -> None:
-    with tempfile.TemporaryDirectory() as directory, pytest.MonkeyPatch.context() as patch:
+    with tempfile.TemporaryDirectory() as directory:
         world = World(Path(directory), random.Random(seed))
-        patch.setattr(state_module, 'machine_id', lambda: str(world.boot))
         world.stop()
         world.start()
         try:

@@ -12,47 +12,43 @@ from twitcher.watches.slots import Slots
 
 
 class Served:
-    """Starters that tell when it is their turn."""
+    """Who was served, in order."""
 
     def __init__(self) -> None:
         self.names: List[str] = []
 
-    def starter(self, name: str) -> Callable[[], bool]:
-        """One that takes its slot."""
-        def start() -> bool:
-            self.names.append(name)
-            return True
-
-        return start
+    def start(self, name: str) -> Callable[[], None]:
+        """Starts a run that goes on."""
+        return lambda: self.names.append(name)
 
 
 def test_slots_serve_in_the_order_in_which_they_were_asked() -> None:
     slots, served = Slots(1), Served()
-    slots.acquire(lambda: True)
+    slots.acquire(served.start('first'))
     for name in 'abc':
-        slots.acquire(served.starter(name))
+        slots.acquire(served.start(name))
     for count in range(4):
-        assert served.names == list('abc')[:count]
+        assert served.names == ['first', *'abc'][:count + 1]
         slots.release()
 
 
-def test_a_starter_that_starts_nothing_takes_no_slot() -> None:
+def test_what_starts_nothing_releases_its_slot_at_once() -> None:
     slots, served = Slots(1), Served()
-    slots.acquire(lambda: False)
-    slots.acquire(served.starter('a'))
+    slots.acquire(slots.release)
+    slots.acquire(served.start('a'))
     assert served.names == ['a']
 
 
-def test_a_forgotten_starter_is_not_called_and_the_others_keep_their_order() -> None:
+def test_what_was_cancelled_is_not_started_and_the_others_keep_their_order() -> None:
     slots, served = Slots(1), Served()
-    slots.acquire(lambda: True)
-    forgotten = served.starter('no')
-    for starter in (served.starter('a'), forgotten, served.starter('b'), forgotten, served.starter('c')):
-        slots.acquire(starter)
-    slots.cancel(forgotten)
+    slots.acquire(served.start('first'))
+    cancelled = served.start('no')
+    for start in (served.start('a'), cancelled, served.start('b'), cancelled, served.start('c')):
+        slots.acquire(start)
+    slots.cancel(cancelled)
     for _ in range(3):
         slots.release()
-    assert served.names == ['a', 'b', 'c']
+    assert served.names == ['first', 'a', 'b', 'c']
 
 
 def test_the_slots_of_all_watches_are_bounded_and_given_in_order() -> None:
@@ -60,7 +56,7 @@ def test_the_slots_of_all_watches_are_bounded_and_given_in_order() -> None:
     watches = [bench.watch(run_mode=RunMode.PARALLEL) for _ in znodes]
     for round_ in range(3):
         for number, (watch, znode) in enumerate(zip(watches, znodes)):
-            watch.state_is(znode.put(f'{round_}{number}'))
+            watch.on_state(znode.put(f'{round_}{number}'))
     watches[2].close()
     bench.end_all()
     assert bench.started == [f'{round_}{number}' for round_ in range(3) for number in (0, 1, 3, 4)]
@@ -72,7 +68,7 @@ def test_waiting_for_slots_is_logged_when_it_begins_and_when_it_ends(caplog: pyt
     bench, znode = Bench(limit=2), Znode()
     watch = bench.watch(run_mode=RunMode.PARALLEL)
     for number in range(50):
-        watch.state_is(znode.put(str(number)))
+        watch.on_state(znode.put(str(number)))
     bench.end_all()
     assert caplog.messages == ['2 PARALLEL runs are in progress (--max_running): further ones wait; watches take turns',
                                'no PARALLEL run waits any more']

@@ -47,11 +47,11 @@ def check(mode: RunMode, updates: int, now: List[str], in_the_end: List[str], li
     bench, znode = Bench(limit), Znode()
     watch = bench.watch(run_mode=mode)
     for number in range(updates):
-        watch.state_is(znode.put(str(number)))
+        watch.on_state(znode.put(str(number)))
     assert bench.started == now
     bench.end_all()
     assert bench.started == in_the_end
-    watch.state_is(znode.put('later'))
+    watch.on_state(znode.put('later'))
     assert bench.started == [*in_the_end, 'later']
 
 
@@ -62,10 +62,10 @@ def check(mode: RunMode, updates: int, now: List[str], in_the_end: List[str], li
 def test_what_exists_at_load_runs_if_run_on_load_says_so(mode: RunMode, run_on_load: bool, events: List[str]) -> None:
     bench, znode = Bench(), Znode()
     watch = bench.watch(run_mode=mode, run_on_load=run_on_load)
-    watch.state_is(znode.put('a'))
+    watch.on_state(znode.put('a'))
     assert bench.events == events
     bench.end_all()
-    watch.state_is(znode.put('b'))
+    watch.on_state(znode.put('b'))
     assert bench.events == [*events, 'changed']
 
 
@@ -73,9 +73,9 @@ def test_what_exists_at_load_runs_if_run_on_load_says_so(mode: RunMode, run_on_l
 def test_creation_is_a_change_whatever_run_on_load_says(run_on_load: bool) -> None:
     bench, znode = Bench(), Znode()
     watch = bench.watch(run_on_load=run_on_load)
-    watch.state_is(znode.state)
+    watch.on_state(znode.state)
     assert bench.runs == []
-    watch.state_is(znode.put('a'))
+    watch.on_state(znode.put('a'))
     assert bench.events == ['created']
 
 
@@ -85,7 +85,7 @@ def test_a_state_that_is_told_again_runs_nothing(mode: RunMode) -> None:
     watch = bench.watch(run_mode=mode)
     for state in (znode.put('a'), znode.state, znode.delete(), znode.state, znode.put('a'), znode.state):
         for _ in range(3):
-            watch.state_is(state)
+            watch.on_state(state)
         bench.end_all()
     assert bench.events == ['load', 'created']
 
@@ -93,9 +93,9 @@ def test_a_state_that_is_told_again_runs_nothing(mode: RunMode) -> None:
 def test_the_same_contents_written_again_are_a_change() -> None:
     bench, znode = Bench(), Znode()
     watch = bench.watch()
-    watch.state_is(znode.put('a'))
+    watch.on_state(znode.put('a'))
     bench.end_all()
-    watch.state_is(znode.put('a'))
+    watch.on_state(znode.put('a'))
     assert bench.events == ['load', 'changed']
 
 
@@ -103,10 +103,10 @@ def test_deletion_runs_nothing_and_is_logged_once(caplog: pytest.LogCaptureFixtu
     caplog.set_level('INFO')
     bench, znode = Bench(), Znode()
     watch = bench.watch()
-    watch.state_is(znode.put('a'))
+    watch.on_state(znode.put('a'))
     bench.end_all()
-    watch.state_is(znode.delete())
-    watch.state_is(znode.state)
+    watch.on_state(znode.delete())
+    watch.on_state(znode.state)
     assert len(bench.runs) == 1
     assert caplog.messages == ['w: /z was deleted']
 
@@ -114,9 +114,9 @@ def test_deletion_runs_nothing_and_is_logged_once(caplog: pytest.LogCaptureFixtu
 def test_a_znode_deleted_and_made_again_unseen_was_created() -> None:
     bench, znode = Bench(), Znode()
     watch = bench.watch(run_on_load=False)
-    watch.state_is(znode.put('a'))
+    watch.on_state(znode.put('a'))
     znode.delete()
-    watch.state_is(znode.put('a'))
+    watch.on_state(znode.put('a'))
     assert bench.events == ['created']
 
 
@@ -124,9 +124,9 @@ def test_a_znode_of_a_restored_ensemble_with_smaller_zxids_has_changed() -> None
     bench, znode, restored = Bench(), Znode(), Znode()
     watch = bench.watch()
     for contents in ('a', 'b', 'c'):
-        watch.state_is(znode.put(contents))
+        watch.on_state(znode.put(contents))
         bench.end_all()
-    watch.state_is(restored.put('r'))
+    watch.on_state(restored.put('r'))
     assert bench.started == ['a', 'b', 'c', 'r']
 
 
@@ -135,9 +135,9 @@ def test_a_znode_that_becomes_readable_is_loaded_then(run_on_load: bool, events:
     bench, znode = Bench(), Znode()
     watch = bench.watch(run_on_load=run_on_load)
     znode.put('a')
-    watch.state_is(znode.hidden())
+    watch.on_state(znode.hidden())
     assert bench.runs == []
-    watch.state_is(znode.state)
+    watch.on_state(znode.state)
     assert bench.events == events
 
 
@@ -145,13 +145,13 @@ def test_a_znode_that_becomes_readable_is_loaded_then(run_on_load: bool, events:
 def test_a_time_without_permission_hides_no_change_and_makes_none(is_changed: bool, events: List[str]) -> None:
     bench, znode = Bench(), Znode()
     watch = bench.watch()
-    watch.state_is(znode.put('a'))
+    watch.on_state(znode.put('a'))
     bench.end_all()
-    watch.state_is(znode.hidden())
+    watch.on_state(znode.hidden())
     if is_changed:
         znode.put('b')
-        watch.state_is(znode.hidden())
-    watch.state_is(znode.state)
+        watch.on_state(znode.hidden())
+    watch.on_state(znode.state)
     assert bench.events == events
 
 
@@ -159,18 +159,18 @@ def test_a_change_before_the_first_permission_is_no_reason_to_forget_it() -> Non
     bench, znode = Bench(), Znode()
     watch = bench.watch(run_on_load=False)
     znode.put('a')
-    watch.state_is(znode.hidden())
-    watch.state_is(znode.put('b'))
+    watch.on_state(znode.hidden())
+    watch.on_state(znode.put('b'))
     assert bench.events == ['changed']
 
 
 def test_a_znode_made_without_permission_was_created_once_it_can_be_read() -> None:
     bench, znode = Bench(), Znode()
     watch = bench.watch(run_on_load=False)
-    watch.state_is(znode.state)
+    watch.on_state(znode.state)
     znode.put('a')
-    watch.state_is(znode.hidden())
-    watch.state_is(znode.state)
+    watch.on_state(znode.hidden())
+    watch.on_state(znode.state)
     assert bench.events == ['created']
 
 
@@ -181,8 +181,8 @@ def test_notify_signal_goes_to_the_run_that_keeps_an_update_waiting(mode: RunMod
     bench, znode = Bench(), Znode()
     watch = bench.watch(run_mode=mode, notify_signal='HUP')
     for contents in ('a', 'b', 'c'):
-        watch.state_is(znode.put(contents))
-    watch.state_is(znode.state)
+        watch.on_state(znode.put(contents))
+    watch.on_state(znode.state)
     assert bench.runs[0].signals == signals
     bench.end_all()
     assert not any(run.signals for run in bench.runs[1:])
@@ -195,7 +195,7 @@ def test_a_start_that_the_machine_refused_is_tried_again(mode: RunMode, caplog: 
     bench, znode = Bench(limit=1), Znode()
     watch = bench.watch(run_mode=mode)
     bench.failures.extend([True, True])
-    watch.state_is(znode.put('a'))
+    watch.on_state(znode.put('a'))
     bench.wait(1)
     assert bench.runs == []
     bench.wait(1)
@@ -212,7 +212,7 @@ def test_updates_do_not_multiply_the_attempts_on_a_machine_that_refuses(mode: Ru
     watch = bench.watch(run_mode=mode)
     bench.failures.extend([True] * 6)
     for number in range(50):
-        watch.state_is(znode.put(str(number)))
+        watch.on_state(znode.put(str(number)))
     assert len(bench.failures) == 5
     for left in (4, 3, 2, 1, 0):
         bench.wait(1)
@@ -226,10 +226,10 @@ def test_a_start_that_can_never_succeed_is_given_up(mode: RunMode) -> None:
     bench, znode = Bench(limit=1), Znode()
     watch = bench.watch(run_mode=mode)
     bench.failures.append(False)
-    watch.state_is(znode.put('a'))
+    watch.on_state(znode.put('a'))
     bench.wait(100)
     assert bench.runs == []
-    watch.state_is(znode.put('b'))
+    watch.on_state(znode.put('b'))
     assert bench.started == ['b']
 
 
@@ -239,7 +239,7 @@ def test_updates_during_the_pause_after_a_refused_start(mode: RunMode, started: 
     watch = bench.watch(run_mode=mode)
     bench.failures.extend([True] * 3)
     for contents in ('a', 'b', 'c'):
-        watch.state_is(znode.put(contents))
+        watch.on_state(znode.put(contents))
     for _ in range(5):
         bench.wait(1)
         bench.end_all()
@@ -249,48 +249,49 @@ def test_updates_during_the_pause_after_a_refused_start(mode: RunMode, started: 
 
 # What is remembered for a daemon to come
 
-@pytest.mark.parametrize('mode, owed', [(QUEUE, 'bc'), (DISCARD, ''), (PARALLEL, 'bc')])
-def test_the_latest_update_that_waits_is_owed_a_run(mode: RunMode, owed: str) -> None:
+@pytest.mark.parametrize('mode, pending', [(QUEUE, 'bc'), (DISCARD, ''), (PARALLEL, 'bc')])
+def test_the_latest_update_that_waits_is_noted_as_pending(mode: RunMode, pending: str) -> None:
     bench, znode = Bench(limit=1), Znode()
     watch = bench.watch(run_mode=mode)
-    watch.state_is(znode.put('a'))
-    assert bench.debts == []
-    stamps = {}
+    watch.on_state(znode.put('a'))
+    assert bench.noted == []
+    revisions = {}
     for contents in 'bc':
-        watch.state_is(znode.put(contents))
-        stamps[contents] = znode.state.stamp
-    assert bench.debts == [stamps[contents] for contents in owed]
+        watch.on_state(znode.put(contents))
+        revisions[contents] = znode.state.revision
+    assert bench.noted == [revisions[contents] for contents in pending]
     bench.end_all()
-    assert bench.debts == [stamps[contents] for contents in owed] + ([None] if owed else [])
+    assert bench.noted == [revisions[contents] for contents in pending] + ([None] if pending else [])
 
 
 @pytest.mark.parametrize('is_transient', [True, False])
-def test_a_refused_start_is_owed_until_it_is_made_up_for_or_given_up(is_transient: bool) -> None:
+def test_a_refused_start_is_pending_until_the_retry_or_given_up(is_transient: bool) -> None:
     bench, znode = Bench(), Znode()
     watch = bench.watch()
     bench.failures.append(is_transient)
-    watch.state_is(znode.put('a'))
-    assert bench.debts == ([znode.state.stamp] if is_transient else [])
+    watch.on_state(znode.put('a'))
+    assert bench.noted == ([znode.state.revision] if is_transient else [])
     bench.wait(1)
-    assert bench.debts == ([znode.state.stamp, None] if is_transient else [])
+    assert bench.noted == ([znode.state.revision, None] if is_transient else [])
 
 
 @pytest.mark.parametrize('mode', MODES)
 @pytest.mark.parametrize('run_on_load, event', [(True, 'load'), (False, 'changed')])
-def test_an_owed_run_is_made_once_when_the_znode_is_first_seen(mode: RunMode, run_on_load: bool, event: str) -> None:
+def test_what_an_earlier_daemon_left_pending_is_run_for_once_when_the_znode_is_first_seen(
+        mode: RunMode, run_on_load: bool, event: str) -> None:
     bench, znode = Bench(), Znode()
     watch = bench.watch(has_pending=True, run_mode=mode, run_on_load=run_on_load)
     znode.put('a')
     for state in (znode.hidden(), znode.state, znode.state):
-        watch.state_is(state)
+        watch.on_state(state)
     assert bench.events == [event]
-    assert bench.debts == [znode.state.stamp, None]
+    assert bench.noted == [znode.state.revision, None]
 
 
-def test_nothing_is_owed_for_a_znode_that_is_gone() -> None:
+def test_nothing_is_pending_for_a_znode_that_is_gone() -> None:
     bench, znode = Bench(), Znode()
     watch = bench.watch(has_pending=True, run_on_load=False)
-    watch.state_is(znode.state)
-    assert bench.debts == [None]
-    watch.state_is(znode.put('a'))
+    watch.on_state(znode.state)
+    assert bench.noted == [None]
+    watch.on_state(znode.put('a'))
     assert bench.events == ['created']

@@ -20,17 +20,17 @@ def play(bench: Bench, steps: List[str], mode: RunMode, run_on_load: bool) -> Li
     """Let things happen to a watch, then let all come to rest. Returns the contents that it was told of, in order."""
     znode, told = Znode(), []
     watch = bench.watch(run_mode=mode, run_on_load=run_on_load)
-    watch.state_is(znode.state)
+    watch.on_state(znode.state)
     for number, step in enumerate(steps):
         if step == 'put':
             told.append(str(number))
-            watch.state_is(znode.put(told[-1]))
+            watch.on_state(znode.put(told[-1]))
         elif step == 'tell':
-            watch.state_is(znode.state)
+            watch.on_state(znode.state)
         elif step == 'delete':
-            watch.state_is(znode.delete())
+            watch.on_state(znode.delete())
         elif step == 'hide':
-            watch.state_is(znode.hidden())
+            watch.on_state(znode.hidden())
         elif step.startswith('end') and bench.active:
             bench.active[-1 if step == 'end the last' else 0].end()
         elif step == 'wait':
@@ -39,13 +39,13 @@ def play(bench: Bench, steps: List[str], mode: RunMode, run_on_load: bool) -> Li
             bench.failures.append(True)
         elif step == 'edit':
             watch = bench.successor(watch, run_mode=mode, run_on_load=run_on_load)
-            watch.state_is(znode.state)
-    watch.state_is(znode.state)
+            watch.on_state(znode.state)
+    watch.on_state(znode.state)
     for _ in range(2 * len(steps) + 2):
         bench.wait(1)
         bench.end_all()
-    assert bench.debts[-1:] in ([], [None])
-    assert all(debt != following for debt, following in zip(bench.debts, bench.debts[1:]))
+    assert bench.noted[-1:] in ([], [None])
+    assert all(revision != following for revision, following in zip(bench.noted, bench.noted[1:]))
     return told
 
 

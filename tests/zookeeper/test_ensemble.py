@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from kazoo.client import KazooClient
 
 from twitcher.errors import UsageError
-from twitcher.zookeeper.client import checked_hosts
+from twitcher.zookeeper.ensemble import Ensemble
 
 LABEL = 'x' * 63
 
@@ -32,8 +32,8 @@ LABEL = 'x' * 63
     ('zk1/naïve', 'zk1:2181/naïve'),
 ])
 def test_a_good_list_is_completed_with_the_default_port(text: str, checked: str) -> None:
-    assert checked_hosts(text) == checked
-    assert checked_hosts(checked) == checked
+    assert str(Ensemble.parse(text)) == checked
+    assert Ensemble.parse(checked) == Ensemble.parse(text)
 
 
 @pytest.mark.parametrize('text, named', [
@@ -82,7 +82,7 @@ def test_a_good_list_is_completed_with_the_default_port(text: str, checked: str)
 ])
 def test_a_bad_list_is_refused_naming_the_part_that_is_wrong_and_what_is_allowed(text: str, named: str) -> None:
     with pytest.raises(UsageError) as caught:
-        checked_hosts(text)
+        Ensemble.parse(text)
     assert named in str(caught.value)
     assert repr(text) in str(caught.value)
     assert 'allowed: HOST:PORT,...[/CHROOT]' in str(caught.value)
@@ -109,14 +109,13 @@ CHROOT = st.one_of(st.just(''), st.text(max_size=8).map(lambda text: f'/{text}')
 def test_whatever_is_taken_means_the_same_to_kazoo(servers: list[tuple[str, str]], chroot: str) -> None:
     text = ','.join(host + port for host, port in servers) + chroot
     try:
-        checked = checked_hosts(text)
+        ensemble = Ensemble.parse(text)
     except UsageError:
         return
-    client = KazooClient(checked)
-    given_servers, _, given_chroot = checked.partition('/')
-    names = [server.rpartition(':')[0].strip('[]').lower() for server in given_servers.split(',')]
+    client = KazooClient(str(ensemble))
+    names = [server.rpartition(':')[0].strip('[]').lower() for server in ensemble.servers]
     assert [name.lower() for name, _ in client.hosts] == names
     assert all(1 <= port <= 65535 for _, port in client.hosts)
-    assert client.chroot == ('/' + given_chroot if given_chroot else '')
+    assert client.chroot == ensemble.chroot
     for name, _ in client.hosts:
         name.encode('idna')  # as socket.getaddrinfo does, in kazoo's thread, which does not survive an error

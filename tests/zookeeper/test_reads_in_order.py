@@ -86,7 +86,7 @@ def test_an_update_whose_answer_could_not_be_handled_runs_soon_and_is_logged_onc
     patch = {
         'in the keeper': """
             import twitcher.zookeeper.subscriptions
-            keeper, name = twitcher.zookeeper.subscriptions, 'stamp_of'
+            keeper, name = twitcher.zookeeper.subscriptions, 'revision_of'
             original = getattr(keeper, name)
             def fail(watch_type, stat):
                 if stat.version in (1, 2):

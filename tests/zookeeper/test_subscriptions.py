@@ -10,8 +10,7 @@ from kazoo.security import OPEN_ACL_UNSAFE, make_acl
 
 from tests.support.daemon import Ensemble, wait_for
 from tests.support.subscriber import CHILDREN, DATA, Keep, Keeping, Told, count_watches, keepers
-from twitcher.config.spec import WatchType
-from twitcher.znode import ZnodeState
+from twitcher.znode import WatchType, ZnodeState
 from twitcher.zookeeper.throwaway import ThrowAwayServer
 
 NOBODY_READS = [make_acl('world', 'anyone', create=True, write=True, delete=True, admin=True)]
@@ -59,13 +58,13 @@ def test_creation_deletion_and_creation_again_are_told(keeping: Keeping, ensembl
     contents = {DATA: b'x', CHILDREN: b''}[watch_type]
     told = keeping.subscribe('/deep/down', watch_type)
     told.wait_absent()
-    stamps = set()
+    revisions = set()
     for _ in range(3):
         ensemble.put('/deep/down', 'x')
-        stamps.add(told.wait(contents).stamp)
+        revisions.add(told.wait(contents).revision)
         ensemble.client.delete('/deep', recursive=True)
         told.wait_absent()
-    assert len(stamps) == 3
+    assert len(revisions) == 3
 
 
 def test_the_root_can_be_watched(keeping: Keeping, ensemble: Ensemble) -> None:
@@ -96,19 +95,19 @@ def test_children_are_sorted_one_a_line_and_neither_their_nor_the_znodes_content
     for name in ('b', 'ä', 'a', '10', '9'):
         ensemble.put(f'/p/{name}', '')
     told = keeping.subscribe('/p', CHILDREN)
-    stamp = told.wait('10\n9\na\nb\nä\n'.encode()).stamp
+    revision = told.wait('10\n9\na\nb\nä\n'.encode()).revision
     ensemble.put('/p', 'x')
     ensemble.put('/p/a', 'x')
     ensemble.put('/p/a/deeper', 'x')
     fence(keeping, ensemble)
-    assert {state.stamp for state in told.states} == {stamp}
+    assert {state.revision for state in told.states} == {revision}
     ensemble.client.delete('/p/b')
     state = told.wait('10\n9\na\nä\n'.encode())
-    assert state.stamp != stamp
+    assert state.revision != revision
     ensemble.put('/p/b', '')
     again = told.wait('10\n9\na\nb\nä\n'.encode())
-    assert again.stamp not in (stamp, state.stamp)
-    assert again.stamp and again.stamp.zxid == ensemble.client.get('/p')[1].pzxid
+    assert again.revision not in (revision, state.revision)
+    assert again.revision and again.revision.zxid == ensemble.client.get('/p')[1].pzxid
 
 
 def test_all_listeners_of_a_znode_share_one_watch_on_the_server(keeping: Keeping, ensemble: Ensemble,
@@ -180,7 +179,7 @@ def test_a_znode_that_may_not_be_read_is_logged_once_and_read_when_it_may(
     ensemble.client.create('/secret', b'0', acl=NOBODY_READS)
     listeners = [keeping.subscribe('/secret'), keeping.subscribe('/secret')]
     wait_for('several attempts', lambda: len(listeners[0].states) > 4)
-    assert all(state.contents is None and state.stamp for state in listeners[0].states)
+    assert all(state.contents is None and state.revision for state in listeners[0].states)
     ensemble.client.set_acls('/secret', OPEN_ACL_UNSAFE)
     for told in listeners:
         told.wait(b'0')
@@ -238,7 +237,7 @@ def test_two_thousand_znodes_are_told_with_few_threads_and_few_requests_at_a_tim
         result.get(60)
     before = threading.active_count()
     keeping.subscribe('/').wait(b'')
-    monkeypatch.setattr('twitcher.zookeeper.node.IN_FLIGHT', 16)
+    monkeypatch.setattr('twitcher.zookeeper.node.MAX_IN_FLIGHT', 16)
     most = 0
 
     def look() -> None:

@@ -62,7 +62,7 @@ def test_a_restart_hides_no_change_and_changes_no_stamp(keep: Keep, own_server: 
         wait_for('all znodes read again', lambda number=number: all(  # type: ignore[misc]
             len(told.states) > number for told in (same, children, absent)))
     for told in (same, children, absent):
-        assert len({state.stamp for state in told.states}) == 1
+        assert len({state.revision for state in told.states}) == 1
     assert threading.active_count() == threads
     wait_for('one watch for each', lambda: count_watches(own_server.port, part.chroot) == 3)  # it does not list children's
 
@@ -80,7 +80,7 @@ def test_a_server_restored_with_smaller_zxids_is_believed(keep: Keep, own_server
     own_server.start()
     part.put('/a', 'restored')
     new = told.wait(b'restored')
-    assert old.stamp and new.stamp and new.stamp.zxid < old.stamp.zxid
+    assert old.revision and new.revision and new.revision.zxid < old.revision.zxid
 
 
 def test_what_changed_on_a_half_open_connection_is_told_after_it(keep: Keep, own_server: ThrowAwayServer,

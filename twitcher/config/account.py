@@ -9,7 +9,6 @@ from __future__ import annotations
 import grp
 import os
 import pwd
-from dataclasses import dataclass, field
 from typing import Dict, Optional, Sequence, Tuple, Union
 
 from twitcher.errors import SpecError
@@ -20,7 +19,6 @@ Who = Union[str, int, None]
 _HIGHEST_ID = 2 ** 32 - 2
 
 
-@dataclass(frozen=True)
 class Account:
     """A user, its primary group and its supplementary groups, as numbers, and what its environment says of it.
 
@@ -28,13 +26,23 @@ class Account:
     may change without an edit.
     """
 
-    uid: int = field(compare=False)
-    gid: int = field(compare=False)
-    groups: Tuple[int, ...] = field(compare=False)
-    name: str = field(compare=False)
-    home: str = field(compare=False)
-    shell: str = field(compare=False)
-    asked: Tuple[Who, Who]
+    __slots__ = ('uid', 'gid', 'groups', 'name', 'home', 'shell', 'asked')
+
+    def __init__(self, uid: int, gid: int, groups: Tuple[int, ...], name: str, home: str, shell: str,
+                 asked: Tuple[Who, Who]) -> None:
+        self.uid = uid
+        self.gid = gid
+        self.groups = groups
+        self.name = name
+        self.home = home
+        self.shell = shell
+        self.asked = asked
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Account) and self.asked == other.asked
+
+    def __hash__(self) -> int:
+        return hash(self.asked)
 
     def environment(self) -> Dict[str, str]:
         """The variables that login(1) would set for this user."""

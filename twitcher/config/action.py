@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import dis
 import functools
-import inspect
 import os
 import sys
 import threading
 import types
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import (
     Any,
     Callable,
@@ -35,6 +33,9 @@ from twitcher.errors import SpecError
 
 Action = Callable[[], Any]
 
+# Flags of code: inspect has the names, and takes longer to import than all of config/.
+_CO_GENERATOR, _CO_COROUTINE, _CO_ASYNC_GENERATOR = 0x20, 0x80, 0x200
+
 
 _loading = threading.Event()
 
@@ -49,7 +50,6 @@ def being_loaded() -> Iterator[None]:
         _loading.clear()
 
 
-@dataclass(frozen=True)
 class Exec:
     """Exec(command): a callable that replaces the process it is called in with the command.
 
@@ -58,28 +58,32 @@ class Exec:
     """
 
     __slots__ = ('command',)
-    command: Union[str, List[str], Tuple[str, ...]]
 
-    def __post_init__(self) -> None:
-        if isinstance(self.command, str):
-            words: Tuple[Any, ...] = (self.command,)
-        elif isinstance(self.command, (list, tuple)):
-            words = tuple(self.command)
+    def __init__(self, command: Union[str, List[str], Tuple[str, ...]]) -> None:
+        if isinstance(command, str):
+            words: Tuple[Any, ...] = (command,)
+        elif isinstance(command, (list, tuple)):
+            words = tuple(command)
         else:
             words = ()
         if not words or not words[0] or not all(isinstance(word, str) and '\0' not in word for word in words):
-            raise SpecError(f'Exec({self.command!r}): allowed: a shell command as a string, or a list of strings that '
+            raise SpecError(f'Exec({command!r}): allowed: a shell command as a string, or a list of strings that '
                             'begins with the program; neither empty nor holding NUL')
-        if not isinstance(self.command, str):
-            object.__setattr__(self, 'command', words)  # whatever becomes of the list
+        self.command = command if isinstance(command, str) else words  # whatever becomes of the list
 
     @property
     def argv(self) -> Tuple[str, ...]:
         """What is executed."""
         return shell.argv(self.command) if isinstance(self.command, str) else tuple(self.command)
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Exec) and self.command == other.command
+
     def __hash__(self) -> int:
         return hash(self.argv)
+
+    def __repr__(self) -> str:
+        return f'Exec(command={self.command!r})'
 
     def __call__(self) -> NoReturn:
         if _loading.is_set():
@@ -102,13 +106,14 @@ class Home(Protocol):
         """What is executed in the block finds the file's helpers; those that have been imported, by name."""
 
 
-@dataclass(frozen=True)
 class FileFunction:
     """A function of a file, or another callable, and where it is at home."""
 
     __slots__ = ('function', 'home')
-    function: Action
-    home: Home
+
+    def __init__(self, function: Action, home: Home) -> None:
+        self.function = function
+        self.home = home
 
     def __call__(self) -> Any:
         return self.function()
@@ -139,9 +144,9 @@ def _function_fault(action: Any) -> Optional[str]:
     if not isinstance(action, types.FunctionType):
         return None
     code = action.__code__
-    if code.co_flags & (inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR):
+    if code.co_flags & (_CO_COROUTINE | _CO_ASYNC_GENERATOR):
         return 'it is an async function, which has to be run by asyncio.run'
-    if code.co_flags & inspect.CO_GENERATOR:
+    if code.co_flags & _CO_GENERATOR:
         return 'it is a generator function, which does nothing when it is called'
     needed = code.co_varnames[:code.co_argcount - len(action.__defaults__ or ())][given:]
     keywords = code.co_varnames[code.co_argcount:code.co_argcount + code.co_kwonlyargcount]

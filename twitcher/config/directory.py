@@ -13,8 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from dataclasses import dataclass, field
-from typing import Callable, Dict, Iterable, List, Optional, Set, Tuple
+from typing import AbstractSet, Callable, Dict, Iterable, List, NamedTuple, Optional, Set, Tuple
 
 from twitcher.config.inotify import Change
 from twitcher.config.problems import Problem, Problems, is_lasting
@@ -40,14 +39,13 @@ POLL = 10.0
 """Seconds between two scans when inotify does not report everything."""
 
 
-@dataclass(frozen=True)
-class Changes:
+class Changes(NamedTuple):
     """What a scan found: files with their new text, or why it cannot be had; the files that are gone; and the helper
     modules that are new, changed or gone."""
 
     texts: Dict[str, Source]
     gone: List[str]
-    helpers: Set[str] = field(default_factory=set)
+    helpers: AbstractSet[str] = frozenset()
 
 
 Reading = Tuple[Stats, Source]

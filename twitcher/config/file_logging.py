@@ -7,7 +7,6 @@ loaded, and holds no descriptor: handlers open their files and sockets again whe
 from __future__ import annotations
 
 import logging
-import logging.handlers
 from contextlib import contextmanager
 from operator import is_
 from typing import Any, Dict, Iterator, List, NamedTuple, Set, Tuple
@@ -123,13 +122,16 @@ def _let_go(handler: Any, met: Set[int]) -> None:
     if not isinstance(handler, logging.Handler) or id(handler) in met:
         return
     met.add(id(handler))
-    if isinstance(handler, logging.handlers.MemoryHandler):
+    handlers: Any = getattr(logging, 'handlers', None)  # not imported, there is none of its handlers
+    if isinstance(handler, logging.FileHandler):
+        if handler.stream:
+            stream, handler.stream, handler.mode = handler.stream, None, 'a'  # as with delay=True
+            stream.close()
+    elif handlers and isinstance(handler, handlers.MemoryHandler):
         _let_go(handler.target, met)
-    elif isinstance(handler, logging.FileHandler) and handler.stream:
-        stream, handler.stream, handler.mode = handler.stream, None, 'a'  # as with delay=True
-        stream.close()
-    elif isinstance(handler, logging.handlers.SocketHandler) and handler.sock:
-        handler.sock.close()
-        handler.sock = None
-    elif isinstance(handler, logging.handlers.SysLogHandler):
-        handler.socket.close()  # type: ignore[attr-defined]  # sending fails, and then it connects again
+    elif handlers and isinstance(handler, handlers.SocketHandler):
+        if handler.sock:
+            handler.sock.close()
+            handler.sock = None
+    elif handlers and isinstance(handler, handlers.SysLogHandler):
+        handler.socket.close()  # sending fails, and then it connects again

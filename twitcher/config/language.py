@@ -11,18 +11,18 @@ import os
 import sys
 import traceback
 from contextlib import ExitStack
-from dataclasses import replace
 from types import ModuleType
 from typing import Any, ContextManager, List, Mapping, Optional
 
 from twitcher.config.action import Exec, FileFunction, being_loaded
+from twitcher.config.arguments import LANGUAGE, make_spec
 from twitcher.config.deadline import STOPPING, DeadlineError, interrupted_after
 from twitcher.config.file_logging import FileLogging, logging_of_its_own
 from twitcher.config.helpers import CONTEXT, HelperCode, Helpers
 from twitcher.config.isolation import ISOLATION, Kept
 from twitcher.config.printed import printing_collected
 from twitcher.config.reach import can_reach_interpreter
-from twitcher.config.spec import LANGUAGE, WatchSpec, make_spec
+from twitcher.config.spec import WatchSpec
 from twitcher.errors import ConfigError, SpecError, StopError
 from twitcher.log import get_logger
 from twitcher.log_target import DEBUG, INFO, WARNING
@@ -136,7 +136,7 @@ class _Collector:
         try:
             spec = make_spec(*args, **kwargs)
             if not isinstance(spec.action, Exec):
-                spec = replace(spec, action=FileFunction(spec.action, self._home))
+                spec = spec._replace(action=FileFunction(spec.action, self._home))
             self.specs.append(spec)
         except TypeError:
             try:

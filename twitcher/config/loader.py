@@ -11,9 +11,8 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from dataclasses import dataclass
 from functools import partial
-from typing import Callable, Deque, Dict, List, Mapping, Sequence, Set
+from typing import AbstractSet, Callable, Deque, Dict, List, Mapping, Sequence, Set
 
 from twitcher.config.directory import Changes
 from twitcher.config.helpers import HelperCode, Helpers
@@ -41,15 +40,14 @@ _NO_HELPERS: Mapping[str, bytes] = {}
 Replace = Callable[[str, List[WatchSpec], bool], None]
 
 
-@dataclass
 class _Failure:
     """A file that does not load: its text, or why that cannot be had; what was logged;
     and the pause in units of RETRY."""
 
-    text: Source
-    message: str
-    pause: int = 1
-    remaining: int = 1
+    def __init__(self, text: Source, message: str, pause: int) -> None:
+        self.text = text
+        self.message = message
+        self.pause = self.remaining = pause
 
 
 class Loader:
@@ -110,7 +108,7 @@ class Loader:
         self._good_configs.forget(path)
         self._remove(path)
 
-    def _users(self, helpers: Set[str]) -> Dict[str, Source]:
+    def _users(self, helpers: AbstractSet[str]) -> Dict[str, Source]:
         """The files that would import one of the helpers, with their texts."""
         paths = [path for path, looked_for in self._looked_for.items() if not looked_for.isdisjoint(helpers)]
         texts = {path: self._failures[path].text if path in self._failures else self._texts[path] for path in paths}
@@ -183,7 +181,7 @@ class Loader:
         if not is_retry or not before or before.message != message:
             log.error('%s; %s', error, outcome)
         pause = min(2 * before.pause, MAX_PAUSE) if before and is_retry and seconds > _SLOW else 1
-        self._failures[path] = _Failure(text, message, pause, pause)
+        self._failures[path] = _Failure(text, message, pause)
         self._retry_later()
 
     def _fall_back(self, path: str) -> str:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import errno
-from dataclasses import dataclass
-from typing import Dict, Optional
+from typing import Dict, NamedTuple, Optional
 
 from twitcher.log import get_logger
 from twitcher.log_target import WARNING
@@ -19,8 +18,7 @@ MAX_RETRY = 10.0
 _LASTING = {errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENAMETOOLONG, errno.ENXIO, errno.ENODEV}
 
 
-@dataclass(frozen=True)
-class Problem:
+class Problem(NamedTuple):
     """What is wrong with something, `level` to log it at, and what to log at its end, if anything.
 
     `is_lasting`: it is logged at once. `is_retried`: it may pass without an event.
@@ -33,11 +31,11 @@ class Problem:
     is_retried: bool = False
 
 
-@dataclass
 class _Known:
-    problem: Problem
-    since: float
-    is_logged: bool = False
+    def __init__(self, problem: Problem, since: float) -> None:
+        self.problem = problem
+        self.since = since
+        self.is_logged = False
 
 
 def is_lasting(error: OSError) -> bool:

@@ -11,7 +11,6 @@ import errno
 import os
 import stat
 from collections import deque
-from dataclasses import dataclass, field
 from typing import Deque, Dict, List, NamedTuple, Optional, Set, Tuple, Union
 
 from twitcher.errors import ConfigError
@@ -36,30 +35,34 @@ class File(NamedTuple):
 
     stats: Stats
     entries: Tuple[Entry, ...]
-    file_id: FileId
+
+    @property
+    def file_id(self) -> FileId:
+        """The device and the inode. Not a field: that would take 70 bytes for each file."""
+        return self.stats[:2]
 
 
-@dataclass
 class Dependencies:
     """What must be watched so that no change of a scan's result goes unnoticed."""
 
-    directories: Dict[str, FileId] = field(default_factory=dict)
-    listed: Set[FileId] = field(default_factory=set)
-    """Directories in which the contents of files matter, not only what the entries in `lookups` are."""
-    lookups: Set[Entry] = field(default_factory=set)
-    """Entries by which the root or a symlink is resolved."""
+    def __init__(self) -> None:
+        self.directories: Dict[str, FileId] = {}
+        self.listed: Set[FileId] = set()
+        """Directories in which the contents of files matter, not only what the entries in `lookups` are."""
+        self.lookups: Set[Entry] = set()
+        """Entries by which the root or a symlink is resolved."""
 
 
-@dataclass
 class Tree:
     """What one scan found. `files` are the .twc files, `helpers` the .py files. `unreadable`: directories; `ignored`: what
     looks like a .twc file and is none, and why."""
 
-    files: Dict[str, File] = field(default_factory=dict)
-    helpers: Dict[str, File] = field(default_factory=dict)
-    unreadable: Dict[str, OSError] = field(default_factory=dict)
-    ignored: Dict[str, str] = field(default_factory=dict)
-    dependencies: Dependencies = field(default_factory=Dependencies)
+    def __init__(self) -> None:
+        self.files: Dict[str, File] = {}
+        self.helpers: Dict[str, File] = {}
+        self.unreadable: Dict[str, OSError] = {}
+        self.ignored: Dict[str, str] = {}
+        self.dependencies = Dependencies()
 
     def may_hold(self, path: str) -> bool:
         """Whether the path could still be there, in a directory that could not be read."""
@@ -198,7 +201,7 @@ class _Scan:
                 return
             except OSError:
                 status = entry.stat(follow_symlinks=False)  # reading it will tell why
-            files[entry.path] = File(_stats(status), entries, (status.st_dev, status.st_ino))
+            files[entry.path] = File(_stats(status), entries)
         elif is_config(entry.name.lower()):
             self.tree.ignored[entry.path] = f'ignored: rename it so that it ends in {SUFFIX}, in lower case'
 

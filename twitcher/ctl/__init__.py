@@ -1,1 +1,1 @@
-"""twitcherctl."""
+"""The commands of twitcherctl."""

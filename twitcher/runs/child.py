@@ -1,9 +1,10 @@
-"""The process of one run: how it is started, and what it finds.
+"""Starts the process of a run, and reaps it: the parent's half.
 
-It finds the contents on stdin, one pipe as stdout and stderr, nothing open above 2, no signal blocked or ignored, its own
-session and process group, cwd /, umask 022, and the user, groups and environment that it should have. A command is spawned
-directly; a Python function runs in a fork, which never returns to the daemon's code. What cannot be honoured is a
-SpawnError, never a run as somebody else.
+The process has the contents on stdin, one pipe as stdout and stderr, and no other
+descriptor; no signal blocked or ignored; a session and process group of its own; cwd /,
+umask 022; and the user, groups and environment that the watch asks for. If any of this
+cannot be had, that is a SpawnError: no action ever runs as another user. A command is
+spawned directly; a Python function runs in a fork (fork.py).
 """
 
 from __future__ import annotations
@@ -18,22 +19,24 @@ from typing import Any, Dict, NamedTuple, Optional, Protocol
 from twitcher.config.account import Account
 from twitcher.config.action import Exec
 from twitcher.config.spec import WatchSpec
+from twitcher.daemonize import UMASK
 from twitcher.errors import SpawnError
-from twitcher.runs import posix_spawn
+from twitcher.runs import posix_spawn, procfs
 from twitcher.runs.exec_errors import reason
-from twitcher.runs.fork import UMASK, run_in_child
-from twitcher.runs.procfs import is_running, start_time
+from twitcher.runs.fork import run_in_child
 
 _SHORTAGE = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
 _TRANSIENT = (*_SHORTAGE, errno.ETXTBSY, errno.ESTALE, errno.EIO, errno.ETIMEDOUT, errno.ENOTCONN, errno.EINTR)
 
 if not posix_spawn.is_available and sys.version_info[:2] in ((3, 10), (3, 11)):
-    # Slower, but without it the GIL may be held until the exec is done: see posix_spawn.
+    # fork is slower, but vfork may hold the GIL until the exec is done: see
+    # posix_spawn.py.
     vars(subprocess)['_USE_VFORK'] = False
 
 
-class Exit(NamedTuple):
-    """How a process ended: with an exit code, or minus the signal that killed it; None if nobody was there to be told."""
+class ExitStatus(NamedTuple):
+    """How a process ended: with an exit code, or minus the signal that killed it. None
+    is unknown, because we are not its parent."""
 
     code: Optional[int]
 
@@ -43,14 +46,14 @@ class Child(Protocol):
 
     pid: int
 
-    def poll(self) -> Optional[Exit]:
-        """Reap it if it has ended; None while it runs."""
+    def poll(self) -> Optional[ExitStatus]:
+        """Reap the process if it has ended; None as long as it runs."""
 
 
 def spawn(spec: WatchSpec, environment: Dict[str, str], stdin: int, output: int) -> Child:
-    """Start the spec's action; it reads from `stdin` and writes to `output`. Raises SpawnError.
+    """Start the spec's action; `output` becomes its stdout and its stderr.
 
-    With a command this returns when it has been executed.
+    For a command this returns when its exec is done. Raises SpawnError.
     """
     try:
         if isinstance(spec.action, Exec):
@@ -66,7 +69,7 @@ def spawn(spec: WatchSpec, environment: Dict[str, str], stdin: int, output: int)
 
 
 def spawn_error(message: str, error: BaseException) -> SpawnError:
-    """What this error makes of a start. Only a fault of the action is not tried again."""
+    """Make a SpawnError of it: transient unless the action is at fault."""
     if isinstance(error, OSError):
         return SpawnError(message, error.errno in _TRANSIENT, error.errno in _SHORTAGE)
     return SpawnError(message, not isinstance(error, (subprocess.SubprocessError, ValueError)), isinstance(error, MemoryError))
@@ -79,60 +82,64 @@ def _spawn_command(action: Exec, account: Optional[Account], environment: Dict[s
         os.umask(UMASK)  # a .twc file may have set the daemon's
         return _Process(posix_spawn.posix_spawn(action.argv, environment, stdin, output))
     who: Dict[str, Any] = {}
-    if account:  # not otherwise: it costs a fork instead of a vfork
+    if account:  # and only then: with these arguments subprocess forks instead of vforking
         who = {'user': account.uid, 'group': account.gid, 'extra_groups': account.groups}
     return _Spawned(subprocess.Popen(action.argv, stdin=stdin, stdout=output, stderr=output, env=environment, cwd='/',
                                      umask=UMASK, start_new_session=True, close_fds=True, **who))
 
 
 class _Process:
-    """A child of ours that nobody else waits for."""
+    """A child of ours that no other code reaps."""
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
 
-    def poll(self) -> Optional[Exit]:
+    def poll(self) -> Optional[ExitStatus]:
         """As Child says."""
         try:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
-        except ChildProcessError:  # a .twc file has had SIGCHLD ignored, and the kernel reaps
-            return Exit(None)
-        return Exit(os.waitstatus_to_exitcode(status)) if pid else None
+        except ChildProcessError:  # a .twc file has set SIGCHLD to be ignored: the kernel has reaped it
+            return ExitStatus(None)
+        return ExitStatus(os.waitstatus_to_exitcode(status)) if pid else None
 
 
 class _Spawned:
-    """A command that subprocess has started."""
+    """A child of ours that subprocess has started, and reaps."""
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self.pid = process.pid
         self._process = process
 
-    def poll(self) -> Optional[Exit]:
+    def poll(self) -> Optional[ExitStatus]:
         """As Child says."""
         code = self._process.poll()
-        return None if code is None else Exit(code)
+        return None if code is None else ExitStatus(code)
 
 
 class Reattached:
-    """The process of a run that an earlier daemon has started: not our child, so that its exit code cannot be known.
+    """The process of a run that an earlier daemon has started.
 
-    `started` is its start time in clock ticks; None accepts whatever process has this pid now.
+    It is not our child, so its exit code is unknown. `start_time` is in clock ticks;
+    None accepts whatever process has this pid now.
     """
 
-    def __init__(self, pid: int, started: Optional[int]) -> None:
+    def __init__(self, pid: int, start_time: Optional[int]) -> None:
         self.pid = pid
-        self._started = start_time(pid) if started is None else started
+        self.start_time = procfs.start_time(pid) if start_time is None else start_time
 
-    def poll(self) -> Optional[Exit]:
+    def poll(self) -> Optional[ExitStatus]:
         """As Child says."""
-        return None if self._started is not None and is_running(self.pid, self._started) else Exit(None)
+        is_running = self.start_time is not None and procfs.is_running(self.pid, self.start_time)
+        return None if is_running else ExitStatus(None)
 
 
 class _Forked(_Process):
     """A fork of the daemon that runs a Python function."""
 
     def __init__(self, spec: WatchSpec, environment: Dict[str, str], stdin: int, output: int) -> None:
-        # A signal that the child got before it has reset its handlers would be taken for one of the daemon's.
+        # If the child got a signal before it resets its handlers, its handler would
+        # write to the daemon's wakeup descriptor, and the daemon would believe that it
+        # was signalled.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         try:
             pid = os.fork()

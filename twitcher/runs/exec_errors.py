@@ -1,7 +1,8 @@
-"""Says which file is missing when a program cannot be executed though it exists: its interpreter, or its dynamic loader.
+"""Says why a program cannot be executed, and which file is missing.
 
-execve(2) reports only ENOENT. What is read here may be anybody's file: a regular one, and
-a few bytes of it.
+execve(2) reports ENOENT as well if not the program, but its interpreter or its dynamic
+loader is missing. The program may belong to any user, so only regular files are opened,
+and only a few bytes of them are read.
 """
 
 from __future__ import annotations
@@ -15,16 +16,17 @@ from typing import Dict, Optional, Tuple
 from twitcher.runs.posix_spawn import candidates
 
 _MAX_INTERPRETERS = 4
-"""An interpreter may be a script itself: BINPRM_MAX_RECURSION in linux/fs/exec.c."""
+"""An interpreter may be a script: BINPRM_MAX_RECURSION in linux/fs/exec.c."""
 _MAX_LINE = 256
-"""How much of the first line the kernel looks at: linux/binfmts.h."""
-# elf(5): e_ident, then the fields up to e_phnum; and a program header of type PT_INTERP.
+"""Bytes of the first line that the kernel reads: BINPRM_BUF_SIZE in linux/binfmts.h."""
+# elf(5): the ELF header from e_ident to e_phnum, by the class of the file; and the type
+# of the program header that names the loader.
 _ELF_HEADERS = {1: '<16xHHIIIIIHHH', 2: '<16xHHIQQQIHHH'}
 _PT_INTERP = 3
 
 
 def reason(error: OSError, program: str, environment: Dict[str, str]) -> str:
-    """Why execve failed: the error's text, or the name of the file that is missing."""
+    """Why execve failed; names the missing file if that is not the program."""
     text = os.strerror(error.errno) if error.errno else str(error)
     if error.errno != errno.ENOENT:
         return text
@@ -39,11 +41,11 @@ def reason(error: OSError, program: str, environment: Dict[str, str]) -> str:
 
 
 def _needed_by(path: bytes) -> Tuple[str, Optional[bytes]]:
-    """What has to exist so that the file can be executed."""
+    """What else the kernel needs to execute the file: its kind and path."""
     try:
         handle = os.open(path, os.O_PATH | os.O_CLOEXEC)
         try:
-            if not stat.S_ISREG(os.fstat(handle).st_mode):  # to open a device may do something
+            if not stat.S_ISREG(os.fstat(handle).st_mode):  # opening a device may have side effects
                 return '', None
             with open(f'/proc/self/fd/{handle}', 'rb', buffering=0) as file:
                 start = file.read(_MAX_LINE)
@@ -60,7 +62,7 @@ def _needed_by(path: bytes) -> Tuple[str, Optional[bytes]]:
 
 
 def _loader(descriptor: int, start: bytes) -> Optional[bytes]:
-    """The file that an ELF file of this machine's byte order names in PT_INTERP."""
+    """The loader that PT_INTERP of an ELF file in our byte order names."""
     is_64 = start[4] == 2
     fields = struct.unpack_from(_ELF_HEADERS[2 if is_64 else 1], start)
     offset, size, count = fields[4], fields[8], fields[9]

@@ -1,7 +1,8 @@
-"""The process of a Python function: a fork of the daemon, which never returns to the daemon's code.
+"""Runs a Python function in a fork of the daemon: the child's half.
 
-It ends as a Python program does: threads are joined, atexit functions called, and what has not been written is written.
-No object of the daemon is finalized in it.
+The fork never returns to the daemon's code. It ends as a Python program does: threads
+are joined, atexit functions are called, and files are flushed and closed. No object of
+the daemon is finalized in it.
 """
 
 from __future__ import annotations
@@ -24,12 +25,11 @@ from twitcher.config.account import Account
 from twitcher.config.action import FileFunction
 from twitcher.config.printed import print_to
 from twitcher.config.spec import WatchSpec
-
-UMASK = 0o022
+from twitcher.daemonize import UMASK
 
 
 def run_in_child(spec: WatchSpec, environment: Dict[str, str], stdin: int, output: int) -> NoReturn:
-    """The fork's whole life. Whatever happens in it ends here."""
+    """Everything that the fork does. It exits here, whatever is raised."""
     code = 1
     try:
         _new_session(stdin, output)
@@ -64,12 +64,12 @@ def _new_session(stdin: int, output: int) -> None:
         os.dup2(source, target)
     os.close(stdin)
     os.close(output)
-    for name in os.listdir('/proc/self/fd'):  # which takes a descriptor itself, and there may have been no other left
+    for name in os.listdir('/proc/self/fd'):  # not earlier: it needs a descriptor, and none may have been free
         if int(name) > 2:
             try:
                 os.close(int(name))
             except OSError:
-                continue  # the one that listed them
+                continue  # the descriptor that listdir had open
     os.chdir('/')
     os.umask(UMASK)
 
@@ -82,13 +82,14 @@ def _drop_privileges(account: Optional[Account]) -> None:
 
 
 def _reset_interpreter() -> Tuple[TextIO, TextIO]:
-    """Leave the user's function nothing of the daemon that would write to a closed descriptor, or one opened since.
+    """Replace the daemon's event loop, log handlers, exit functions and streams.
 
-    Returns its stdout and stderr.
+    Their descriptors are closed here, or mean something else by now. Returns the stdout
+    and stderr of the function.
     """
     gc.freeze()
     asyncio._set_running_loop(None)
-    if sys.version_info < (3, 12):  # from then on a fork does it
+    if sys.version_info < (3, 12):  # later versions do this at a fork
         asyncio.set_event_loop_policy(None)
     sys.stdin = open(0, encoding='utf-8', errors='surrogateescape', closefd=False)  # noqa: SIM115  # open to the end
     sys.stdout = _line_buffered(1)
@@ -97,8 +98,9 @@ def _reset_interpreter() -> Tuple[TextIO, TextIO]:
     logging.getLogger().handlers.clear()
     logging.getLogger().setLevel(logging.WARNING)
     logging.raiseExceptions = True
-    del logging._handlerList[:]  # type: ignore[attr-defined]  # what logging.shutdown closes
-    # What is registered from here on is the function's; what was registered by then is the daemon's.
+    del logging._handlerList[:]  # type: ignore[attr-defined]  # logging.shutdown would close these
+    # Drop the daemon's exit functions. From here on the user's function registers its
+    # own.
     atexit._clear()
     atexit.register(logging.shutdown)
     weakref.finalize._registry.clear()  # type: ignore[attr-defined]
@@ -111,11 +113,14 @@ def _line_buffered(descriptor: int) -> TextIO:
 
 
 def _finalize(modules: List[ModuleType], streams: Tuple[TextIO, TextIO]) -> None:
-    """What the interpreter does at the end of a program, but for the objects that came from the daemon (gc.freeze)."""
+    """Do what the interpreter does at the end of a program.
+
+    The daemon's objects are left alone, thanks to gc.freeze.
+    """
     steps: List[Callable[[], Any]] = [
         threading._shutdown,  # type: ignore[attr-defined]
         atexit._run_exitfuncs,
-        lambda: _for_all_files('flush'),  # in a cycle, the file below could be closed first
+        lambda: _for_all_files('flush'),  # before cycles are collected: that may close a file's raw file first
         lambda: _forget_globals(modules),
         lambda: _flush(streams[0]),
         lambda: _flush(streams[1]),
@@ -129,7 +134,7 @@ def _finalize(modules: List[ModuleType], streams: Tuple[TextIO, TextIO]) -> None
 
 
 def _forget_globals(modules: List[ModuleType]) -> None:
-    """End the objects that the function has put into globals or left in cycles."""
+    """Finalize the objects that the function has put into globals or left in cycles."""
     new = {id(value) for value in gc.get_objects()}
     for module in modules:
         names: Dict[str, Any] = module.__dict__
@@ -139,7 +144,7 @@ def _forget_globals(modules: List[ModuleType]) -> None:
 
 
 def _for_all_files(method: str) -> None:
-    """Call it for those that are still referred to: first those that hand on to others what they have not written."""
+    """Call the method of all files, of each one before the file that it writes to."""
     files = [value for value in gc.get_objects() if isinstance(value, io.IOBase)]
     for file in sorted(files, key=_closing_order):
         if not any(file is stream or file in _below(stream) for stream in (sys.stdin, sys.stdout, sys.stderr)):
@@ -153,13 +158,13 @@ def _for_all_files(method: str) -> None:
 def _closing_order(file: io.IOBase) -> int:
     if isinstance(file, io.TextIOWrapper):
         return 0
-    if type(file).__module__ != '_io':  # a compressed file, which has a plain one below it
+    if type(file).__module__ != '_io':  # for example a compressed file, which writes to a plain one
         return 1
     return 3 if isinstance(file, io.RawIOBase) else 2
 
 
 def _below(stream: Any) -> List[Any]:
-    """The binary files that a text stream is made of."""
+    """The binary files that a text stream writes to."""
     try:
         return [stream.buffer, getattr(stream.buffer, 'raw', None)]
     except (AttributeError, ValueError):
@@ -167,7 +172,7 @@ def _below(stream: Any) -> List[Any]:
 
 
 def _flush(stream: TextIO) -> None:
-    """Write what is left. The function may have closed it, or the descriptor below it: then that is what it wanted."""
+    """Flush the stream, unless the function has closed it or its descriptor."""
     try:
         stream.flush()
     except (OSError, ValueError):
@@ -175,7 +180,7 @@ def _flush(stream: TextIO) -> None:
 
 
 def _run(action: Any) -> int:
-    """The exit code of a function: what it returns, or 1 after its traceback."""
+    """Call the function. Returns the exit code: its result, or 1 after a traceback."""
     try:
         result = action()
     except SystemExit as error:
@@ -184,7 +189,7 @@ def _run(action: Any) -> int:
             return 1
         return _exit_code(error.code or 0)
     except BaseException as error:
-        # The first frame is this one; the rest is the user's.
+        # Without the first frame, which is this function.
         traceback.print_exception(type(error), error, error.__traceback__ and error.__traceback__.tb_next)
         return 1
     if result is None or result is True:

@@ -1,11 +1,13 @@
-"""What actions print, on its way to the log: the daemon's half.
+"""Hands the output pipes of runs to the process that logs them.
 
-The lines are read and logged by a process of its own (`outputd`), so that a chatty action holds up nobody, and that
-neither the end of the daemon nor its death breaks an action's pipe. The process is started with the first run, started
-again if it dies, and ends by itself when the daemon and all actions are gone.
+A process of its own, twitcher-output, logs the output (output_process.py), so that a
+chatty action does not slow down the daemon, and no end of the daemon, SIGKILL included,
+breaks the pipe of an action. It is started with the first run and restarted if it dies,
+and it ends by itself when the daemon and all actions have.
 
-A pipe's reading end is handed over before the process of its run exists. Our own copy is closed when the run is over and
-the process has taken what we have sent: until then another one could be needed.
+The reading end of a pipe is handed over before the process of its run exists. Our own
+copy stays open until the run is over and the output process has received all messages:
+a restarted output process needs it.
 """
 
 from __future__ import annotations
@@ -14,7 +16,6 @@ import asyncio
 import os
 import resource
 from collections import deque
-from dataclasses import dataclass
 from functools import partial
 from itertools import count
 from typing import Callable, Deque, Dict, List, Optional
@@ -28,92 +29,100 @@ from twitcher.runs.output_protocol import MAX_DESCRIPTION, Message, Pid, Pipe, S
 log = get_logger(__name__)
 
 RESTART_DELAY = 1.0
-"""Seconds until another process is started in the place of one that has died or could not be started. It doubles with each
-that does not last, up to MAX_RESTART_DELAY."""
+"""Seconds until the output process is restarted after it has died or could not be
+started. Doubles each time that it does not last, up to MAX_RESTART_DELAY."""
 MAX_RESTART_DELAY = 16.0
 CLOSE_TIMEOUT = 2.0
-"""Seconds that the end of the daemon waits for the process to take what has not been sent."""
+"""Seconds that a stop of the daemon waits until all messages are sent."""
 RETRY_DELAY = 0.2
-"""Seconds until another attempt to close the pipes of ended runs that the process had not taken."""
-MAX_UNTAKEN = 256
-"""Pipes of ended runs that the process has not taken. Beyond that our copies are closed, so that there are descriptors
-for other runs."""
+"""Seconds until the next attempt to close the pipes of ended runs."""
+MAX_UNRECEIVED = 256
+"""Pipes of ended runs that the output process may not have received. The oldest of more
+are closed, so that there are descriptors for other runs."""
 
 
-@dataclass
 class _RunPipe:
-    number: int
-    reader: int
-    description: str
-    pid: Optional[int] = None
-    may_start: bool = False
+    def __init__(self, number: int, reader: int, description: str) -> None:
+        self.number = number
+        self.reader = reader
+        self.description = description
+        self.pid: Optional[int] = None
+        self.may_start = False
 
     def messages(self) -> List[Message]:
-        """All that a process must be told that knows nothing of it; the first goes with the descriptor."""
-        facts: List[Message] = [Pipe(self.number, self.description)]
+        """What to send to a new output process; the descriptor goes with the first."""
+        messages: List[Message] = [Pipe(self.number, self.description)]
         if self.pid is not None:
-            facts.append(Pid(self.number, self.pid))
+            messages.append(Pid(self.number, self.pid))
         if self.may_start:
-            facts.append(Start(self.number))
-        return facts
+            messages.append(Start(self.number))
+        return messages
 
 
 class Output:
-    """Hands the reading ends of the actions' pipes to the process that logs them."""
+    """Starts the output process and tells it about every pipe. It logs to `target`."""
 
     def __init__(self, target: LogTarget) -> None:
         self._target = target
         self._loop = asyncio.get_running_loop()
         self._numbers = count(1)
         self._pipes: Dict[int, _RunPipe] = {}
-        self._untaken: Deque[_RunPipe] = deque()
-        self._max_untaken = min(MAX_UNTAKEN, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4)
-        self._given_up = 0
-        self._closing: Optional[asyncio.TimerHandle] = None
+        self._unreceived: Deque[_RunPipe] = deque()
+        self._max_unreceived = min(MAX_UNRECEIVED, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4)
+        self._abandoned = 0
+        self._close_timer: Optional[asyncio.TimerHandle] = None
         self._link: Optional[OutputLink] = None
         self._link_since = 0.0
-        self._restart: Optional[asyncio.TimerHandle] = None
+        self._restart_timer: Optional[asyncio.TimerHandle] = None
         self._restart_delay = RESTART_DELAY
 
     def add_pipe(self, reader: int, description: str) -> None:
-        """Hand over the descriptor, which is ours from now on. It is read when `set_pid` tells whose it is."""
+        """Hand over the reading end of a run's pipe, which is ours from now on.
+
+        It is not read before the function that `set_pid` returns is called.
+        """
         pipe = self._pipes[reader] = _RunPipe(next(self._numbers), reader, description[:MAX_DESCRIPTION])
         PIPES.add(reader)
         if self._link:
             self._hand_over(self._link, pipe)
-        elif not self._restart:
+        elif not self._restart_timer:
             self._start()
 
     def tell_pid(self, reader: int, pid: int) -> None:
-        """Tell at once, in any thread, whose output it is: the daemon may be killed before it comes to `set_pid`."""
+        """Send the pid ahead of `set_pid`: we may be killed in between. Thread-safe."""
         pipe, link = self._pipes.get(reader), self._link
         if pipe and link and link.send_now(encode(Pid(pipe.number, pid))):
             pipe.pid = pid
 
     def set_pid(self, reader: int, pid: int) -> Callable[[], None]:
-        """Log every line that comes out of the descriptor with the description and this pid.
+        """Label every line from the pipe with the description and this pid.
 
-        Returns what is to be called, in any thread, when the line has been written that says that it has started: not
-        before that, or START_TIMEOUT later, is the output logged.
+        Returns a function, to be called from any thread, that lets the output be
+        logged. It is to be called when the line that says "pid N started" has been
+        written; the output process waits for that, but not longer than START_TIMEOUT.
         """
         pipe = self._pipes[reader]
         if pipe.pid is None:
             pipe.pid = pid
             self._send(Pid(pipe.number, pid))
-        return partial(self._may_start, pipe)
+        return partial(self._allow_start, pipe)
 
     def close_pipe(self, reader: int) -> None:
-        """The run is over or never began: close our copy. Output of processes that it left behind is still logged."""
+        """Close our copy of the pipe of a run that is over or never began.
+
+        It is closed as soon as the output process has received all messages. Output of
+        processes that the run left behind is still logged.
+        """
         pipe = self._pipes[reader]
         if pipe.pid is None:
             pipe.may_start = True
             self._send(Start(pipe.number))
-        self._untaken.append(pipe)
-        if not self._closing or len(self._untaken) > self._max_untaken:
-            self._close_taken()
+        self._unreceived.append(pipe)
+        if not self._close_timer or len(self._unreceived) > self._max_unreceived:
+            self._close_received()
 
     def close(self) -> None:
-        """Send what is unsent before the daemon ends, and our copies with it."""
+        """Send the rest, for at most CLOSE_TIMEOUT seconds, before the daemon ends."""
         if self._pipes and not self._link:
             self._start()
         if self._link:
@@ -123,9 +132,9 @@ class Output:
                           count_left)
 
     def _start(self) -> None:
-        if self._restart:
-            self._restart.cancel()
-            self._restart = None
+        if self._restart_timer:
+            self._restart_timer.cancel()
+            self._restart_timer = None
         try:
             self._link = link = OutputLink(self._target, self._process_died)
         except OSError as error:
@@ -137,11 +146,11 @@ class Output:
             self._hand_over(link, pipe)
 
     def _start_later(self) -> None:
-        self._restart = self._loop.call_later(self._restart_delay, self._start_again)
+        self._restart_timer = self._loop.call_later(self._restart_delay, self._start_again)
         self._restart_delay = min(2 * self._restart_delay, MAX_RESTART_DELAY)
 
     def _start_again(self) -> None:
-        self._restart = None
+        self._restart_timer = None
         if self._pipes:
             self._start()
 
@@ -165,34 +174,38 @@ class Output:
         if self._link:
             self._link.send(encode(message))
 
-    def _may_start(self, pipe: _RunPipe) -> None:
+    def _allow_start(self, pipe: _RunPipe) -> None:
         pipe.may_start = True
         link = self._link
         if link:
             link.send_now(encode(Start(pipe.number)))
 
-    def _close_taken(self) -> None:
-        """Close our copies of the pipes of ended runs, if the process has them; and of too many, if it does not take them."""
-        if self._closing:
-            self._closing.cancel()
-            self._closing = None
+    def _close_received(self) -> None:
+        """Close our copies of the pipes of ended runs.
+
+        If the output process has not received all messages, only those beyond
+        MAX_UNRECEIVED are closed.
+        """
+        if self._close_timer:
+            self._close_timer.cancel()
+            self._close_timer = None
         is_drained = self._link is not None and self._link.is_drained()
-        excess = len(self._untaken) - self._max_untaken
+        excess = len(self._unreceived) - self._max_unreceived
         if not is_drained and excess > 0:
-            if not self._given_up:
+            if not self._abandoned:
                 log.error('the process that logs the output of actions does not take it: of the output of more than %d runs '
-                          'that have ended, the oldest may be lost', self._max_untaken)
-            self._given_up += excess
-        for _ in range(len(self._untaken) if is_drained else excess):
-            pipe = self._untaken.popleft()
+                          'that have ended, the oldest may be lost', self._max_unreceived)
+            self._abandoned += excess
+        for _ in range(len(self._unreceived) if is_drained else excess):
+            pipe = self._unreceived.popleft()
             if self._link:
                 self._link.discard(pipe.reader)
             del self._pipes[pipe.reader]
             PIPES.discard(pipe.reader)
             os.close(pipe.reader)
-        if is_drained and self._given_up:
+        if is_drained and self._abandoned:
             log.error('the process that logs the output of actions takes it again; of %d runs it may have been lost',
-                      self._given_up)
-            self._given_up = 0
-        if self._untaken:
-            self._closing = self._loop.call_later(RETRY_DELAY, self._close_taken)
+                      self._abandoned)
+            self._abandoned = 0
+        if self._unreceived:
+            self._close_timer = self._loop.call_later(RETRY_DELAY, self._close_received)

@@ -1,11 +1,13 @@
-"""What actions print, on its way to the log: the process that reads and logs it.
+"""twitcher-output: the process that reads the output pipes of runs and logs them.
 
-Its stdin is a socket on which the daemon hands over the pipes (`output_protocol`). Each line becomes one record with the
-watch's description and the pid; a last line without a newline counts; what is longer than MAX_LINE is cut into pieces.
+Its stdin is a socket on which the daemon hands over the pipes (output_protocol.py).
+Each line becomes one record with the watch's description and the pid. A last line
+without a newline counts as one, and a line longer than MAX_LINE is cut into pieces.
 
-It is the last process that may die, since that would break the pipes of running actions. It ignores the signals that stop a
-daemon, and goes on after any message, error or shortage. It takes pipes from the daemon before it reads any, waits for
-neither a pipe nor the log, and ends when the daemon has ended and no process has any of the pipes open.
+If it died, the pipes of running actions would break. So it ignores the signals that
+stop a daemon, and continues after any message, error or shortage. It accepts pipes from
+the daemon before it reads any, never blocks on a pipe or on the log, and ends when the
+daemon has ended and no process holds any of the pipes open.
 """
 
 from __future__ import annotations
@@ -18,39 +20,45 @@ import signal
 import socket
 import time
 from collections import deque
-from dataclasses import dataclass, field
 from typing import Deque, Dict, Iterator, List, Optional, Set
 
 from twitcher.log_queue import LogQueue
 from twitcher.log_target import ERROR, INFO, LogTarget, Record, open_target
 from twitcher.runs.output_protocol import MAX_PACKET, Message, Pid, Pipe, Start, decode
-from twitcher.runs.procfs import find_leader
+from twitcher.runs.procfs import find_session_leader
 
 MAX_LINE = 2000
-"""Bytes of a piece: with what is written before it, it fits the 2048 that every syslog server should take (RFC 5424, 6.1)."""
+"""Bytes of a piece. With the header it fits the 2048 bytes that every syslog server
+should accept (RFC 5424, 6.1)."""
 MAX_QUEUED = 1_000_000
-"""Bytes of output that wait to be written. Beyond that pipes are not read, so that the actions wait."""
+"""Bytes of output that wait for the log. If there are more, no pipe is read, so that
+actions block once their pipe is full."""
 START_TIMEOUT = 5.0
-"""Seconds for which a pipe whose pid is known waits for Start: the daemon's log may be stuck."""
+"""Seconds after Pid until a pipe is read without Start: the daemon's log may hang."""
 LINGER = 1.0
-"""Seconds that it stays after its last line: journald looks up the sender in /proc after it has received a record."""
+"""Seconds between the last line and the exit: journald looks up the sender of a record
+in /proc after it has received it."""
 ROOM_DELAY = 0.02
 """Seconds between two attempts while the log has no room."""
 ERROR_DELAY = 0.1
+"""Seconds until the next attempt after an unexpected error."""
 RESERVED_DESCRIPTORS = 16
-"""Not for pipes: for the log, the selectors, and a few that were inherited."""
+"""Descriptors not for pipes: the log, epoll, poll, and a few inherited ones."""
 _CHUNK = 65536
 _LINE_OVERHEAD = 50
 
 
-@dataclass
 class Lines:
-    """Cuts a stream of bytes into lines of at most MAX_LINE; holds no more than that between two chunks."""
+    """Cuts a stream of bytes into lines of at most MAX_LINE bytes.
 
-    rest: bytes = b''
+    Between two chunks it holds at most as many, in `rest`.
+    """
+
+    def __init__(self) -> None:
+        self.rest = b''
 
     def take(self, chunk: bytes) -> Iterator[bytes]:
-        """The lines that are complete with this chunk."""
+        """The lines that this chunk completes."""
         *lines, self.rest = (self.rest + chunk).split(b'\n')
         for line in lines:
             yield from self._pieces(line)
@@ -63,7 +71,7 @@ class Lines:
             yield self.rest
 
     def _pieces(self, line: bytes) -> Iterator[bytes]:
-        """The line in pieces, at least one, none of which ends in the middle of a UTF-8 character."""
+        """Cut a line into pieces, at least one. No cut splits a UTF-8 character."""
         while len(line) > MAX_LINE:
             cut = MAX_LINE
             while cut > MAX_LINE - 3 and line[cut] & 0xC0 == 0x80:
@@ -73,19 +81,25 @@ class Lines:
         yield line
 
 
-@dataclass
 class _Source:
-    """A pipe, and what is known of the run that writes to it."""
+    """A pipe and the run that writes to it.
 
-    descriptor: int
-    description: str
-    pid: str = '?'
-    deadline: Optional[float] = None
-    lines: Lines = field(default_factory=Lines)
+    It is not read before its `deadline`; None means that there is none yet.
+    """
+
+    def __init__(self, descriptor: int, description: str, deadline: Optional[float] = None) -> None:
+        self.descriptor = descriptor
+        self.description = description
+        self.pid = '?'
+        self.deadline = deadline
+        self.lines = Lines()
 
 
 class OutputProcess:
-    """Reads all pipes at once, a chunk of each in turn; at most `max_pipes`, further ones wait in the socket."""
+    """Reads all pipes at once, one chunk of each in turn.
+
+    It holds at most `max_pipes`; further ones wait in the socket.
+    """
 
     def __init__(self, daemon: socket.socket, queue: LogQueue, max_pipes: int) -> None:
         daemon.setblocking(False)
@@ -99,19 +113,19 @@ class OutputProcess:
         self._reported: Set[str] = set()
 
     def run(self) -> None:
-        """Until the daemon and every pipe have come to their end."""
+        """Read and log until the daemon has ended and every pipe is at its end."""
         while self._daemon or self._waiting or self._sources:
             try:
                 self._wait()
                 self._take_messages()
                 self._start_overdue()
                 self._read_ready()
-            except Exception as error:  # a shortage, or a mistake of ours: it must not cost the pipes
+            except Exception as error:  # a shortage, or a bug: not worth breaking the pipes
                 self._report(f'output of actions is delayed: {type(error).__name__}: {error}')
                 time.sleep(ERROR_DELAY)
 
     def _take_messages(self) -> None:
-        """All that the daemon has sent: until then it has to keep its descriptors."""
+        """Receive all that the daemon has sent: it keeps its copies until then."""
         while self._daemon and self._has_descriptors():
             try:
                 packet, descriptors, _, _ = socket.recv_fds(self._daemon, MAX_PACKET, 1)
@@ -139,9 +153,10 @@ class OutputProcess:
         for descriptor in descriptors:
             if isinstance(message, Pipe) and message.number not in self._waiting:
                 self._waiting[message.number] = _Source(descriptor, message.description)
-            else:  # it has to be read all the same
-                self._waiting[-descriptor] = _Source(descriptor, '?', '?', time.monotonic())
-            # An action may open its own pipe, and take back what select has seen.
+            else:  # unknown or repeated: read it all the same, or its writer would block
+                self._waiting[-descriptor] = _Source(descriptor, '?', time.monotonic())
+            # An action may open its own pipe, and read the bytes that poll has
+            # reported.
             os.set_blocking(descriptor, False)
         if isinstance(message, (Pid, Start)) and message.number in self._waiting:
             source = self._waiting[message.number]
@@ -152,16 +167,16 @@ class OutputProcess:
 
     def _daemon_ended(self) -> None:
         for source in self._waiting.values():
-            if source.pid == '?':  # killed before it could tell the pid of the process that it had just started
+            if source.pid == '?':  # it was killed between the start of a process and Pid
                 with contextlib.suppress(OSError):
-                    source.pid = str(find_leader(os.fstat(source.descriptor).st_ino) or '?')
+                    source.pid = str(find_session_leader(os.fstat(source.descriptor).st_ino) or '?')
             source.deadline = time.monotonic()
         assert self._daemon
         self._daemon.close()
         self._daemon = None
 
     def _start_overdue(self) -> None:
-        """Read the pipes for which Start has come, or does not come in time."""
+        """Begin to read the pipes for which Start has arrived, or is overdue."""
         now = time.monotonic()
         overdue = [number for number, source in self._waiting.items() if source.deadline is not None and source.deadline <= now]
         for number in overdue:
@@ -170,7 +185,7 @@ class OutputProcess:
             self._sources[source.descriptor] = self._waiting.pop(number)
 
     def _read_ready(self) -> None:
-        """A chunk of each pipe that has some, in turn, as far as the log has room."""
+        """Read one chunk of each pipe that is readable, as long as the log has room."""
         if not self._ready and self._queue.has_room():
             self._ready.extend(descriptor for descriptor, _ in self._epoll.poll(0))
         while self._ready and self._queue.has_room():
@@ -193,7 +208,7 @@ class OutputProcess:
             os.close(descriptor)
 
     def _wait(self) -> None:
-        """Until there is a message, a pipe to be read, or room in the log."""
+        """Sleep until there is a message, a readable pipe, or room in the log."""
         has_room = self._queue.has_room()
         if has_room and self._ready:
             return
@@ -208,14 +223,17 @@ class OutputProcess:
         poll.poll(max(0.0, min(deadlines) - time.monotonic()) * 1000 + 1 if deadlines else None)
 
     def _report(self, text: str) -> None:
-        """Log what is wrong, once."""
+        """Log an error, unless it has been logged before."""
         if text not in self._reported:
             self._reported.add(text)
             self._queue.put([Record(__name__, ERROR, text)])
 
 
 def main(kind: str, path: str, pid: str) -> None:
-    """Serve the daemon at the other end of stdin, and log to LogTarget(kind, path) as the daemon with this pid."""
+    """Serve the daemon at the other end of stdin, whose pid this is.
+
+    `kind` and `path` are those of its LogTarget.
+    """
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGPIPE, signal.SIGALRM,
                    signal.SIGUSR1, signal.SIGUSR2, signal.SIGTSTP):
         signal.signal(number, signal.SIG_IGN)
@@ -228,12 +246,12 @@ def main(kind: str, path: str, pid: str) -> None:
 
 
 def _raised_limit() -> int:
-    """A descriptor for every action that there may be. Returns how many it can have."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    """Raise the limit of open descriptors as far as possible. Returns the new one."""
+    _, hard_limit = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(OSError, ValueError):
         with open('/proc/sys/fs/nr_open') as file:
             possible = int(file.read())
         resource.setrlimit(resource.RLIMIT_NOFILE, (possible, possible))
         return possible
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    return most
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard_limit, hard_limit))
+    return hard_limit

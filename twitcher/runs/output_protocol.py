@@ -1,11 +1,13 @@
-"""What the daemon tells twitcher-output: each message is one packet of a SOCK_SEQPACKET socket, and there are no answers.
+"""The messages from the daemon to twitcher-output.
 
-    Pipe   with a descriptor: the reading end of a run's pipe, which is not read yet
-    Pid    the run's process
-    Start  read the pipe: the line that says "pid N started" has been written, or there is none to come
+Each is one packet of a SOCK_SEQPACKET socket; there are no answers.
 
-The order is that of a run, but a run may end at any point of it. The end of the daemon, which closes the socket, means Start
-for all pipes.
+    Pipe   carries a descriptor: the reading end of a run's pipe, not to be read yet
+    Pid    the process of the run
+    Start  read the pipe: the line "pid N started" has been written, or there is none
+
+A run sends them in this order, but may end after any of them. The end of the daemon,
+which closes the socket, means Start for all pipes.
 """
 
 from __future__ import annotations
@@ -14,27 +16,27 @@ import json
 from typing import NamedTuple, Union
 
 MAX_PACKET = 65536
-"""Bytes of a packet, at most: what the receiver offers."""
+"""Bytes of the largest packet: the size of the receiver's buffer."""
 MAX_DESCRIPTION = 2000
-"""Characters of a description, at most; JSON takes up to twelve bytes for one."""
+"""Characters of the longest description; JSON needs up to twelve bytes for one."""
 
 
 class Pipe(NamedTuple):
-    """A pipe, by a number that is used once, and what goes before its lines in the log."""
+    """A new pipe, its number, which is used once, and the label of its lines."""
 
     number: int
     description: str
 
 
 class Pid(NamedTuple):
-    """Whose output the pipe brings."""
+    """The pid of the run that writes to the pipe."""
 
     number: int
     pid: int
 
 
 class Start(NamedTuple):
-    """That the pipe may be read."""
+    """The pipe may be read."""
 
     number: int
 
@@ -44,12 +46,12 @@ _TYPES = {'Pipe': (Pipe, (int, str)), 'Pid': (Pid, (int, int)), 'Start': (Start,
 
 
 def encode(message: Message) -> bytes:
-    """The packet for a message."""
+    """Return the packet for a message."""
     return json.dumps([type(message).__name__, *message]).encode()
 
 
 def decode(packet: bytes) -> Message:
-    """The message in a packet. Raises ValueError for what is none."""
+    """Return the message in a packet. Raises ValueError if it holds none."""
     try:
         name, *fields = json.loads(packet)
         kind, types = _TYPES[name]

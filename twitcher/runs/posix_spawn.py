@@ -1,8 +1,8 @@
-"""Starts a program by posix_spawn(3), without holding the GIL until its exec is done.
+"""Starts a program with posix_spawn(3), without holding the GIL until its exec is done.
 
-subprocess does hold it in CPython 3.10 and before 3.11.4 (gh-104372): a program on a
-file system that does not answer would stop all threads. Needs glibc 2.34, which can
-close descriptors in the child; `is_available` is false elsewhere.
+subprocess holds it in CPython 3.10 and before 3.11.4 (gh-104372), so that a program on
+a file system that hangs would stop all threads. Needs glibc 2.34, the first that can
+close a range of descriptors in the child; elsewhere `is_available` is false.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import Dict, Optional, Sequence
 # spawn.h of glibc, where the structures take 336 and 80 bytes.
 _SETSIGDEF, _SETSIGMASK, _SETSID = 0x04, 0x08, 0x80
 _SIZE = 512
-# sigset_t of glibc. All of it is set, for glibc would let the signals that it keeps for
-# itself be ignored in the child.
+# sigset_t of glibc. All bits of it are set in the sigdefault attribute: otherwise glibc
+# would leave its internal signals, 32 and 33, ignored in the child.
 _SIGSET_SIZE = 128
 
 _libc = ctypes.CDLL(None, use_errno=False)
@@ -24,7 +24,7 @@ is_available = hasattr(_libc, 'posix_spawn_file_actions_addclosefrom_np')
 
 
 def _attributes() -> ctypes.Array[ctypes.c_char]:
-    """A new session, no signal blocked, none ignored."""
+    """Attributes for a new session with no signal blocked and none ignored."""
     attributes = ctypes.create_string_buffer(_SIZE)
     _libc.posix_spawnattr_init(attributes)
     _libc.posix_spawnattr_setsigdefault(attributes, b'\xff' * _SIGSET_SIZE)
@@ -34,10 +34,10 @@ def _attributes() -> ctypes.Array[ctypes.c_char]:
 
 
 def posix_spawn(argv: Sequence[str], environment: Dict[str, str], stdin: int, output: int) -> int:
-    """Execute argv in a session of its own, in /, with three descriptors; its pid.
+    """Execute argv in a new session, in /, with three descriptors. Returns its pid.
 
-    The program is looked up in the PATH of its own environment, as subprocess does.
-    Raises OSError if it cannot be executed.
+    The program is searched for in the PATH of the given environment, as subprocess
+    does. Raises OSError if it cannot be executed.
     """
     arguments = _vector([os.fsencode(word) for word in argv])
     variables = _vector([os.fsencode(f'{name}={value}') for name, value in environment.items()])
@@ -70,7 +70,7 @@ def candidates(program: str, environment: Dict[str, str]) -> Sequence[bytes]:
 
 
 def _vector(words: Sequence[bytes]) -> Optional[ctypes.Array[ctypes.c_char_p]]:
-    """An array of strings that ends with NULL."""
+    """A NULL-terminated array of strings."""
     return (ctypes.c_char_p * (len(words) + 1))(*words)
 
 

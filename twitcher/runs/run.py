@@ -1,8 +1,10 @@
-"""One run in progress: its end, its timeout, its signals. What it prints is `output`'s business.
+"""One run in progress: its end, its timeout and its signals.
 
-A run begins before its process exists, which may take as long as its exec does. It ends with its process; after a timeout,
-or if our notify_signal has killed its process, also with its process group, or SIGKILL to it. Whoever started a run may
-forget it: it looks after itself until it is over.
+A run begins before its process exists, because an exec may take long. It ends with its
+process; but after a timeout, or if notify_signal has killed the process, not before the
+whole process group has ended or has been sent SIGKILL. It looks after itself until
+then, so that nobody has to keep a reference to it. The state notes its end before any
+callback of `on_end` is called. Its output is the business of output.py.
 """
 
 from __future__ import annotations
@@ -16,11 +18,11 @@ from typing import Callable, List, Optional
 from twitcher.errors import SpawnError
 from twitcher.log import get_logger
 from twitcher.log_target import INFO, WARNING
-from twitcher.runs.child import Child, Exit
-from twitcher.runs.notify import Notifier, signal_name
-from twitcher.runs.procfs import find_leader
-from twitcher.runs.reminders import Reminders
-from twitcher.state import RunRecord
+from twitcher.run_record import RunEnd, RunRecord
+from twitcher.runs.child import Child, ExitStatus
+from twitcher.runs.coarse_timer import CoarseTimer
+from twitcher.runs.notify_signal import Notifier, signal_name
+from twitcher.runs.procfs import find_session_leader, start_time
 from twitcher.znode import Update
 
 log = get_logger(__name__)
@@ -28,47 +30,46 @@ log = get_logger(__name__)
 GRACE = 5.0
 """Seconds between SIGTERM and SIGKILL."""
 POLL = 0.1
-"""Seconds between two looks at what no descriptor tells: the last of a process group."""
+"""Seconds between two checks whether a process group has ended."""
 SEARCH = 1.0
-"""Seconds between two searches for a process that is about to be executed."""
+"""Seconds between two searches in /proc for a process whose exec is in progress."""
 SLOW_START = 10.0
 """Seconds after which the log says that a program has not been executed yet."""
 LONG_WAIT = 60.0
 """Seconds after which the log says that an update waits for the end of a run."""
 
-_Ended = Callable[[Optional[SpawnError]], None]
-
 
 class _State(Enum):
     STARTING = 'its process may not exist yet'
-    RUNNING = 'its process goes on'
-    LEFTOVERS = 'its process has ended, its process group was sent SIGTERM and has not'
+    RUNNING = 'its process is running'
+    LEFTOVERS = 'its process has ended; its process group was sent SIGTERM and has not'
     OVER = 'it has ended'
 
 
 class Run:
-    """A process with a deadline.
+    """A run, whose process exists from `started` on.
 
-    The record's `began` and `timeout` are in seconds, of the loop's clock and from then on; no timeout is None. The clock is
-    the same for all processes of a boot, so that a run may have begun under another daemon. `note_sigterm(moment)` is called
-    before SIGTERM is sent.
+    `update` is what it runs for, until its process exists. `note_sigterm(record)` is
+    called before its process group is sent SIGTERM, and `note_end(record, end)` at its
+    end. The times in the record are of the loop's clock, which all processes of a boot
+    share: a run may have begun under an earlier daemon.
     """
 
-    def __init__(self, record: RunRecord, reminders: Reminders, note_sigterm: Callable[[float], None],
-                 update: Optional[Update] = None) -> None:
-        self.pid = record.pid
-        self.exit: Optional[Exit] = None
+    def __init__(self, record: RunRecord, timer: CoarseTimer, note_sigterm: Callable[[RunRecord], None],
+                 note_end: Callable[[RunRecord, RunEnd], None], update: Optional[Update] = None) -> None:
+        self.record = record
         self.update = update
-        self._record = record
         self._description = record.description
-        self._reminders = reminders
+        self._timer = timer
         self._note_sigterm = note_sigterm
+        self._note_end = note_end
         self._loop = asyncio.get_running_loop()
         self._state = _State.STARTING
         self._child: Optional[Child] = None
+        self._exit_status: Optional[ExitStatus] = None
         self._pidfd: Optional[int] = None
         self._notifier = Notifier(record.description, self._signal)
-        self._callbacks: List[_Ended] = []
+        self._callbacks: List[Callable[[RunEnd], None]] = []
         self._is_overdue = record.sigterm is not None
         self._awaited_since: Optional[float] = None
         self._alarm: Optional[asyncio.TimerHandle] = None
@@ -76,51 +77,62 @@ class Run:
             self._alarm = self._loop.call_at(record.sigterm + GRACE, self._grace_is_over)
         elif record.timeout:
             self._alarm = self._loop.call_at(record.began + record.timeout, self._time_is_up)
-        reminders.add(SLOW_START, self._say_that_it_is_slow)
+        timer.call_later(SLOW_START, self._warn_slow_start)
 
-    def on_end(self, callback: _Ended) -> None:
-        """Call back once, when the run is over; with the reason if its process could not be started."""
+    @property
+    def pid(self) -> Optional[int]:
+        """The pid of its process; None as long as there is none."""
+        return self.record.pid
+
+    def on_end(self, callback: Callable[[RunEnd], None]) -> None:
+        """Call back once, when the run is over and its end has been noted."""
         self._callbacks.append(callback)
 
     def started(self, child: Child) -> None:
         """Its process exists."""
-        self._reminders.remove(self._say_that_it_is_slow)
+        self._timer.cancel(self._warn_slow_start)
         self._state = _State.RUNNING
-        self._child, self.pid, self.update = child, child.pid, None
+        self._child, self.update = child, None
+        if self.pid is None:
+            self.record = self.record._replace(pid=child.pid, start_time=start_time(child.pid))
         try:
             self._pidfd = os.pidfd_open(child.pid)
-        except OSError:  # out of descriptors: a process that is running must be looked after all the same
+        except OSError:  # out of descriptors: the process must be waited for all the same
             self._loop.call_later(POLL, self._poll)
         else:
             self._loop.add_reader(self._pidfd, self.reap)
 
     def failed(self, error: SpawnError) -> None:
-        """Its process could not be started, or did not get as far as its program before its timeout."""
-        self._finish(SpawnError(f'{error} (within its timeout)', transient=False) if self._is_overdue else error)
+        """Its process could not be started, or its timeout was over before its exec."""
+        if self._is_overdue:
+            error = SpawnError(f'{error} (within its timeout)', transient=False)
+        self._finish(RunEnd(error=error))
 
     def withdraw(self) -> None:
-        """It was never started, and nobody waits for its end."""
-        self._callbacks.clear()
-        self._finish()
+        """It was never started: note no end, and call nobody back."""
+        self._stop()
 
     def notify(self, signum: int) -> None:
-        """Send the signal to the process itself, as soon as there is one that can take it; nothing if it has just ended."""
+        """Send the signal to the process itself as soon as it is ready for it.
+
+        Nothing happens if the process has ended.
+        """
         if self._state in (_State.STARTING, _State.RUNNING):
             self._notifier.notify(signum)
 
     def send_signals(self) -> None:
-        """Send the signals that came before the process did."""
+        """Send the signals that `notify` was given before the process existed."""
         if self._state is _State.RUNNING and self.pid:
             self._notifier.start(self.pid)
 
     def awaited(self) -> None:
-        """An update waits for the end of this run from now on."""
+        """From now on an update waits for the end of this run."""
         if self._awaited_since is None:
             self._awaited_since = self._loop.time()
-            self._reminders.add(LONG_WAIT, self._say_that_it_is_awaited)
+            self._timer.call_later(LONG_WAIT, self._warn_long_wait)
 
     def _signal(self, signum: int) -> None:
-        if self.exit or self.pid is None:
+        if self._exit_status or self.pid is None:
             return
         try:
             if self._pidfd is None:
@@ -138,29 +150,32 @@ class Run:
             self._loop.call_later(POLL, self._poll)
 
     def reap(self) -> None:
-        """Take note of the end of the process, if it has ended."""
+        """Reap the process if it has ended."""
         if self._state is not _State.RUNNING:
             return
         assert self._child
-        self.exit = self._child.poll()
-        if self.exit is None:
+        self._exit_status = status = self._child.poll()
+        if status is None:
             return
         if self._pidfd is not None:
             self._loop.remove_reader(self._pidfd)
             os.close(self._pidfd)
-        log.log(WARNING if self.exit.code else INFO, '%s: pid %d %s after %.3f s', self._description,
-                self.pid, _how(self.exit.code), self._loop.time() - self._record.began)
+        log.log(WARNING if status.code else INFO, '%s: pid %d %s after %.3f s', self._description,
+                self.pid, _outcome(status.code), self._loop.time() - self.record.began)
         self._notifier.stop()
-        if not self._is_overdue and self._notifier.has_ended_it(self.exit.code):
+        if not self._is_overdue and self._notifier.has_killed(status.code):
             self._end_group()
         if self._is_overdue:
             self._state = _State.LEFTOVERS
             self._wait_for_group()
         else:
-            self._finish()
+            self._finish(RunEnd(status.code))
 
     def _end_group(self) -> None:
-        """End what is left of a service that our own signal has killed, so that the next run does not start a second one."""
+        """Send SIGTERM to what is left of a service that notify_signal has killed.
+
+        Otherwise the next run would start the service a second time.
+        """
         assert self.pid
         if _group_exists(self.pid):
             log.warning('%s: notify_signal has ended pid %d, but not its process group: SIGTERM to that', self._description,
@@ -168,30 +183,39 @@ class Run:
             self._send_sigterm(self.pid)
 
     def _wait_for_group(self) -> None:
-        """What the process has left behind has to go as well. While it exists, its id is not given away."""
-        assert self.pid
+        """End the run when its process group has: until then its id is not reused."""
+        assert self.pid and self._exit_status
         if self._state is not _State.LEFTOVERS:
             return
         if self._alarm and _group_exists(self.pid):
             self._loop.call_later(POLL, self._wait_for_group)
         else:
-            self._finish()
+            self._finish(RunEnd(self._exit_status.code))
 
-    def _finish(self, error: Optional[SpawnError] = None) -> None:
+    def _finish(self, end: RunEnd) -> None:
+        """Note the end in the state first, then call back."""
+        self._stop()
+        self._note_end(self.record, end)
+        for callback in self._callbacks:
+            callback(end)
+
+    def _stop(self) -> None:
         self._state = _State.OVER
-        for callback in (self._say_that_it_is_slow, self._say_that_it_is_awaited):
-            self._reminders.remove(callback)
+        for callback in (self._warn_slow_start, self._warn_long_wait):
+            self._timer.cancel(callback)
         if self._alarm:
             self._alarm.cancel()
-        for on_end in self._callbacks:
-            on_end(error)
 
     def _leader(self) -> Optional[int]:
-        """The process, if there is one."""
-        return self.pid or find_leader(self._record.pipe)
+        """The pid of the process, if it exists; searched for if it is not known yet."""
+        return self.pid or find_session_leader(self.record.pipe)
 
     def _time_is_up(self) -> None:
-        """SIGTERM. When we were stopped ourselves the end of the process and this are due at once: the end comes first."""
+        """Send SIGTERM, unless the process has ended.
+
+        Both may be due at once if the daemon itself was stopped (SIGSTOP): so reap
+        first.
+        """
         self.reap()
         if self._state is _State.OVER:
             return
@@ -200,16 +224,17 @@ class Run:
             self._alarm = self._loop.call_later(SEARCH, self._time_is_up)
             return
         log.warning('%s: pid %d is still running after %g s (timeout): SIGTERM to its process group', self._description,
-                    leader, self._record.timeout)
+                    leader, self.record.timeout)
         self._send_sigterm(leader)
 
     def _send_sigterm(self, leader: int) -> None:
         self._is_overdue = True
-        self._note_sigterm(self._loop.time())
+        self.record = self.record._replace(sigterm=self._loop.time())
+        self._note_sigterm(self.record)
         if self._alarm:
             self._alarm.cancel()
         self._alarm = self._loop.call_later(GRACE, self._grace_is_over)
-        if not _signal_group(leader, signal.SIGTERM):  # a fork that has not come to make its group yet
+        if not _signal_group(leader, signal.SIGTERM):  # a fork that has not made its group yet
             self._signal(signal.SIGTERM)
 
     def _grace_is_over(self) -> None:
@@ -224,27 +249,27 @@ class Run:
                     leader, GRACE)
         _signal_group(leader, signal.SIGKILL)
 
-    def _say_that_it_is_slow(self) -> None:
+    def _warn_slow_start(self) -> None:
         log.warning('%s: its program has not been executed after %g s; still waiting for it', self._description,
-                    self._loop.time() - self._record.began)
+                    self._loop.time() - self.record.began)
 
-    def _say_that_it_is_awaited(self) -> None:
+    def _warn_long_wait(self) -> None:
         now = self._loop.time()
         log.warning('%s: an update has been waiting for %.0f s for the end of %s, which was started %.0f s ago',
                     self._description, now - (self._awaited_since or now),
-                    f'pid {self.pid}' if self.pid else 'a program that is still to be executed', now - self._record.began)
+                    f'pid {self.pid}' if self.pid else 'a program that is still to be executed', now - self.record.began)
 
 
-def _how(exit_code: Optional[int]) -> str:
+def _outcome(exit_code: Optional[int]) -> str:
     if exit_code is None:
-        return 'has ended (the exit code is not known: its daemon did before)'
+        return 'ended (exit code unknown: it was started by an earlier daemon)'
     if exit_code >= 0:
         return f'exited {exit_code}'
     return f'was killed by {signal_name(-exit_code)}'
 
 
 def _signal_group(pid: int, signum: int) -> bool:
-    """Whether there is such a group."""
+    """Send a signal to a process group. Returns whether it exists."""
     try:
         os.killpg(pid, signum)
     except ProcessLookupError:
@@ -259,6 +284,6 @@ def _group_exists(pid: int) -> bool:
         os.killpg(pid, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:  # it exists, and is not ours
+    except PermissionError:  # it exists, but we may not signal it
         return True
     return True

@@ -1,4 +1,4 @@
-"""What an action reads on its stdin: the contents are all there before it starts, so that nobody has to feed it."""
+"""The stdin of an action, filled before the action starts."""
 
 from __future__ import annotations
 
@@ -6,17 +6,19 @@ import fcntl
 import os
 from typing import Optional
 
-# linux/fcntl.h; the module has the name from Python 3.10 on.
+# From linux/fcntl.h; the module fcntl has it from Python 3.10 on.
 _F_SETPIPE_SZ = 1031
-# A pipe's size without asking for more: pipe(7).
+# The capacity of a new pipe in bytes: pipe(7).
 _DEFAULT_SIZE = 65536
 
 
 def open_stdin(contents: Optional[bytes], uid: int = -1, gid: int = -1) -> int:
-    """A descriptor to read the contents from, byte for byte, and then the end of file. The caller closes it.
+    """Return a descriptor to read the contents from, which the caller closes.
 
-    A pipe where the kernel allows one that large (1 MiB for an ordinary user: /proc/sys/fs/pipe-max-size), an anonymous
-    file beyond; /dev/null for no contents. It belongs to the given user and group, who may open /dev/stdin. Raises OSError.
+    It is a pipe if the kernel allows one of that capacity (1 MiB for an ordinary user:
+    /proc/sys/fs/pipe-max-size), otherwise an anonymous file, and /dev/null for no
+    contents. It belongs to the given user and group, so that they may open /dev/stdin.
+    Raises OSError.
     """
     if not contents:
         return os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
@@ -36,7 +38,7 @@ def _filled_pipe(contents: bytes) -> Optional[int]:
         os.set_blocking(writer, False)
         if os.write(writer, contents) == len(contents):
             return reader
-    except OSError:  # more than we may have
+    except OSError:  # larger than we may make a pipe
         os.close(reader)
         return None
     finally:

@@ -1,6 +1,7 @@
-"""The program that the daemon starts to log what actions print: a file, so that ps(1) shows a name.
+"""The program of the output process: a file of its own, so that ps(1) shows its name.
 
-It is run by `python3 -I`, which searches neither this directory nor PYTHONPATH: what is imported is the daemon's own.
+`python3 -I` runs it, which searches neither this directory nor PYTHONPATH; the path
+below makes sure that it imports the same twitcher as the daemon.
 """
 
 import os
@@ -8,7 +9,7 @@ import sys
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 
-from twitcher.runs.output_process import main  # noqa: E402  # it can be found from here on
+from twitcher.runs.output_process import main  # noqa: E402  # needs the path above
 
 if __name__ == '__main__':
     main(*sys.argv[1:])

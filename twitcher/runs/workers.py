@@ -1,8 +1,8 @@
-"""Makes calls that may block, an exec for example, in threads: the loop never waits for one.
+"""Makes calls that may block, for example an exec, in threads.
 
-Calls are begun in order. As long as they are quick one thread makes them all, and two
-are kept; another is started when a call waits and none is being done. A thread that
-hangs ends with the process.
+The loop never waits. Calls begin in order. One thread makes them all as long as they
+are quick; another one is started when a call waits and none finishes, and two are kept.
+A thread that hangs ends with the process.
 """
 
 from __future__ import annotations
@@ -14,17 +14,16 @@ from queue import Empty, SimpleQueue
 from typing import Any, Callable, Optional, Tuple
 
 STALL = 0.01
-"""Seconds without progress after which calls that wait get another thread."""
+"""Seconds without a finished call after which waiting calls get another thread."""
 BACKPRESSURE = 0.1
-"""Seconds that `has_room` waits where calls come faster than they are made, until it
-finds that they hang."""
+"""Seconds that `has_room` waits in a burst until it concludes that the calls hang."""
 _KEPT = 2
 
 _Job = Tuple[Callable[[], Any], Callable[[Any], None]]
 
 
 class Workers:
-    """At most `limit` calls are in progress or wait for a thread."""
+    """A pool of threads. At most `limit` calls are in progress or wait for a thread."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -41,11 +40,15 @@ class Workers:
 
     @property
     def is_idle(self) -> bool:
-        """Whether all calls have been made, and their results handed over."""
+        """Whether all calls have been made, and their results passed on."""
         return not self._unfinished
 
     def has_room(self) -> bool:
-        """Whether another call can be added. In a burst this waits for a moment: as long as calls are quick there is room."""
+        """Whether another call can be added.
+
+        In a burst this waits for up to BACKPRESSURE seconds: if calls are quick, there
+        soon is room.
+        """
         if not self._room.empty():
             return True
         if self._do_hang:
@@ -57,9 +60,10 @@ class Workers:
         return not self._do_hang
 
     def call(self, function: Callable[[], Any], done: Callable[[Any], None]) -> None:
-        """Make the call, then `done(result)` on the loop; the result is the exception if it raises one.
+        """Call the function in a thread, then `done(result)` on the loop.
 
-        There must be room. Raises RuntimeError if there is no thread and none can be started.
+        If the function raises, the result is the exception. There must be room. Raises
+        RuntimeError if there is no thread and none can be started.
         """
         if not self._threads:
             self._add_thread()
@@ -70,7 +74,7 @@ class Workers:
             self._start_timer()
 
     def drop(self) -> None:
-        """Begin no call any more that has not been begun."""
+        """Drop the calls that have not begun."""
         with contextlib.suppress(Empty):
             while True:
                 self._jobs.get_nowait()
@@ -83,7 +87,7 @@ class Workers:
         self._has_timer = False
         if self._unfinished > self._threads:
             if not self._has_progressed and self._threads < self._limit:
-                with contextlib.suppress(RuntimeError):  # no memory for it, or no process: the next time
+                with contextlib.suppress(RuntimeError):  # out of memory or processes: try at the next check
                     self._add_thread()
             self._start_timer()
 
@@ -99,7 +103,7 @@ class Workers:
             function, done = job
             try:
                 result = function()
-            except BaseException as error:  # the caller's to judge
+            except BaseException as error:  # `done` handles it
                 result = error
             self._room.put(None)
             try:

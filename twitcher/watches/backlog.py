@@ -1,12 +1,12 @@
-"""How many updates may wait for their runs in PARALLEL mode, for all watches together.
+"""The bound on pending updates in PARALLEL mode, for all watches together.
 
-Each watch keeps its newest update, whatever the bound. The oldest of the watch that has most are dropped first, so that a
-flood on one znode costs no other watch an update.
+Each watch keeps its newest update even beyond the bound. The oldest updates of the
+watch that has most of them are dropped first, so that a flood on one znode costs no
+other watch an update.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Dict, Optional, Protocol
 
 from twitcher.log import get_logger
@@ -19,23 +19,21 @@ MAX_BYTES = 64 * 1024 * 1024
 
 
 class Queue(Protocol):
-    """The updates of one watch that wait."""
+    """The pending updates of one watch."""
 
     description: str
 
     def drop_oldest(self) -> int:
-        """Drop the update that has waited longest. Returns the size of its contents in bytes."""
+        """Drop the oldest update. Returns the size of its contents in bytes."""
 
 
-@dataclass
 class _Share:
-    updates: int = 0
-    bytes: int = 0
-    dropped: int = 0
+    def __init__(self) -> None:
+        self.updates = self.bytes = self.dropped = 0
 
 
 class Backlog:
-    """`max_updates` with `max_bytes` of contents may wait."""
+    """At most `max_updates` may be pending, with `max_bytes` of contents."""
 
     def __init__(self, max_updates: int = MAX_UPDATES, max_bytes: int = MAX_BYTES) -> None:
         self._max_updates = max_updates
@@ -45,7 +43,7 @@ class Backlog:
         self._bytes = 0
 
     def add(self, queue: Queue, size: int) -> None:
-        """One more update waits in the queue, with so many bytes. Makes room for it, if need be."""
+        """One more update is pending, of so many bytes. Drops others if there are too many now."""
         share = self._shares.get(queue)
         if not share:
             share = self._shares[queue] = _Share()
@@ -60,14 +58,14 @@ class Backlog:
             self._drop_oldest(victim)
 
     def remove(self, queue: Queue, size: int) -> None:
-        """An update does not wait any more; `size` is what `add` was given."""
+        """An update is no longer pending; `size` is what `add` was given."""
         share = self._shares[queue]
         self._take(share, size)
         if not share.updates:
             self._end(queue)
 
     def cancel(self, queue: Queue) -> None:
-        """Nothing waits in the queue any more."""
+        """No update of the queue is pending any more."""
         if queue in self._shares:
             share = self._shares[queue]
             self._updates -= share.updates
@@ -97,13 +95,13 @@ class Backlog:
         """A queue that has more than its share, and more than one update."""
         if self._updates == len(self._shares):
             return None
-        if self._excess(self._shares[queue]) >= 1:  # spares a search among all, update after update
+        if self._excess(self._shares[queue]) >= 1:  # saves a search among all queues for each update of a flood
             return queue
         others = [other for other, share in self._shares.items() if share.updates > 1]
         return max(others, key=lambda other: self._excess(self._shares[other]))
 
     def _excess(self, share: _Share) -> float:
-        """How many times its share of what is exceeded a queue has."""
+        """How many times its fair share a queue has, of the updates or of the bytes, whichever there are too many of."""
         if share.updates < 2:
             return 0
         part = share.updates / self._updates if self._updates > self._max_updates else share.bytes / self._bytes

@@ -1,9 +1,9 @@
-"""All watches in force, by the file they come from.
+"""All watches in force, by their files.
 
-A new version of a file leaves the watches that it repeats untouched, lets those that it changes go on from where they were,
-and never lets a new run overlap with one that an earlier version has started.
-What a watch is called, here and in the state, is what it does: renaming its file, or editing what stands around it, makes
-it no other watch.
+A new version of a file leaves the watches alone that it repeats. Those that it changes
+continue from where they were, and no new run overlaps with one that an earlier version
+has started. The name of a watch, here and in the state, says what the watch does: it
+stays the same watch if its file is renamed, or edited elsewhere.
 """
 
 from __future__ import annotations
@@ -11,51 +11,100 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from itertools import count
-from typing import DefaultDict, Dict, List, Optional, Tuple
+from typing import Callable, DefaultDict, Dict, List, Mapping, Optional, Protocol, Sequence, Tuple
 from zlib import crc32
 
 from twitcher.config.action import outline
-from twitcher.config.spec import WatchSpec, WatchType
-from twitcher.database import Later
+from twitcher.config.spec import WatchSpec
 from twitcher.log import get_logger
 from twitcher.log_target import DEBUG, INFO
-from twitcher.state import RunRecord, State
+from twitcher.run_record import RunRecord
+from twitcher.watches.gates import gate_for
+from twitcher.watches.slots import Slots
 from twitcher.watches.unclaimed import Claim, UnclaimedRuns, znode_of
-from twitcher.watches.watch import Around, Running, Watch
-from twitcher.zookeeper.subscriptions import Keeper
+from twitcher.watches.watch import Running, Watch, WatchContext
+from twitcher.znode import Revision, WatchType, ZnodeState
 
 log = get_logger(__name__)
 
 RENAME_WINDOW = 1.0
-"""Seconds. What is removed and comes back within it, in whatever file, has only been moved."""
+"""Seconds. A watch that is removed and comes back within them, in any file, has been moved."""
+
+
+class Subscriptions(Protocol):
+    """Where a watch subscribes to its znode."""
+
+    def subscribe(self, path: str, watch_type: WatchType, listener: Callable[[ZnodeState], None]) -> None:
+        """Call the listener with the znode's state, soon and after each change."""
+
+    def unsubscribe(self, path: str, watch_type: WatchType, listener: Callable[[ZnodeState], None]) -> None:
+        """Never call the listener again."""
+
+
+class Store(Protocol):
+    """What the next daemon will know of the watches, by name."""
+
+    def pending(self) -> Sequence[Tuple[str, str]]:
+        """The name and the file of each watch with an update for which no earlier daemon has started a run."""
+
+    def has_run(self, watch: str) -> bool:
+        """Whether a run of the watch was ever started."""
+
+    def save_pending(self, watch: str, revision: Optional[Revision]) -> None:
+        """Note its latest pending update; None if there is none any more."""
+
+    def moved(self, watch: str) -> None:
+        """Note that the watch is in force from another file now."""
+
+    def rename_runs(self, earlier: str, watch: str) -> None:
+        """Note that the runs in progress of one watch are another one's now."""
+
+    def forget(self, watch: str) -> None:
+        """The watch is gone for good."""
+
+    def purge(self, is_gone: Callable[[str, str], bool]) -> None:
+        """Forget each watch for which `is_gone(name, file)`."""
+
 
 class Watches:
-    """The files below `root` and their watches, each of which finds the same `around` it."""
+    """The files below `root` and their watches, which share a `context`, and in PARALLEL mode the `slots`.
 
-    def __init__(self, root: str, keeper: Keeper, state: State, around: Around, later: Later) -> None:
+    `call_later(seconds, callback)` calls back.
+    """
+
+    def __init__(self, root: str, subscriptions: Subscriptions, store: Store, context: WatchContext,
+                 slots: Slots, call_later: Callable[[float, Callable[[], None]], object]) -> None:
         self._root = root
-        self._keeper = keeper
-        self._state = state
-        self._around = around
-        self._later = later
+        self._subscriptions = subscriptions
+        self._store = store
+        self._context = context
+        self._slots = slots
+        self._call_later = call_later
         self._files: Dict[str, List[Watch]] = {}
         self._by_name: Dict[str, Watch] = {}
         self._numbers: Dict[str, int] = {}
-        state.in_force = self._by_name
-        # Those that came while another one that does the same was in force: it may turn out to have been moved.
-        self._doubles: DefaultDict[str, List[Watch]] = defaultdict(list)
-        self._unclaimed = UnclaimedRuns(state.forget, self._is_known)
-        for record in state.pending():
-            self._unclaimed.add_pending(record.watch, record.path)
+        # New watches that do the same as another one in force, which may turn out to be moved to where they are.
+        self._twins: DefaultDict[str, List[Watch]] = defaultdict(list)
+        self._unclaimed = UnclaimedRuns(store.forget, self._is_known)
+        for name, file in store.pending():
+            self._unclaimed.add_pending(name, file)
         self._is_purged = self._is_sweep_due = False
         self._sweep_later()
 
-    def adopt(self, record: RunRecord, run: Running) -> None:
-        """A run of an earlier daemon is in progress, of a watch that may come up."""
+    @property
+    def in_force(self) -> Mapping[str, Watch]:
+        """The watches in force, by name."""
+        return self._by_name
+
+    def add_reattached(self, record: RunRecord, run: Running) -> None:
+        """A run of an earlier daemon is in progress, whose watch may come into force."""
         self._unclaimed.add_run(record.watch, record.path, run)
+        if record.has_slot:
+            self._slots.count()
+            run.on_end(lambda _: self._slots.release())
 
     def close(self) -> None:
-        """Start nothing any more. Runs in progress go on, and what waits is the next daemon's."""
+        """Start nothing any more. Runs in progress go on; pending updates are left to the next daemon."""
         for watches in self._files.values():
             for watch in watches:
                 watch.close()
@@ -68,7 +117,8 @@ class Watches:
             self._retire(watches)
 
     def replace(self, path: str, specs: List[WatchSpec], is_same_text: bool) -> None:
-        """Make the specs the watches of the file. Where its text is the same, an action is, whatever it compares to."""
+        """Make the specs the watches of the file. If the text is unchanged, actions count as unchanged even where they compare
+        unequal."""
         before = self._files.get(path)
         old: DefaultDict[Tuple[str, WatchType], List[Watch]] = defaultdict(list)
         for watch in before or ():
@@ -91,34 +141,37 @@ class Watches:
                 f', {untouched} of them unchanged' if untouched else '')
 
     def _enter(self, path: str, spec: WatchSpec, description: str, key: str, claim: Claim) -> Watch:
-        """A watch comes into force, and goes on from what it claims."""
+        """A watch comes into force, and continues from what it claims."""
         if spec.notifies_shell:
             log.warning('%s: %s: notify_signal meets the shell that runs its string, not what the shell runs; have the shell '
                         'exec the service or trap the signal, or give Exec a list', path, description)
-        left = claim.left
+        unclaimed = claim.unclaimed
         name = claim.name or self._new_name(key)
-        watch = Watch(name, path, spec, description, self._around, bool(left and left.has_pending))
+        watch = Watch(name, path, spec, description, self._context, gate_for(spec, self._slots),
+                      bool(unclaimed and unclaimed.has_pending))
         self._by_name[name] = watch
         if not claim.name and _number(name) > 1:
-            self._doubles[key].append(watch)
-        watch.wait_for(claim.runs)
-        if self._unclaimed.has_runs(znode_of(key)) and not self._state.has_run(name):
+            self._twins[key].append(watch)
+        watch.take_over(claim.runs)
+        if self._unclaimed.has_runs(znode_of(key)) and not self._store.has_run(name):
             self._unclaimed.wait(watch, znode_of(key))
-        if left and left.watch:
-            watch.continue_from(left.watch, claim.is_same)
-        if left and not claim.name:
-            if watch.pending:
-                self._state.save_pending(name, watch.pending)
-            self._state.forget(left.name)
-        elif left and left.path != path:
-            self._state.moved(name)
-        self._keeper.subscribe(spec.znode, spec.watch_type, watch.state_is)
+        if unclaimed and unclaimed.watch:
+            watch.continue_from(unclaimed.watch, claim.is_same)
+        if unclaimed and not claim.name:
+            if watch.pending or claim.runs:
+                self._store.save_pending(name, watch.pending)
+            if claim.runs:
+                self._store.rename_runs(unclaimed.name, name)
+            self._store.forget(unclaimed.name)
+        elif unclaimed and unclaimed.path != path:
+            self._store.moved(name)
+        self._subscriptions.subscribe(spec.znode, spec.watch_type, watch.on_state)
         return watch
 
     def _is_known(self, path: str, key: str) -> bool:
-        """Whether a new watch was idle when an earlier daemon ended, or is being moved to this file from another."""
+        """Whether a new watch was idle when an earlier daemon ended, or is being moved from another file to this one."""
         twin = self._by_name.get(f'{key} 1')
-        return twin is not None and twin.path != path or self._state.has_run(self._new_name(key))
+        return twin is not None and twin.path != path or self._store.has_run(self._new_name(key))
 
     def _new_name(self, key: str) -> str:
         for number in count(self._numbers.get(key, 1)):
@@ -130,52 +183,53 @@ class Watches:
         return name
 
     def _retire(self, watches: List[Watch]) -> None:
-        """Watches go; their runs go on."""
+        """These are no longer in force. Their runs go on."""
         for watch in watches:
-            self._keeper.unsubscribe(watch.spec.znode, watch.spec.watch_type, watch.state_is)
+            self._subscriptions.unsubscribe(watch.spec.znode, watch.spec.watch_type, watch.on_state)
             watch.close()
             del self._by_name[watch.name]
-        left = [watch for watch in watches if not self._hand_over(watch)]
-        if left:
-            self._unclaimed.add(left)
+        gone = [watch for watch in watches if not self._hand_over(watch)]
+        if gone:
+            self._unclaimed.add(gone)
             self._sweep_later()
 
     def _hand_over(self, watch: Watch) -> bool:
-        """Whether the watch has only been moved, to a file that was loaded first: then the other one goes on from it."""
-        doubles = self._doubles.get(watch.name.rpartition(' ')[0], [])
-        for double in doubles:
-            if not double.was_told and self._by_name.get(double.name) is double:
-                doubles.remove(double)
-                del self._by_name[double.name]
-                double.name = watch.name
-                self._by_name[double.name] = double
-                self._state.moved(double.name)
-                double.continue_from(watch, double.spec.is_same(watch.spec))
+        """If the watch has been moved, to a file that was loaded first, let its twin there continue from it; whether it was."""
+        twins = self._twins.get(watch.name.rpartition(' ')[0], [])
+        for twin in twins:
+            if not twin.last_seen and self._by_name.get(twin.name) is twin:
+                twins.remove(twin)
+                del self._by_name[twin.name]
+                twin.name = watch.name
+                self._by_name[twin.name] = twin
+                self._store.moved(twin.name)
+                twin.continue_from(watch, twin.spec.is_same(watch.spec))
                 return True
         return False
 
     def _sweep_later(self) -> None:
         if not self._is_sweep_due:
             self._is_sweep_due = True
-            self._later(RENAME_WINDOW, self._sweep)
+            self._call_later(RENAME_WINDOW, self._sweep)
 
     def _sweep(self) -> None:
-        """Forget what is gone for good: not before all files had their chance to be loaded, or to come back."""
+        """Forget the watches that are gone for good, once all files have had the time to be loaded, or to come back."""
         self._is_sweep_due = False
-        self._doubles.clear()
-        for left in self._unclaimed:
-            if left.watch and not left.is_old:
-                left.is_old = True
+        self._twins.clear()
+        for each in self._unclaimed:
+            if each.watch and not each.is_old:
+                each.is_old = True
                 self._sweep_later()
-            elif not left.is_expired and (left.watch or self._is_without(left.path)):
-                self._unclaimed.expire(left)
+            elif not each.is_expired and (each.watch or self._is_without(each.path)):
+                self._unclaimed.expire(each)
         if not self._is_purged:
             self._is_purged = True
-            self._state.purge(lambda name, path: name not in self._by_name and not self._unclaimed.has(name)
+            self._store.purge(lambda name, path: name not in self._by_name and not self._unclaimed.has(name)
                               and self._is_without(path))
 
     def _is_without(self, path: str) -> bool:
-        """Whether the file lacks whatever watch of it has not come up: it is in force, or gone. Else it may yet be read."""
+        """Whether no further watch of the file can come into force: it has been loaded, or is gone. If not, it may yet be
+        read."""
         if path in self._files:
             return True
         try:
@@ -187,22 +241,23 @@ class Watches:
         return False
 
     def _descriptions(self, path: str, specs: List[WatchSpec]) -> List[str]:
-        """What the log calls the watches: what the file says, or else its name, numbered when it has several."""
+        """What the log calls the watches: by what the file says, or by its name, with a number if it has several."""
         name = path[len(self._root):].lstrip('/').encode('utf-8', 'backslashreplace').decode()
         return [spec.description or (name if len(specs) == 1 else f'{name}#{number}') for number, spec in enumerate(specs, 1)]
 
 
-def _take_same(watches: List[Watch], spec: WatchSpec, whatever_the_action: bool) -> Optional[Watch]:
-    """Take the watch that asks for the same as the spec out of the list."""
+def _take_same(watches: List[Watch], spec: WatchSpec, ignore_action: bool) -> Optional[Watch]:
+    """Remove a watch that asks for the same as the spec from the list, and return it."""
     for watch in watches:
-        if watch.spec.is_same(spec, whatever_the_action):
+        if watch.spec.is_same(spec, ignore_action):
             watches.remove(watch)
             return watch
     return None
 
 
 def _key(spec: WatchSpec) -> str:
-    """What a watch does, to which side of which znode: its name, but for a number among those that do the same."""
+    """What a watch does, to which side of which znode: its name, without the number that tells it from others that do the
+    same."""
     action = crc32(outline(spec.action).encode('utf-8', 'surrogatepass'))
     return f'{spec.watch_type.value} {spec.znode} {action:08x}'
 

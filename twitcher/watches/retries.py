@@ -1,9 +1,9 @@
-"""Runs that the machine could not start: one queue for all watches, whose first is tried again.
+"""Starts that the machine has refused are tried again, in one queue for all watches.
 
-After a shortage of descriptors, processes or memory the next one is tried whenever a run
-has started or ended, and a few every second. One that is refused again goes to the end,
-so that a user's own limit holds up nobody else. What failed for another reason is tried
-every second only.
+After a shortage of descriptors, processes or memory the first in the queue is tried
+whenever a run has started or ended, and a few are every second. One that is refused
+again goes to the end, so that the limits of one user hold up nobody else's runs. What
+failed for another reason is tried every second only.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ Attempt = Callable[[], None]
 
 
 class Retries:
-    """`later(seconds, callback)` calls back. An attempt that fails adds itself again."""
+    """`call_later(seconds, callback)` calls back. An attempt that fails adds itself again."""
 
-    def __init__(self, later: Callable[[float, Callable[[], None]], object]) -> None:
-        self._later = later
+    def __init__(self, call_later: Callable[[float, Callable[[], None]], object]) -> None:
+        self._call_later = call_later
         self._short: Deque[Attempt] = deque()
         self._others: Deque[Attempt] = deque()
         self._is_short = False
@@ -35,7 +35,7 @@ class Retries:
         self._is_due = False
 
     def add(self, attempt: Attempt, is_shortage: bool) -> bool:
-        """Try it again in a while. Whether this is the beginning of a shortage."""
+        """Try it again later. Returns whether this is the beginning of a shortage."""
         begins = is_shortage and not self._is_short
         if is_shortage:
             self._is_short = True
@@ -49,7 +49,7 @@ class Retries:
         """A run has started or ended: there may be room for the next one."""
         if self._is_short and not self._is_due:
             self._is_due = True
-            self._later(0, self._serve)
+            self._call_later(0, self._serve)
 
     def _serve(self) -> None:
         self._is_due = False
@@ -62,7 +62,7 @@ class Retries:
     def _start_timer(self) -> None:
         if not self._has_timer and (self._short or self._others):
             self._has_timer = True
-            self._later(RETRY, self._round)
+            self._call_later(RETRY, self._round)
 
     def _round(self) -> None:
         self._has_timer = False

@@ -1,64 +1,63 @@
-"""How many runs may be in progress at once, for all watches that ask: a bound, and turns for those that wait."""
+"""The gate of all PARALLEL watches: at most so many runs in progress at once; watches take turns."""
 
 from __future__ import annotations
 
 from collections import deque
-from typing import Callable, Deque, Set
+from typing import Deque, Set
 
 from twitcher.log import get_logger
+from twitcher.watches.gates import Start
 
 log = get_logger(__name__)
 
-Starter = Callable[[], bool]
-
 
 class Slots:
-    """`limit` runs at a time.
+    """A Gate with `limit` slots.
 
-    A starter starts one run and says whether it did; each run that it did start is to be released once. While one waits
-    for its turn it need not ask again; if it has more to start after its turn, it asks again and waits behind the others.
+    Each call of a `start` takes a slot, until `release`. A watch that has more to start
+    asks again, and waits behind the others.
     """
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._taken = 0
-        self._queue: Deque[Starter] = deque()
-        self._waiting: Set[Starter] = set()
+        self._queue: Deque[Start] = deque()
+        self._waiting: Set[Start] = set()
         self._is_serving = self._is_full = False
 
-    def acquire(self, starter: Starter) -> None:
-        """Call the starter when there is a slot: now, or when it is its turn."""
-        if starter in self._waiting:
+    def acquire(self, start: Start) -> None:
+        """As Gate says."""
+        if start in self._waiting:
             return
-        self._queue.append(starter)
-        self._waiting.add(starter)
+        self._queue.append(start)
+        self._waiting.add(start)
         self._serve()
 
     def count(self) -> None:
-        """Count a run that is in progress already."""
+        """Take a slot for a run that is in progress already, even if none is free."""
         self._taken += 1
 
     def release(self) -> None:
-        """A run is over."""
+        """As Gate says."""
         self._taken -= 1
         self._serve()
 
-    def cancel(self, starter: Starter) -> None:
-        """Do not call the starter any more."""
-        if starter in self._waiting:
-            self._waiting.remove(starter)
-            self._queue.remove(starter)
+    def cancel(self, start: Start) -> None:
+        """As Gate says."""
+        if start in self._waiting:
+            self._waiting.remove(start)
+            self._queue.remove(start)
 
     def _serve(self) -> None:
-        if self._is_serving:  # a starter that asks again during its own turn
+        if self._is_serving:  # called by a `start`, which asks again or has started nothing
             return
         self._is_serving = True
         try:
             while self._queue and self._taken < self._limit:
-                starter = self._queue.popleft()
-                self._waiting.remove(starter)
-                if starter():
-                    self._taken += 1
+                start = self._queue.popleft()
+                self._waiting.remove(start)
+                self._taken += 1
+                start()
         finally:
             self._is_serving = False
         if self._queue and not self._is_full:

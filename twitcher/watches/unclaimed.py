@@ -1,187 +1,187 @@
-"""What watches have left that are not in force: runs in progress, pending updates, and what they have seen.
+"""What watches have left behind that are not in force: runs in progress, a pending update, the last state they saw.
 
-A watch is left by an edit, by the removal or renaming of its file, or by an earlier daemon; one rule says who goes on
-from it. A new watch claims what was left under its own name, in whatever file that was: its name is what it does, to
-which side of which znode. Those that find nothing go on, in order, from what is left in the same file on the same
-znode. A new watch also waits for every run that is left on its znode, until the run is claimed or over.
+A watch leaves it behind when its file is edited, removed or renamed, or when its daemon
+ends; here is one rule for who continues from it. A new watch claims what is under its
+own name, from whichever file: the name says what a watch does, to which side of which
+znode. The new watches of a file for which nothing is found continue, in order, from
+what is left of that file on the same znode. A new watch also waits for all unclaimed
+runs on its znode, until each is claimed or has ended.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from functools import partial
-from typing import Callable, Dict, Iterator, List, Optional, Sequence
+from typing import Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence
 
 from twitcher.config.spec import WatchSpec
-from twitcher.errors import SpawnError
+from twitcher.run_record import RunEnd
 from twitcher.watches.watch import Running, Watch
 
 
-@dataclass(eq=False)
-class Left:
-    """What one watch has left. `watch` is None if it was an earlier daemon's, or has been gone for long.
+class Unclaimed:
+    """What one watch has left behind. `watch` is None if an earlier daemon had it, or if it is gone for good.
 
-    `key` is what all watches that do the same have in common: the name without its number. `batch` numbers the edits.
+    `key` is its name without the number: what all watches have in common that do the
+    same. `batch` is the number of the edit.
     """
 
-    name: str
-    path: str
-    watch: Optional[Watch] = None
-    runs: List[Running] = field(default_factory=list)
-    has_pending: bool = False
-    is_old: bool = False
-    is_expired: bool = False
-    batch: int = 0
-    waiting: List[Watch] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.key, _, number = self.name.rpartition(' ')
+    def __init__(self, name: str, path: str, watch: Optional[Watch] = None, runs: Sequence[Running] = (),
+                 is_expired: bool = False, batch: int = 0) -> None:
+        self.name = name
+        self.path = path
+        self.watch = watch
+        self.runs = list(runs)
+        self.has_pending = False
+        self.is_old = False
+        self.is_expired = is_expired
+        self.batch = batch
+        self.waiting: List[Watch] = []
+        self.key, _, number = name.rpartition(' ')
         self.znode = znode_of(self.key)
         self.number = int(number)
 
 
-@dataclass(frozen=True)
-class Claim:
-    """What a new watch goes on from.
+class Claim(NamedTuple):
+    """What a new watch continues from.
 
-    If `name` is not None the watch was left under it, and goes on under it; else it is another one in its place. `is_same`
-    if it asks for the same in each respect.
+    With a `name` it is the watch that had this name; without one it takes the place of
+    another watch. `is_same` if it asks for the same in each respect.
     """
 
     name: Optional[str] = None
-    left: Optional[Left] = None
+    unclaimed: Optional[Unclaimed] = None
     is_same: bool = False
     runs: Sequence[Running] = ()
 
 
 class UnclaimedRuns:
-    """`on_expiry` is called with the name of each watch that is gone for good, and with it its pending update.
+    """`on_expiry` is called with the name of each watch that is gone for good, and its pending update with it.
 
-    `is_known(path, key)` says whether a new watch of this file is known, so that it is no new version of
-    another one, though nothing was left under its name.
+    `is_known(path, key)` tells of a new watch of this file that it is not a new version
+    of another one, even if nothing is left under its name.
     """
 
     def __init__(self, on_expiry: Callable[[str], None], is_known: Callable[[str, str], bool]) -> None:
         self._on_expiry = on_expiry
         self._is_known = is_known
         self._batch = 0
-        self._left: Dict[str, Dict[str, List[Left]]] = {}  # by znode and side, and by key
+        self._groups: Dict[str, Dict[str, List[Unclaimed]]] = {}  # by znode and side, and by key
 
-    def __iter__(self) -> Iterator[Left]:
-        return iter([left for group in self._left.values() for lefts in group.values() for left in lefts])
+    def __iter__(self) -> Iterator[Unclaimed]:
+        return iter([each for group in self._groups.values() for those in group.values() for each in those])
 
     def has(self, name: str) -> bool:
-        """Whether something was left under the name."""
+        """Whether anything is left under this name."""
         key = name.rpartition(' ')[0]
-        return any(left.name == name for left in self._left.get(znode_of(key), {}).get(key, ()))
+        return any(each.name == name for each in self._groups.get(znode_of(key), {}).get(key, ()))
 
     def has_runs(self, znode: str) -> bool:
-        """Whether a run is left on this side of the znode."""
-        return any(left.runs for left in self._on(znode))
+        """Whether there is an unclaimed run on this side of the znode."""
+        return any(each.runs for each in self._on(znode))
 
     def add(self, watches: Sequence[Watch]) -> None:
-        """These watches of a file are not in force any more; they have been closed."""
+        """These watches of a file are no longer in force; they have been closed."""
         self._batch += 1
         for watch in watches:
-            self._add(Left(watch.name, watch.path, watch, watch.runs, batch=self._batch))
+            self._add(Unclaimed(watch.name, watch.path, watch, watch.runs, batch=self._batch))
 
     def add_run(self, name: str, path: str, run: Running) -> None:
         """A run of an earlier daemon is in progress; `path` is the file of its watch, if that is known."""
-        left = self._of_earlier_daemon(name, path)
-        left.runs.append(run)
-        run.on_end(partial(self._ended, left, run))
+        unclaimed = self._of_earlier_daemon(name, path)
+        unclaimed.runs.append(run)
+        run.on_end(partial(self._ended, unclaimed, run))
 
     def add_pending(self, name: str, path: str) -> None:
         """An update is pending that an earlier daemon has received."""
         self._of_earlier_daemon(name, path).has_pending = True
 
-    def expire(self, left: Left) -> None:
-        """The watch is gone for good. Its runs go on, and are waited for."""
-        left.is_expired, left.has_pending, left.watch = True, False, None
-        self._on_expiry(left.name)
-        self._drop_if_over(left)
+    def expire(self, unclaimed: Unclaimed) -> None:
+        """The watch is gone for good. Its runs go on, and new watches wait for them."""
+        unclaimed.is_expired, unclaimed.has_pending, unclaimed.watch = True, False, None
+        self._on_expiry(unclaimed.name)
+        self._drop_if_over(unclaimed)
 
     def claim(self, path: str, specs: Sequence[WatchSpec], keys: Sequence[str]) -> List[Claim]:
-        """What each of these new watches of a file goes on from; `keys` are their names without the numbers."""
+        """What each of these new watches of a file continues from; `keys` are their names without the numbers."""
         claims = [Claim()] * len(specs)
         places: Dict[str, List[int]] = {}
-        if self._left:
+        if self._groups:
             for index, key in enumerate(keys):
                 places.setdefault(znode_of(key), []).append(index)
         for znode, indices in places.items():
-            if znode in self._left:
+            if znode in self._groups:
                 for index in indices:
                     claims[index] = self._claim_own(path, specs[index], keys[index])
-                new = [index for index in indices if not claims[index].left and not self._is_known(path, keys[index])]
+                new = [index for index in indices if not claims[index].unclaimed and not self._is_known(path, keys[index])]
                 self._claim_in_order(path, znode, new, claims)
         return claims
 
     def wait(self, watch: Watch, znode: str) -> None:
-        """Let a new watch wait for the runs that are left on its side of the znode."""
-        for left in self._on(znode):
-            if left.runs:
-                left.waiting.append(watch)
-                watch.wait_for(left.runs)
+        """Let a new watch wait for the unclaimed runs on its side of the znode."""
+        for each in self._on(znode):
+            if each.runs:
+                each.waiting.append(watch)
+                watch.wait_for(each.runs)
 
     def _claim_own(self, path: str, spec: WatchSpec, key: str) -> Claim:
-        """By name. Of several that did the same, take one that asked for the same in each respect, or of the same file."""
-        own = self._left.get(znode_of(key), {}).get(key)
+        """By name. Of several that did the same, prefer one that asked for the same in each respect, then one of the file."""
+        own = self._groups.get(znode_of(key), {}).get(key)
         if not own:
             return Claim()
-        same = [left for left in own if left.watch and left.watch.spec.is_same(spec)]
-        left = min(same or own, key=lambda left: (left.path != path, left.number))
-        self._remove(left)
-        for other in left.waiting:
-            for run in left.runs[:]:
+        same = [each for each in own if each.watch and each.watch.spec.is_same(spec)]
+        unclaimed = min(same or own, key=lambda each: (each.path != path, each.number))
+        self._remove(unclaimed)
+        for other in unclaimed.waiting:
+            for run in unclaimed.runs[:]:
                 other.stop_waiting_for(run)
-        return Claim(left.name, left, left in same, left.runs)
+        return Claim(unclaimed.name, unclaimed, unclaimed in same, unclaimed.runs)
 
     def _claim_in_order(self, path: str, znode: str, indices: List[int], claims: List[Claim]) -> None:
-        """If as many are left as have come, each takes the place of one. Else it is not certain whose new version each is,
-        and the runs stay here, so that all new watches wait for them."""
-        rest = [left for left in self._on(znode) if left.path == path and not left.is_expired]
+        """If as many watches went as have come, each takes the place of one. If not, it is uncertain which one is a new
+        version of which: the runs stay unclaimed, and all new watches wait for them."""
+        rest = [each for each in self._on(znode) if each.path == path and not each.is_expired]
         is_certain = len(rest) == len(indices)
-        for index, left in zip(indices, rest):
-            self._remove(left)
-            claims[index] = Claim(None, left, False, left.runs if is_certain else ())
-            if left.runs and not is_certain:
-                self._add(Left(left.name, path, None, left.runs[:], is_expired=True))
+        for index, unclaimed in zip(indices, rest):
+            self._remove(unclaimed)
+            claims[index] = Claim(None, unclaimed, False, unclaimed.runs if is_certain else ())
+            if unclaimed.runs and not is_certain:
+                self._add(Unclaimed(unclaimed.name, path, None, unclaimed.runs, is_expired=True))
 
-    def _of_earlier_daemon(self, name: str, path: str) -> Left:
-        new = Left(name, path)
-        known = [left for left in self._left.get(new.znode, {}).get(new.key, ()) if left.name == name]
+    def _of_earlier_daemon(self, name: str, path: str) -> Unclaimed:
+        new = Unclaimed(name, path)
+        known = [each for each in self._groups.get(new.znode, {}).get(new.key, ()) if each.name == name]
         return known[0] if known else self._add(new)
 
-    def _add(self, left: Left) -> Left:
-        self._left.setdefault(left.znode, {}).setdefault(left.key, []).append(left)
-        for run in left.runs[:]:
-            run.on_end(partial(self._ended, left, run))
-        return left
+    def _add(self, unclaimed: Unclaimed) -> Unclaimed:
+        self._groups.setdefault(unclaimed.znode, {}).setdefault(unclaimed.key, []).append(unclaimed)
+        for run in unclaimed.runs[:]:
+            run.on_end(partial(self._ended, unclaimed, run))
+        return unclaimed
 
-    def _on(self, znode: str) -> List[Left]:
-        """What was left on this side of a znode, by the last edit first, and in the order of the file."""
-        lefts = [left for lefts in self._left.get(znode, {}).values() for left in lefts]
-        return sorted(lefts, key=lambda left: (-left.batch, 0 if left.batch else left.number))
+    def _on(self, znode: str) -> List[Unclaimed]:
+        """What is left on this side of a znode: of the last edit first, and in the order of the file."""
+        found = [each for those in self._groups.get(znode, {}).values() for each in those]
+        return sorted(found, key=lambda each: (-each.batch, 0 if each.batch else each.number))
 
-    def _ended(self, left: Left, run: Running, _: Optional[SpawnError]) -> None:
-        if run in left.runs:
-            left.runs.remove(run)
-        self._drop_if_over(left)
+    def _ended(self, unclaimed: Unclaimed, run: Running, _: RunEnd) -> None:
+        if run in unclaimed.runs:
+            unclaimed.runs.remove(run)
+        self._drop_if_over(unclaimed)
 
-    def _drop_if_over(self, left: Left) -> None:
-        is_over = not left.runs and not left.has_pending and not left.watch
-        if is_over and left in self._left.get(left.znode, {}).get(left.key, ()):
-            self._remove(left)
+    def _drop_if_over(self, unclaimed: Unclaimed) -> None:
+        is_over = not unclaimed.runs and not unclaimed.has_pending and not unclaimed.watch
+        if is_over and unclaimed in self._groups.get(unclaimed.znode, {}).get(unclaimed.key, ()):
+            self._remove(unclaimed)
 
-    def _remove(self, left: Left) -> None:
-        group = self._left[left.znode]
-        group[left.key].remove(left)
-        if not group[left.key]:
-            del group[left.key]
+    def _remove(self, unclaimed: Unclaimed) -> None:
+        group = self._groups[unclaimed.znode]
+        group[unclaimed.key].remove(unclaimed)
+        if not group[unclaimed.key]:
+            del group[unclaimed.key]
         if not group:
-            del self._left[left.znode]
+            del self._groups[unclaimed.znode]
 
 
 def znode_of(key: str) -> str:
-    """The side and the znode of a watch, from its name without the number."""
+    """The side and the path of the znode, from a watch's name without the number."""
     return key.rpartition(' ')[0]

@@ -1,30 +1,30 @@
-"""One watch: decides from a znode's states when its action runs, and with what.
+"""One watch: decides from a znode's states when its action runs, and with what contents.
 
-Knows no ZooKeeper, no process and no clock: states are told to it, runs are started by what it was given. All of its life
-is on the event loop's thread.
+Receives the states and starts runs through what it is handed: it knows no ZooKeeper,
+no process and no clock. It lives on the event loop's thread.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from enum import Enum
 from functools import partial
-from typing import Callable, List, Optional, Protocol, Sequence
+from typing import Callable, List, NamedTuple, Optional, Protocol, Sequence, Tuple
 
-from twitcher.config.spec import RunMode, WatchSpec, WatchType
+from twitcher.config.spec import WatchSpec
 from twitcher.errors import SpawnError
 from twitcher.log import get_logger
+from twitcher.run_record import RunEnd
 from twitcher.watches.backlog import Backlog
+from twitcher.watches.changes import LastSeen
+from twitcher.watches.gates import Gate
 from twitcher.watches.retries import Retries
-from twitcher.watches.slots import Slots
-from twitcher.znode import UNKNOWN, Event, Stamp, Update, ZnodeState
+from twitcher.znode import UNKNOWN, Event, Revision, Update, ZnodeState
 
 log = get_logger(__name__)
 
-_ABSENT = Stamp(-1, -1, -1)
-
 
 class Running(Protocol):
-    """A run in progress, as far as a watch has to know it. `update` is what it runs for, until its process exists."""
+    """A run in progress. `update` is what it runs for, until its process exists."""
 
     update: Optional[Update]
 
@@ -34,241 +34,254 @@ class Running(Protocol):
     def awaited(self) -> None:
         """An update waits for the end of this run from now on."""
 
-    def on_end(self, callback: Callable[[Optional[SpawnError]], None]) -> None:
-        """Call back once, when the run is over; with the reason if its process could not be started."""
+    def on_end(self, callback: Callable[[RunEnd], None]) -> None:
+        """Call back once, when the run has ended and its end has been noted in the state."""
 
 
-@dataclass(frozen=True)
-class Around:
-    """What all watches share. Those that know a watch by its name get that first.
+class WatchContext(NamedTuple):
+    """What all watches share.
 
-    `start(name, spec, description, update)` starts a run or raises SpawnError; `slots` bound the runs in PARALLEL mode, and
-    `backlog` the updates that wait for them; `retries` tries again what could not be started. `owe(name, stamp)` is told the
-    latest update that waits for its run, and None when none does any more.
+    `start_run(name, spec, description, update)` starts a run of the watch with this
+    name, or raises SpawnError. `save_pending(name, revision)` notes its latest pending
+    update, None if there is none. `retries` tries again what the machine has refused to
+    start. `backlog` bounds the pending updates of all watches in PARALLEL mode.
     """
 
-    start: Callable[[str, WatchSpec, str, Update], Running]
-    slots: Slots
+    start_run: Callable[[str, WatchSpec, str, Update], Running]
+    save_pending: Callable[[str, Optional[Revision]], None]
     retries: Retries
-    owe: Callable[[str, Optional[Stamp]], None]
-    backlog: Backlog = field(default_factory=Backlog)
+    backlog: Backlog
+
+
+class _State(Enum):
+    """Whether a watch starts what is pending."""
+
+    READY = 'starts it as soon as its runs and its gate allow'
+    REFUSED = 'the machine has refused a start: starts nothing until the retry'
+    RETRYING = 'as READY; but no run has succeeded in starting since it was refused'
+    CLOSED = 'starts nothing any more'
 
 
 class Watch:
     """A RegisterWatch in force.
 
-    `name` tells it from all others, also in the daemons to come; `path` is its file; `description` is what the log calls
-    it. If an update is pending from an earlier daemon, the first state is run for, whatever run_on_load says. `was_told`
-    is true as soon as it has learned a state of its znode.
+    `name` identifies it, also to later daemons; `path` is its file; `description` is
+    what the log calls it. If an update is pending from an earlier daemon, the first
+    state that can be read is run for, even without run_on_load.
     """
 
-    __slots__ = ('name', 'path', 'spec', 'description', 'runs', 'was_told', '_around', '_waiting', '_seen', '_load_is_due',
-                 '_owed', '_was_refused', '_is_pausing', '_is_closed')  # there may be tens of thousands
+    __slots__ = ('name', 'path', 'spec', 'description', 'runs', 'last_seen', '_awaited', '_context', '_gate', '_pending',
+                 '_noted', '_state')  # there may be tens of thousands
 
-    def __init__(self, name: str, path: str, spec: WatchSpec, description: str, around: Around,
-                 has_pending: bool = False) -> None:
+    def __init__(self, name: str, path: str, spec: WatchSpec, description: str, context: WatchContext,
+                 gate: Gate, has_pending: bool = False) -> None:
         self.name = name
         self.path = path
         self.spec = spec
         self.description = description
-        self.runs: List[Running] = []
-        self.was_told = False
-        self._around = around
-        self._waiting: List[Update] = []
-        self._seen: Optional[Stamp] = None
-        self._load_is_due = spec.run_on_load
-        self._owed: Optional[Stamp] = UNKNOWN if has_pending else None
-        self._was_refused = False
-        self._is_pausing = False
-        self._is_closed = False
+        self.runs: Tuple[Running, ...] = ()
+        self.last_seen = LastSeen(spec)
+        self._awaited: Tuple[Running, ...] = ()
+        self._context = context
+        self._gate = gate
+        self._pending: List[Update] = []
+        self._noted: Optional[Revision] = UNKNOWN if has_pending else None
+        self._state = _State.READY
 
     @property
-    def pending(self) -> Optional[Stamp]:
-        """The latest update that waits for its run, as it is noted in the state."""
-        return self._owed
+    def pending(self) -> Optional[Revision]:
+        """The latest pending update, as it is noted for the next daemon."""
+        return self._noted
 
-    def wait_for(self, runs: Sequence[Running]) -> None:
-        """Start nothing until these are over (in PARALLEL mode: but count them as its own)."""
+    def take_over(self, runs: Sequence[Running]) -> None:
+        """Runs of an earlier version of this watch, or of an earlier daemon, are its own from now on."""
         for run in runs:
             if run not in self.runs:
-                self.runs.append(run)
-                run.on_end(partial(self.stop_waiting_for, run))
+                self.runs += (run,)
+                self._awaited = _without(run, self._awaited)
+                run.on_end(partial(self._ended, run))
 
-    def stop_waiting_for(self, run: Running, error: Optional[SpawnError] = None) -> None:
-        """The run is over, or could not be started, or turns out to be another watch's."""
-        if run in self.runs:
-            self._ended(run, error)
+    def wait_for(self, runs: Sequence[Running]) -> None:
+        """Start nothing before these have ended, which are another watch's. It matters where runs do not overlap."""
+        for run in runs:
+            if run not in self.runs and run not in self._awaited:
+                self._awaited += (run,)
+                run.on_end(partial(self._awaited_ended, run))
+
+    def stop_waiting_for(self, run: Running) -> None:
+        """The run is that of another watch in force."""
+        self.runs = _without(run, self.runs)
+        self._awaited_ended(run)
 
     def continue_from(self, earlier: Watch, is_same: bool = False) -> None:
-        """Go on where another version of this watch stopped, which has been closed; `is_same` if it asked for the same."""
-        self._seen = earlier._seen
-        self._owed = earlier._owed
-        if is_same:
-            self._load_is_due = earlier._load_is_due
-        self.wait_for(earlier.runs)
-        if self.spec.run_mode is RunMode.PARALLEL:
-            for update in earlier._waiting:
-                self._wait_in_line(update)
-        elif not self._load_is_due:  # else the load run is about to see the latest contents
-            self._waiting = earlier._waiting[-1:]
-        if self._waiting:
+        """Go on where an earlier version of this watch, now closed, stopped; `is_same` if it asked for the same."""
+        self.last_seen.continue_from(earlier.last_seen, is_same)
+        self._noted = earlier._noted
+        self.take_over(earlier.runs)
+        self.wait_for(earlier._awaited)
+        if self.spec.run_mode.overlaps or not self.last_seen.is_load_due:  # the load runs with the latest contents
+            for update in earlier._pending:
+                self._add_pending(update)
+        if self._pending:
             self._proceed()
-            self._note_debt()
+            self._note_pending()
+        elif earlier._pending:
+            self._note(earlier._pending[-1].revision)
 
     def close(self) -> None:
         """Start nothing any more. Runs in progress go on."""
-        self._is_closed = True
-        self._around.slots.cancel(self._start_next)
-        self._around.backlog.cancel(self)
+        self._change_to(_State.CLOSED)
+        self._gate.cancel(self._start_next)
+        self._context.backlog.cancel(self)
 
-    def state_is(self, state: ZnodeState) -> None:
-        """The znode's state has been read; it may be the one that is known already."""
-        if self._is_closed:
+    def on_state(self, state: ZnodeState) -> None:
+        """The znode has been read. Its state may be the one that is known already."""
+        if self._state is _State.CLOSED:
             return
-        self.was_told = True
-        if state.stamp is None:
-            if self._seen not in (None, _ABSENT):
+        if state.revision is None:
+            if self.last_seen.is_deletion(state):
                 log.info('%s: %s was deleted', self.description, self.spec.znode)
-            self._seen = _ABSENT
-            self._load_is_due = False
-            self._note_debt()
-        elif state.contents is None:
-            if self._seen is None and not self._load_is_due and not self._owed:
-                self._seen = state.stamp
-        else:
-            event = self._event(state.stamp)
+            self._note_pending()
+        elif state.contents is not None:
+            # An update is pending from an earlier daemon, or was left to a load: any contents will do.
+            is_pending = self._noted is not None and not self._pending
+            event = self.last_seen.event(state.revision, is_pending)
             if event:
-                self._updated(Update(event, state.contents, state.version, state.stamp))
-            # Not before: if that fails the state is read, and told, once more.
-            self._seen = state.stamp
-            self._load_is_due = False
-
-    def _event(self, stamp: Stamp) -> Optional[Event]:
-        """What has happened since the last state, if anything that calls for a run."""
-        if self._load_is_due:
-            return Event.LOAD
-        if self._seen is None and self._owed:
-            return Event.CHANGED if self.spec.watch_type is WatchType.DATA else Event.CHILDREN
-        if self._seen is None or self._seen == stamp:
-            return None
-        if self._seen.czxid != stamp.czxid:
-            return Event.CREATED
-        return Event.CHANGED if self.spec.watch_type is WatchType.DATA else Event.CHILDREN
+                self._updated(Update(event, state.contents, state.version, state.revision))
+        self.last_seen.note(state)  # not earlier: if the update fails, this state is delivered again
 
     def _updated(self, update: Update) -> None:
-        """The one place where the run mode decides."""
+        """Start a run for the update, let it wait, or drop it: the run mode decides."""
         mode = self.spec.run_mode
-        # The load of a file is no update: it is not forgotten, and runs with the newest contents when it can.
-        if mode is RunMode.DISCARD and self.runs and not self._waiting and update.event is not Event.LOAD:
+        # The load of a file is no update: it is not dropped, and runs with the latest contents when it can.
+        if mode.drops_updates and self.runs and not self._noted and update.event is not Event.LOAD:
             log.debug('%s: %s (version %d) is discarded: a run is in progress', self.description, update.event.value,
                       update.version)
             for run in self.runs:
-                if run.update:  # should it not start after all, it is tried again with the newest contents
+                if run.update:  # if that run cannot start after all, the retry has the latest contents
                     run.update = update
             return
-        if mode is RunMode.PARALLEL:
-            self._wait_in_line(update)
-        else:
-            self._waiting[:] = [update]
-        if self._owed is UNKNOWN:  # or a daemon killed right after the start would take it for pending still
-            self._note_debt()
-        if mode is not RunMode.PARALLEL and self.runs:
+        self._add_pending(update)
+        if self._noted:  # before the start: a daemon killed right after it must not find the earlier one pending
+            self._note_pending()
+        if not mode.overlaps and (self.runs or self._awaited):
             log.debug('%s: %s (version %d) waits for the run in progress', self.description, update.event.value,
                       update.version)
-            for run in self.runs:
+            for run in (*self.runs, *self._awaited):
                 run.awaited()
-                if self.spec.notify_signal and mode is RunMode.QUEUE:
+            if self.spec.notify_signal and not mode.drops_updates:
+                for run in self.runs:
                     run.notify(self.spec.notify_signal)
+        self._proceed()
+        self._note_pending()
+
+    def _add_pending(self, update: Update) -> None:
+        """Where runs do not overlap, the latest update takes the place of an earlier one."""
+        if self.spec.run_mode.overlaps:
+            self._pending.append(update)
+            self._context.backlog.add(self, len(update.contents))
         else:
-            self._proceed()
-        self._note_debt()
-
-    def _proceed(self) -> None:
-        """Start one of what waits, as soon as the mode allows it, and the machine."""
-        if self._is_pausing:
-            return
-        if self.spec.run_mode is RunMode.PARALLEL:
-            self._around.slots.acquire(self._start_next)
-        elif not self.runs:
-            self._start_one()
-
-    def _wait_in_line(self, update: Update) -> None:
-        self._waiting.append(update)
-        self._around.backlog.add(self, len(update.contents))
+            self._pending[:] = [update]
 
     def drop_oldest(self) -> int:
         """As backlog.Queue says."""
-        return len(self._waiting.pop(0).contents)
+        return len(self._pending.pop(0).contents)
 
-    def _start_next(self) -> bool:
-        """It is our turn to start one run in PARALLEL mode; whether it was started."""
-        head = self._waiting[0] if self._waiting else None
-        is_started = self._start_one()
-        if head and not (self._waiting and self._waiting[0] is head):
-            self._around.backlog.remove(self, len(head.contents))
-        if self._waiting and not self._is_pausing and not self._is_closed:
-            self._around.slots.acquire(self._start_next)
-        return is_started
+    def _proceed(self) -> None:
+        """Start what is pending as soon as the runs in progress, a retry that is due, and the gate allow it."""
+        if self._pending and self._may_start():
+            self._gate.acquire(self._start_next)
 
-    def _start_one(self) -> bool:
-        """Start the run that has waited longest, if one does; whether there is one more run now."""
-        if self._is_closed or self._is_pausing or not self._waiting:
-            return False
-        update = self._waiting.pop(0)
+    def _may_start(self) -> bool:
+        is_free = self.spec.run_mode.overlaps or not (self.runs or self._awaited)
+        return is_free and self._state in (_State.READY, _State.RETRYING)
+
+    def _start_next(self) -> None:
+        """The gate is open: start a run for the oldest pending update, and ask for the next one."""
+        run = self._start_run() if self._pending and self._may_start() else None
+        if run:
+            run.on_end(partial(self._own_ended, run))
+        else:
+            self._gate.release()
+        self._proceed()
+
+    def _start_run(self) -> Optional[Running]:
+        update = self._pending.pop(0)
+        if self.spec.run_mode.overlaps:
+            self._context.backlog.remove(self, len(update.contents))
         try:
-            run = self._around.start(self.name, self.spec, self.description, update)
-        except Exception as error:  # whatever it is, the update must not be lost
+            run = self._context.start_run(self.name, self.spec, self.description, update)
+        except Exception as error:  # no error may cost the update
             self._refused(update, error if isinstance(error, SpawnError) else SpawnError(f'no run: {error!r}', transient=True))
-            self._note_debt()
-            return False
-        self._note_debt()
-        self.runs.append(run)
-        run.on_end(partial(self._ended, run))
-        if self.spec.run_mode is RunMode.PARALLEL:
-            run.on_end(lambda _: self._around.slots.release())
-        return True
+            self._note_pending()
+            return None
+        self.runs += (run,)
+        self._note_pending()
+        return run
 
     def _refused(self, update: Update, error: SpawnError) -> None:
         """A run could not be started. If the machine was the reason, try again, and say so once."""
-        begins = False
+        was_refused = self._state in (_State.REFUSED, _State.RETRYING)
+        is_first = False
         if error.transient:
             self._put_back(update)
-            if not self._is_pausing:
-                self._is_pausing = True
-                begins = self._around.retries.add(self._try_again, error.is_shortage)
-        if begins or not error.transient or not (self._was_refused or error.is_shortage):
+            if self._state is not _State.REFUSED:
+                is_first = self._context.retries.add(self._retry, error.is_shortage)
+                self._change_to(_State.REFUSED)
+        elif self._state is _State.RETRYING:
+            self._change_to(_State.READY)
+        if is_first or not error.transient or not (was_refused or error.is_shortage):
             log.error('%s: %s%s', self.description, error, '; trying again' if error.transient else '')
-        self._was_refused = error.transient
 
     def _put_back(self, update: Update) -> None:
-        """It has not been run for after all."""
-        if self.spec.run_mode is RunMode.PARALLEL:
-            self._waiting.insert(sum(other.arrived < update.arrived for other in self._waiting), update)
-        elif not self._waiting:
-            self._waiting.append(update)
+        """The run for this update has not begun after all: it is pending again, unless a later one has its place."""
+        if self.spec.run_mode.overlaps:
+            self._pending.insert(sum(other.arrived < update.arrived for other in self._pending), update)
+            if self._state is not _State.CLOSED:
+                self._context.backlog.add(self, len(update.contents))
+        elif not self._pending:
+            self._pending.append(update)
 
-    def _try_again(self) -> None:
-        self._is_pausing = False
-        if self._waiting and not self._is_closed:
-            self._proceed()
+    def _retry(self) -> None:
+        self._change_to(_State.RETRYING)
+        self._proceed()
 
-    def _note_debt(self) -> None:
-        """Pass on what is owed a run, where that has changed."""
-        owed = self._waiting[-1].stamp if self._waiting else None
-        if owed != self._owed:
-            self._owed = owed
-            self._around.owe(self.name, owed)
-
-    def _ended(self, run: Running, error: Optional[SpawnError]) -> None:
-        self.runs.remove(run)
-        if error and run.update and not self._is_closed:
+    def _ended(self, run: Running, end: RunEnd) -> None:
+        if run not in self.runs:
+            return
+        error = end.error
+        self.runs = _without(run, self.runs)
+        if error and run.update and self._state is not _State.CLOSED:
             self._refused(run.update, error)
-            if error.transient and self.spec.run_mode is RunMode.PARALLEL:
-                self._around.backlog.add(self, len(run.update.contents))
-            self._note_debt()
+            self._note_pending()
         elif error and run.update and error.transient:
             self._put_back(run.update)  # for the watch that goes on from this one
-        elif not error:
-            self._was_refused = False
-        if self.spec.run_mode is not RunMode.PARALLEL:
-            self._proceed()
+        elif not error and self._state is _State.RETRYING:
+            self._change_to(_State.READY)
+        self._proceed()
+
+    def _awaited_ended(self, run: Running, _: Optional[RunEnd] = None) -> None:
+        self._awaited = _without(run, self._awaited)
+        self._proceed()
+
+    def _own_ended(self, run: Running, end: RunEnd) -> None:
+        self._ended(run, end)
+        self._gate.release()
+
+    def _change_to(self, state: _State) -> None:
+        """The one place where the state changes. CLOSED is for good."""
+        if self._state is not _State.CLOSED:
+            self._state = state
+
+    def _note_pending(self) -> None:
+        """Note the latest pending update for the next daemon, if it is another one than before."""
+        self._note(self._pending[-1].revision if self._pending else None)
+
+    def _note(self, revision: Optional[Revision]) -> None:
+        if revision != self._noted:
+            self._noted = revision
+            self._context.save_pending(self.name, revision)
+
+
+def _without(run: Running, runs: Tuple[Running, ...]) -> Tuple[Running, ...]:
+    return tuple(other for other in runs if other is not run)

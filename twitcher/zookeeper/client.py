@@ -1,13 +1,12 @@
-"""The ZooKeeper client: a KazooClient set up to try for ever, to keep quiet, and to say when it has died.
+"""The ZooKeeper client: a KazooClient that retries for ever, logs little, and reports the
+end of its thread.
 
-This module and its transport are the only ones that know kazoo; the names that others need of it are imported here.
-Blocks nowhere.
+Only this module and transport.py know kazoo. Others import kazoo's names from here.
+Nothing here blocks.
 """
 
 from __future__ import annotations
 
-import ipaddress
-import re
 from functools import partial
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
@@ -31,67 +30,33 @@ from kazoo.protocol.serialization import GetChildren2, int_struct, stat_struct
 from kazoo.protocol.states import KazooState, KeeperState, WatchedEvent, ZnodeStat
 from kazoo.retry import KazooRetry
 
-from twitcher.config.spec import znode_fault
-from twitcher.errors import UsageError
 from twitcher.log import Logger, get_logger
 from twitcher.log_target import DEBUG, WARNING, Record
+from twitcher.zookeeper.ensemble import Ensemble
 from twitcher.zookeeper.transport import Handler
 
 __all__ = [
     'BadVersionError', 'Client', 'ConnectionClosedError', 'ConnectionLoss', 'KazooClient', 'KazooException', 'KazooState',
     'KazooTimeoutError', 'KeeperState', 'NoAuthError', 'NoNodeError', 'NodeExistsError', 'SessionExpiredError', 'WatchedEvent',
-    'TroubleFilter', 'checked_hosts', 'new_client',
+    'TroubleFilter', 'new_client',
 ]
 
 log = get_logger(__name__)
 
 
-DEFAULT_PORT = 2181
 SESSION_TIMEOUT = 10.0
-"""Seconds that we ask for; the server has the last word. It is kazoo's default, and clients of a fleet should agree."""
-LONGEST_PAUSE = 5.0
-"""Seconds (and up to 40 percent more, so that a fleet does not return at once) between two rounds of attempts."""
-
-# kazoo passes a host to getaddrinfo, whose IDNA step kills kazoo's thread for an empty label or one over 63 characters.
-_LABEL = r'[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?'
-_ZONE = r'%[A-Za-z0-9_-]{1,15}(\.[A-Za-z0-9_-]{1,15})*'
-_HOST = re.compile(rf'^(?P<name>\[(?P<address>[^\]%]+)({_ZONE})?\]|{_LABEL}(\.{_LABEL})*\.?)(:(?P<port>[0-9]{{1,5}}))?$')
-
-
-def checked_hosts(text: str) -> str:
-    """A host list HOST[:PORT],...[/CHROOT], in the form kazoo takes. Raises UsageError that names the part that is wrong."""
-    servers, slash, chroot = text.partition('/')
-    hosts = [_checked_host(text, part.strip()) for part in servers.split(',')]
-    fault = znode_fault(slash + chroot) if slash and chroot else None
-    if fault or ',' in chroot or ':' in chroot:
-        raise UsageError(f'zkservers {text!r}: the chroot {slash + chroot!r} cannot be used: '
-                         f'{fault or "it comes once, after the last server"}; allowed: HOST:PORT,...[/CHROOT]')
-    return ','.join(hosts) + (slash + chroot if chroot else '')
-
-
-def _checked_host(text: str, part: str) -> str:
-    match = _HOST.match(part)
-    port = int(match['port'] or DEFAULT_PORT) if match else 0
-    if not match or not 1 <= port <= 65535 or len(match['name']) > 253 or not _is_address(match['address']):
-        raise UsageError(f'zkservers {text!r}: {part!r} is no server; allowed: HOST:PORT,...[/CHROOT], for instance '
-                         'zk1:2181,zk2:2181 or [::1]:2181/chroot')
-    return f'{match["name"]}:{port}'
-
-
-def _is_address(text: Optional[str]) -> bool:
-    """Whether what stood in brackets is an IPv6 address; None, where no brackets were, is fine."""
-    try:
-        return text is None or ipaddress.IPv6Address(text) is not None
-    except ValueError:
-        return False
-
+"""Seconds that we ask for; the server decides. This is kazoo's default, and the clients of
+a fleet should agree."""
+MAX_RETRY_DELAY = 5.0
+"""Seconds between two rounds of attempts; up to 40 percent more, so that the machines of
+a fleet do not all return at once."""
 
 _LATER_CODES = {-124: 'the server requires SASL authentication', -127: 'the server throttles requests'}
 
 
 class _Exceptions(Dict[int, Any]):
-    """kazoo's exceptions by error code. For a code that it does not know kazoo's own table raises in kazoo's thread, which
-    ends it; here it is the error of the one request."""
+    """kazoo's exceptions by error code. For an unknown code, kazoo's own table raises in
+    kazoo's thread and ends it. This one makes it the error of the one request."""
 
     def __missing__(self, code: int) -> Callable[[], ZookeeperError]:
         return partial(ZookeeperError, f'error code {code}: {_LATER_CODES.get(code, "unknown")}')
@@ -101,72 +66,77 @@ kazoo.protocol.connection.EXCEPTIONS = kazoo.protocol.serialization.EXCEPTIONS =
 
 
 class _RawChildren(GetChildren2):
-    """A request for a znode's children whose answer keeps the names as the server sent them: to take a million of them apart
-    here would hold up all other answers for a second."""
+    """A request for a znode's children whose answer has the names as the server sent
+    them. To parse a million of them in kazoo's thread would delay all other answers by a
+    second."""
 
     __slots__ = ()
 
     @classmethod
     def deserialize(cls, data: bytes, offset: int) -> Tuple[memoryview, ZnodeStat]:
-        """The list, without its length, and the stat, which is the answer's end."""
+        """The list, without its length, and the stat, which comes last."""
         until = len(data) - stat_struct.size
         return memoryview(data)[offset + int_struct.size:until], ZnodeStat._make(stat_struct.unpack_from(data, until))
 
 
 class Client(KazooClient):
-    """A KazooClient that can also ask for children without taking their names apart."""
+    """A KazooClient that can also return children as the server sent them."""
 
     def raw_children_async(self, path: str, watch: Callable[[WatchedEvent], None]) -> Any:
-        """As get_children_async with include_data, but the names are bytes in ZooKeeper's own form (children.py)."""
+        """As get_children_async with include_data, but with the names as bytes in
+        ZooKeeper's format (see children.py)."""
         answer = self.handler.async_result()
         self._call(_RawChildren((self.chroot + path).rstrip('/') or '/', watch), answer)
         return answer
 
 
-def new_client(hosts: str, on_thread_end: Callable[[str], None], seconds_to_wait: Callable[[], float] = lambda: 0.0,
+def new_client(ensemble: Ensemble, on_thread_end: Callable[[str], None], seconds_to_wait: Callable[[], float] = lambda: 0.0,
                trouble: Optional[TroubleFilter] = None) -> Client:
     """A client that is not started yet.
 
-    When its thread ends, by stop() or by an error, `on_thread_end` is called in it, with the reason. Each attempt to
-    connect begins `seconds_to_wait()` later than kazoo would begin it.
+    When its thread ends, by stop() or by an error, it calls `on_thread_end` with the
+    reason. Each attempt to connect begins `seconds_to_wait()` later than kazoo would
+    begin it.
     """
     return Client(
-        hosts=hosts,
+        hosts=str(ensemble),
         timeout=SESSION_TIMEOUT,
         handler=Handler(on_thread_end, seconds_to_wait),
-        connection_retry=KazooRetry(max_tries=-1, delay=0.1, backoff=2, max_jitter=0.4, max_delay=LONGEST_PAUSE),
+        connection_retry=KazooRetry(max_tries=-1, delay=0.1, backoff=2, max_jitter=0.4, max_delay=MAX_RETRY_DELAY),
         logger=_calm_logger(trouble or TroubleFilter()),
     )
 
 
 def _calm_logger(trouble: TroubleFilter) -> Logger:
-    """kazoo's log. It has two lines for every attempt to connect: of an outage only each different trouble is worth one."""
+    """kazoo's logger. kazoo logs two lines for each attempt to connect; in an outage, one
+    for each kind of trouble is enough."""
     logger = get_logger('twitcher.kazoo')
     logger.filter = trouble.filter
     return logger
 
 
 class TroubleFilter:
-    """Turns kazoo's records into DEBUG, but for the first of each kind of trouble since the last `forget`."""
+    """Turns kazoo's records into DEBUG, except the first of each kind of trouble since the
+    last `forget`."""
 
     def __init__(self) -> None:
-        self._told: List[Tuple[str, str]] = []
+        self._seen: List[Tuple[str, str]] = []
 
     def forget(self) -> None:
         """All is well again: log the next trouble of each kind."""
-        self._told.clear()
+        self._seen.clear()
 
     def filter(self, record: Record) -> bool:
-        """Whether to log the record, which may be changed."""
+        """Whether to log the record, which this may change."""
         if record.levelno == WARNING:
             trouble = (str(record.msg), str(record.args))
-            if str(record.msg).startswith(_TROUBLE) and trouble not in self._told and len(self._told) < _MOST_TROUBLES:
-                self._told.append(trouble)
+            if str(record.msg).startswith(_TROUBLE) and trouble not in self._seen and len(self._seen) < _MAX_TROUBLES:
+                self._seen.append(trouble)
                 record.msg, record.args = 'ZooKeeper: %s; trying again until it answers', (record.getMessage(),)
                 return True
-        elif record.levelno > WARNING and (str(record.msg), '') not in self._told and not _is_end(record):
-            # Neither its arguments, which may hold the session's password, nor its traceback: they are kazoo's affair.
-            self._told.append((str(record.msg), ''))
+        elif record.levelno > WARNING and (str(record.msg), '') not in self._seen and not _is_end(record):
+            # Without arguments, which may hold the session's password, and traceback.
+            self._seen.append((str(record.msg), ''))
             record.msg, record.args, record.exc_info = f'ZooKeeper: {str(record.msg).partition("%")[0]}', (), None
             return True
         record.levelno = DEBUG
@@ -174,9 +144,10 @@ class TroubleFilter:
 
 
 def _is_end(record: Record) -> bool:
-    """Whether kazoo's thread ends now: that is reported, with its reason, when it has."""
+    """Whether the record reports the end of kazoo's thread, which Handler reports with
+    its reason."""
     return str(record.msg).startswith('Unhandled exception in connection loop')
 
 
 _TROUBLE = ('Connection dropped', 'Connection time-out', 'Cannot resolve', 'AUTH_FAILED')
-_MOST_TROUBLES = 8
+_MAX_TROUBLES = 8

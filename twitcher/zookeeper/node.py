@@ -1,98 +1,132 @@
-"""One side of one znode as subscriptions know it, and the tokens that bring its reads
+"""One side of one znode as subscriptions know it, and the states that bring its reads
 into one order.
 
-Guarantees: of one node no more than one request is on its way or its answer unconsumed,
-whichever threads want to ask; an event that comes meanwhile is remembered. All methods
-are safe on any thread.
+Guarantees: a node has at most one request that is under way or whose answer has not
+been consumed, whichever threads want to read it; so answers cannot overtake each
+other. A change that is reported meanwhile is remembered. All methods of Reads are safe
+on any thread.
 """
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from typing import Any, Callable, Optional, Tuple
+from enum import Enum
+from typing import Any, Callable, Dict, Optional, Tuple
 
-from twitcher.config.spec import WatchType
-from twitcher.znode import Stamp, ZnodeState
+from twitcher.znode import Revision, WatchType, ZnodeState
 from twitcher.zookeeper.session import Session
 
 Listener = Callable[[ZnodeState], None]
 
-IN_FLIGHT = 256
+MAX_IN_FLIGHT = 256
 """Requests whose answers have not been consumed: enough to hide the round trip, too few
 to swamp a server or our memory."""
 
-_NO_CONNECTION = -1
+
+class ReadState(Enum):
+    """Where the reading of a node stands."""
+
+    IDLE = 'idle'
+    READING = 'reading'
+    STALE = 'stale'
+    """Being read, and changed since the request: to be read once more."""
+
+
+IDLE, READING, STALE = ReadState
+
+# The state after an event, by the state before it.
+_BEGIN = {IDLE: READING, READING: STALE, STALE: STALE}
+_CHANGE = {IDLE: IDLE, READING: STALE, STALE: STALE}
+_END = {READING: IDLE, STALE: IDLE}
+
+
+class Request(Enum):
+    """What a server is asked."""
+
+    READ = 'read'
+    """For the contents, or the children."""
+    EXISTS = 'exists'
+    """Whether the znode exists, after a read has failed."""
+    CHECK = 'check'
+    """Whether the znode is as we know it."""
 
 
 class Node:
-    """One side of one znode, and who listens to it.
+    """One side of one znode, and its listeners.
 
-    `reading` is the connection that it is being read on: the token. `stale`: it may
-    have changed since it was asked for. `wanted` is what it waits in the backlog for.
-    `known` is the stamp that listeners have been told, on the connection `known_on`.
-    `failure` is what keeps it from being read, and `retry` the timer then.
+    `state` is how its reading stands on `connection`; it is Reads that changes both.
+    `wanted` is what it waits in the backlog for. Listeners have been given the state
+    with the revision `known`, last on the connection `known_on`. `failure` is what
+    keeps it from being read, and `retry` the timer for another attempt.
     """
 
-    __slots__ = ('path', 'watch_type', 'listeners', 'wanted', 'reading', 'stale', 'known', 'known_on', 'failure', 'retry')
+    # There may be tens of thousands.
+    __slots__ = ('path', 'watch_type', 'listeners', 'wanted', 'state', 'connection', 'known', 'known_on', 'failure',
+                 'retry')
 
     def __init__(self, path: str, watch_type: WatchType) -> None:
         self.path = path
         self.watch_type = watch_type
         self.listeners: Tuple[Listener, ...] = ()
-        self.wanted = ''
-        self.reading = self.known_on = _NO_CONNECTION
-        self.stale = False
-        self.known: Optional[Stamp] = None
+        self.wanted: Optional[Request] = None
+        self.state = IDLE
+        self.connection = self.known_on = 0
+        self.known: Optional[Revision] = None
         self.failure = ''
         self.retry: Optional[asyncio.TimerHandle] = None
 
 
-def stamp_of(watch_type: WatchType, stat: Any) -> Stamp:
-    """What a server says of a znode, as far as it concerns this side of it."""
+def revision_of(watch_type: WatchType, stat: Any) -> Revision:
+    """What a stat says about this side of its znode."""
     if watch_type is WatchType.DATA:
-        return Stamp(stat.czxid, stat.mzxid, stat.mtime)
-    return Stamp(stat.czxid, stat.pzxid, stat.cversion)
+        return Revision(stat.czxid, stat.mzxid, stat.mtime)
+    return Revision(stat.czxid, stat.pzxid, stat.cversion)
 
 
-class Tokens:
-    """The tokens of all nodes of one session. Those of an earlier connection count as
-    put back."""
+class Reads:
+    """The reads of all nodes of one session. With its connection every read ends."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
         self._lock = threading.Lock()
+        self._connection = 0
         self._in_flight = 0
-        self._connection = _NO_CONNECTION
 
     def are_used_up(self) -> bool:
-        """Whether so many are taken that further nodes have to wait."""
-        return self._in_flight >= IN_FLIGHT and self._connection == self._session.connection
+        """Whether so many are in flight that further nodes have to wait."""
+        return self._in_flight >= MAX_IN_FLIGHT and self._connection == self._session.connection
 
-    def take(self, node: Node) -> bool:
-        """Whether the caller is to ask. If not, the node is being read, and will be
-        once more afterwards."""
-        with self._lock:
-            connection = self._session.connection
-            if node.reading == connection:
-                node.stale = True
-                return False
-            node.reading = connection
-            node.stale = False
-            if self._connection != connection:
-                self._connection, self._in_flight = connection, 0
-            self._in_flight += 1
-            return True
+    def is_idle(self, node: Node) -> bool:
+        """Whether the node is not being read."""
+        return node.state is IDLE or node.connection != self._session.connection
+
+    def begin(self, node: Node) -> Optional[int]:
+        """Begin to read the node: the caller sends the request, on this connection.
+
+        None if it is being read. It will be read once more afterwards.
+        """
+        before, connection = self._change(node, _BEGIN)
+        return connection if before is IDLE else None
 
     def note_change(self, node: Node) -> bool:
-        """Whether the node is being read. If so, it will be once more afterwards."""
-        with self._lock:
-            node.stale = node.reading == self._session.connection
-            return node.stale
+        """The node has changed. Whether it is being read: then it will be once more
+        afterwards."""
+        return self._change(node, _CHANGE)[0] is not IDLE
 
-    def put_back(self, node: Node) -> bool:
+    def end(self, node: Node) -> bool:
         """The answer has been consumed. Whether the node has to be read once more."""
+        return self._change(node, _END)[0] is STALE
+
+    def _change(self, node: Node, event: Dict[ReadState, ReadState]) -> Tuple[ReadState, int]:
+        """The one place where a state changes. Returns the one before the event, and
+        the connection that both are about."""
         with self._lock:
-            node.reading = _NO_CONNECTION
-            self._in_flight -= 1
-            return node.stale
+            connection = self._session.connection
+            if self._connection != connection:
+                self._connection, self._in_flight = connection, 0
+            before = node.state if node.connection == connection else IDLE
+            after = event[before]
+            node.state, node.connection = after, connection
+            self._in_flight += (after is not IDLE) - (before is not IDLE)
+        return before, connection

@@ -1,9 +1,9 @@
 """Hands out the members of a set in turn, a few at a time, so that each has its turn
 once in a period.
 
-Guarantees: as long as there are few members the period is the one that is asked for;
-more members make it longer, so that the rate is bounded, until it is MAX_PERIOD. No
-clock: the caller says how much time has passed.
+Guarantees: with few members the period is the one that was asked for. With more it is
+longer, so that the rate is bounded, but never longer than MAX_PERIOD. It has no clock:
+the caller says how much time has passed.
 """
 
 from __future__ import annotations
@@ -12,15 +12,17 @@ from collections import deque
 from typing import Callable, Collection, Deque, Generic, List, TypeVar
 
 MAX_PERIOD = 900.0
-"""Seconds after which each member has had its turn, however many there are."""
+"""Seconds in which each member has its turn, however many there are."""
 
 Member = TypeVar('Member')
 
 
 class Rotation(Generic[Member]):
-    """`members()` is asked for all of them at the beginning of each round. `period` is
-    in seconds, `rate` in turns a second: beyond `period * rate` members a round
-    takes longer."""
+    """Each round begins with all that `members()` returns then.
+
+    `period` is in seconds and `rate` in turns a second. A round of more than
+    `period * rate` members takes longer than the period.
+    """
 
     def __init__(self, members: Callable[[], Collection[Member]], period: float, rate: float) -> None:
         self._members = members
@@ -31,7 +33,7 @@ class Rotation(Generic[Member]):
         self._due = 0.0
 
     def take(self, seconds: float) -> List[Member]:
-        """Those whose turn it is after so many seconds more."""
+        """The members whose turn it is after so many more seconds."""
         if not self._left:
             self._left.extend(self._members())
             period = max(self._period, min(len(self._left) / self._rate, MAX_PERIOD))

@@ -1,11 +1,11 @@
-"""The session with the ensemble: kept up, and replaced by a new one, for as long as the
-daemon lives.
+"""Session: a client of the ensemble that is connected whenever it can be, for as long as
+the daemon lives.
 
-Guarantees: whatever ends kazoo's thread, a new client takes over after a pause that
-grows to half a minute at most; a connection that ends within a second counts as a
-failed attempt. An outage is logged in few lines, with its reason. What is asked of
-`client` after `on_ready` has called is answered by a server that has caught up with its
-leader.
+Guarantees: if kazoo's thread ends, for whatever reason, a new client takes over after a
+pause that grows to half a minute at most. A connection that ends within a second counts
+as a failed attempt. An outage is logged in few lines, with its reason. A request that
+is sent to `client` after `on_ready` has called is answered by a server that has caught
+up with its leader.
 """
 
 from __future__ import annotations
@@ -14,9 +14,8 @@ import asyncio
 import random
 import threading
 import time
-from collections import deque
 from functools import partial
-from typing import Any, Callable, Deque, List, Optional, Tuple
+from typing import Any, Callable, List, Optional
 
 from twitcher.log import get_logger
 from twitcher.zookeeper.client import (
@@ -29,28 +28,29 @@ from twitcher.zookeeper.client import (
     TroubleFilter,
     new_client,
 )
+from twitcher.zookeeper.ensemble import Ensemble
+from twitcher.zookeeper.loop_calls import LoopCalls
 
 log = get_logger(__name__)
 
 CONNECTION_ERRORS = (ConnectionLoss, SessionExpiredError, ConnectionClosedError)
-"""What a request fails with when its connection has ended. The next connection is on
-its way."""
+"""What a request fails with if its connection has ended. Another connection will
+follow."""
 
 SHORT_LIFE = 1.0
-"""Seconds. A connection that ends sooner is a failed attempt: a server that refuses us
-may accept a session first."""
+"""Seconds. A connection that ends sooner is a failed attempt: some servers accept a
+session before they refuse us."""
 MAX_PAUSE = 30.0
-"""Seconds between two attempts, at most: the daemon promises to try that often."""
+"""Seconds between two attempts, at most."""
 
 _FIRST_PAUSE = 0.25
-_BATCH = 64
 _SYNC_ATTEMPTS = 3
 _MAX_REPORTS = 8
 
 
 class Backoff:
-    """When the next attempt may be made. Its methods are called on kazoo's thread and
-    on the loop."""
+    """When the next attempt to connect may be made. Its methods are called on kazoo's
+    thread and on the loop."""
 
     def __init__(self) -> None:
         self.failures = 0
@@ -62,7 +62,7 @@ class Backoff:
         self._connected_at = time.monotonic()
 
     def ended(self) -> None:
-        """The connection has ended, if there was one."""
+        """The connection has ended, or none was made."""
         connected_at, self._connected_at = self._connected_at, None
         if connected_at is not None and time.monotonic() - connected_at >= SHORT_LIFE:
             self.failures = 0
@@ -70,8 +70,8 @@ class Backoff:
             self._fail()
 
     def client_ended(self) -> None:
-        """The client has ended; if its connection has as well just now, that has been
-        counted."""
+        """The client has ended. The end of its connection may have been counted just
+        before."""
         self.ended()
         if not self.remaining():
             self._fail()
@@ -81,20 +81,24 @@ class Backoff:
         self._not_before = time.monotonic() + min(_FIRST_PAUSE * 2 ** self.failures, MAX_PAUSE) * random.uniform(0.7, 1)
 
     def remaining(self) -> float:
-        """Seconds until then."""
+        """Seconds until the next attempt."""
         return max(0.0, self._not_before - time.monotonic())
 
 
 class Session:
-    """A client of one ensemble. `on_connection(is_connected)` is called when the
-    ensemble comes or goes."""
+    """A session with one ensemble, which several users share.
 
-    def __init__(self, hosts: str, on_connection: Callable[[bool], None]) -> None:
+    `client` is the present client. `on_connection(is_connected)` is called when a
+    connection has been made or lost.
+    """
+
+    def __init__(self, ensemble: Ensemble, on_connection: Callable[[bool], None]) -> None:
         self.connection = 0
-        """Counts connections. What was asked on one is of no interest on the next,
-        where all is asked again."""
+        """The number of the present connection. An answer to a request of an earlier
+        one does not count: on each connection everything is asked anew."""
         self.is_ready = False
-        self._hosts = hosts
+        """Whether its server has caught up, so that requests may be sent."""
+        self._ensemble = ensemble
         self._on_connection = on_connection
         self._on_ready: List[Callable[[], None]] = []
         self._generation = 0
@@ -103,64 +107,39 @@ class Session:
         self._reports: List[str] = []
         self._is_announced = False
         self._is_closing = False
-        self._wakeup_is_due = False
-        self._handed_over: Deque[Tuple[Callable[..., None], Tuple[Any, ...]]] = deque()
+        self._calls = LoopCalls()
+        self.call_on_loop = self._calls.add
+        """Have a function called on the loop, with arguments. For any thread."""
 
     def start(self) -> None:
-        """Connect, now or when a server comes up. Returns at once; call it on the
+        """Connect, now or as soon as a server is up. Returns at once. Call it on the
         running loop."""
         self._loop = asyncio.get_running_loop()
+        self._calls.start()
         self._open()
 
     def stop(self) -> threading.Thread:
-        """Begin to close the session. The thread that does it is returned: it may take
-        as long as a connect takes."""
+        """Begin to close the session. Returns the thread that does it, which may take
+        as long as a connect does."""
         self._is_closing = True
+        self._calls.close()
         thread = threading.Thread(target=self.client.stop if self._generation else lambda: None, name='close', daemon=True)
         thread.start()
         return thread
 
     def on_ready(self, callback: Callable[[], None]) -> None:
-        """Call back whenever a connection can be used, on the loop."""
+        """Call back, on the loop, whenever a new connection is ready."""
         self._on_ready.append(callback)
 
-    def call_on_loop(self, function: Callable[..., None], *args: Any) -> None:
-        """Have the function called on the loop, after all that was handed over before.
-        For any thread.
-
-        The loop is woken once for a batch of calls.
-        """
-        self._handed_over.append((function, args))
-        if not self._wakeup_is_due:
-            self._wakeup_is_due = True
-            try:
-                self._loop.call_soon_threadsafe(self._run_handed_over)
-            except RuntimeError:
-                log.debug('ZooKeeper: an answer after the end')
-
-    def _run_handed_over(self) -> None:
-        # Before the first call: what a thread adds from now on either is found below,
-        # or wakes the loop again.
-        self._wakeup_is_due = False
-        for _ in range(0 if self._is_closing else min(len(self._handed_over), _BATCH)):
-            function, args = self._handed_over.popleft()
-            try:
-                function(*args)
-            except Exception:
-                log.exception('ZooKeeper: internal error (please report it)')
-        if self._handed_over and not self._is_closing:  # after everybody else has had a turn
-            self._wakeup_is_due = True
-            self._loop.call_soon(self._run_handed_over)
-
     def _open(self) -> None:
-        """Make a client. It is needed even where it cannot be made for want of memory,
-        threads or descriptors: try again."""
+        """Make a client and start it. If that fails, for lack of memory, threads or
+        descriptors, try again later."""
         if self._is_closing:
             return
         generation = self._generation + 1
         client = None
         try:
-            client = new_client(self._hosts, partial(self.call_on_loop, self._client_ended, generation),
+            client = new_client(self._ensemble, partial(self.call_on_loop, self._client_ended, generation),
                                 self._backoff.remaining, self._trouble)
             client.add_listener(partial(self._listen, client))
             self.client: Client = client
@@ -170,7 +149,7 @@ class Session:
             self._client_ended(self._generation, f'{type(error).__name__}: {error}')
 
     def _client_ended(self, generation: int, reason: str) -> None:
-        """kazoo's thread has ended, or could not be started."""
+        """kazoo's thread has ended, or could not be started. On the loop."""
         if self._is_closing or generation != self._generation:
             return
         self._backoff.client_ended()
@@ -188,8 +167,8 @@ class Session:
             self._backoff.connected()
         else:
             self._backoff.ended()
-            # Else an ensemble that was restored with smaller zxids would refuse us for
-            # ever. A follower that lags is handled by the sync.
+            # Forget the last zxid: a restored ensemble has smaller ones and would refuse
+            # us for ever. A lagging follower is handled by the sync.
             client.last_zxid = 0
         self.call_on_loop(self._state_changed, client, state, client.client_state == KeeperState.EXPIRED_SESSION)
 
@@ -206,9 +185,9 @@ class Session:
             self._lost('the server has accepted a session and ended it at once')
 
     def _sync(self, attempts: int = 1) -> None:
-        # A follower that lags could answer a new session with what an old one has seen
-        # overwritten. After a sync it has caught up with its leader, and whatever
-        # differs from what we know is a change, even where zxids are smaller.
+        # A lagging follower could answer with contents that the last session has seen
+        # overwritten. After a sync it has caught up with its leader. Then everything
+        # that differs from what we know is a change, even if its zxid is smaller.
         self.is_ready = False
         connection = self.connection + 1
         try:
@@ -216,13 +195,14 @@ class Session:
         except Exception as error:  # out of memory
             self._report(f'{type(error).__name__} while the connection was made')
             self._loop.call_later(SHORT_LIFE, self._sync_again, connection, attempts)
-        self.connection = connection  # not before: only what kazoo's thread asks after the sync may be believed
+        # Not before: of what kazoo's thread asks, only answers after the sync count.
+        self.connection = connection
 
     def _synced(self, connection: int, attempts: int, answer: Any) -> None:
         error = answer.exception
         if self._is_closing or connection != self.connection:
             return
-        if isinstance(error, CONNECTION_ERRORS):  # if not because the connection is lost, the server has answered so
+        if isinstance(error, CONNECTION_ERRORS):  # for a server that answers so although the connection is not lost
             self._loop.call_later(SHORT_LIFE, self._sync_again, connection, attempts)
             return
         if error:
@@ -252,12 +232,12 @@ class Session:
             self._loop.call_later(SHORT_LIFE, self._call_ready, connection, callback)
 
     def _announce(self, connection: int) -> None:
-        """Say that there is a connection; after failures, not before it has lasted."""
+        """Report the connection. After failures, this is called once it has lasted."""
         if connection == self.connection and self.is_ready and not self._is_closing:
             self._is_announced = True
             self._reports.clear()
             self._trouble.forget()
-            log.info('ZooKeeper: connected to %s, session 0x%x', self._hosts, (self.client.client_id or (0,))[0])
+            log.info('ZooKeeper: connected to %s, session 0x%x', self._ensemble, (self.client.client_id or (0,))[0])
             self._on_connection(True)
 
     def _lost(self, reason: str) -> None:
@@ -270,7 +250,7 @@ class Session:
             self._report(reason)
 
     def _report(self, reason: str) -> None:
-        """Say once in an outage what has failed."""
+        """Log a failure, once in an outage."""
         if reason not in self._reports and len(self._reports) < _MAX_REPORTS:
             self._reports.append(reason)
             log.warning('ZooKeeper: %s; trying again until it works, at least every %g s', reason, MAX_PAUSE)

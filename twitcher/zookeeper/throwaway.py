@@ -1,4 +1,5 @@
-"""A private, throw-away ZooKeeper server from the distribution's packages, for trying things out and for tests."""
+"""A private, throw-away ZooKeeper server from the distribution's package, for --devel and
+for tests."""
 
 from __future__ import annotations
 
@@ -17,22 +18,23 @@ from twitcher.errors import TwitcherError
 
 JAR = '/usr/share/java/zookeeper.jar'
 PACKAGES = 'libzookeeper-java and default-jre-headless'
-"""The packages of Debian and Ubuntu that have the jar and Java."""
-START_LIMIT = 60.0
-"""Seconds for a server to come up: half a second on an idle machine."""
+"""The packages of Debian and Ubuntu that contain the jar and Java."""
+START_TIMEOUT = 60.0
+"""Seconds for a server to start. On an idle machine it takes half a second."""
 
-_LEAST_PORT, _PORTS = 10_000, 22_768
+_FIRST_PORT, _PORTS = 10_000, 22_768
 
-# Measured: with these a server is ready in less than half a second and takes 60 MB.
+# With these a server is ready in less than half a second and takes 60 MB (measured).
 _JAVA = ('-Xmx64m', '-XX:-UsePerfData', '-XX:+UseSerialGC', '-XX:TieredStopAtLevel=1', '-Dzookeeper.admin.enableServer=false',
          '-Dzookeeper.4lw.commands.whitelist=*')
 
 
 class ThrowAwayServer:
-    """One server on 127.0.0.1; its data lie in a temporary directory until `remove`.
+    """One server on 127.0.0.1, with its data in a temporary directory until `remove`.
 
-    `settings` go into its zoo.cfg. It dies with the thread that has started it (prctl(2), PR_SET_PDEATHSIG). Raises
-    TwitcherError that names the packages to install if the jar or Java is missing.
+    `settings` are added to its zoo.cfg. It dies with the thread that has started it
+    (prctl(2), PR_SET_PDEATHSIG). Raises TwitcherError, which names the packages to
+    install, if there is no Java or no ZooKeeper.
     """
 
     def __init__(self, settings: Optional[Dict[str, str]] = None) -> None:
@@ -45,7 +47,7 @@ class ThrowAwayServer:
                           'dataDir': self.directory, 'maxClientCnxns': '0', **(settings or {})}
 
     def start(self) -> None:
-        """Start it and wait until it serves. Raises TwitcherError with what the server said."""
+        """Start it and wait until it serves. Raises TwitcherError with its last output."""
         config = os.path.join(self.directory, 'zoo.cfg')
         with open(config, 'w') as file:
             file.writelines(f'{name}={value}\n' for name, value in self._settings.items())
@@ -57,10 +59,10 @@ class ThrowAwayServer:
         self.wait()
 
     def wait(self) -> None:
-        """Until it serves. Raises TwitcherError."""
-        limit = time.monotonic() + START_LIMIT
+        """Return when it serves. Raises TwitcherError with its last output."""
+        deadline = time.monotonic() + START_TIMEOUT
         while not is_serving(self.port):
-            if self._process and self._process.poll() is not None or time.monotonic() > limit:
+            if self._process and self._process.poll() is not None or time.monotonic() > deadline:
                 with open(os.path.join(self.directory, 'log'), errors='replace') as log:
                     said = ' '.join(log.read()[-500:].split())
                 self.remove()
@@ -73,7 +75,7 @@ class ThrowAwayServer:
             self._process.send_signal(signum)
 
     def stop(self) -> None:
-        """Kill it, as a crash would; `start` goes on with the same data."""
+        """Kill it, as a crash would. `start` starts it again with the same data."""
         if self._process:
             self.signal(signal.SIGKILL)
             self._process.wait()
@@ -94,13 +96,14 @@ def _find_java() -> str:
 
 
 def free_port() -> int:
-    """A TCP port on 127.0.0.1 that nobody listens on.
+    """A TCP port on 127.0.0.1 that nothing listens on.
 
-    It is none of those that outgoing connections are given (ip(7), ip_local_port_range): one of them could take it before the
-    server does, even one of somebody who tries whether the server is there.
+    It is outside the range for outgoing connections (ip(7), ip_local_port_range). One of
+    those could take the port before the server does; even one that tries whether the
+    server is up.
     """
     while True:
-        port = _LEAST_PORT + secrets.randbelow(_PORTS)
+        port = _FIRST_PORT + secrets.randbelow(_PORTS)
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(('127.0.0.1', port))
             return port

@@ -1,7 +1,8 @@
-"""What carries kazoo's requests: its one thread, its sockets, and what wakes it.
+"""What carries kazoo's requests: its one thread, its sockets, and the pipe that wakes it.
 
-Guarantees: a call never blocks the caller for want of a connection; a read takes all there is at once; the end of kazoo's
-thread is reported, with the reason; each error has a text. Nothing here knows a request.
+Guarantees: a request never blocks its caller, even while there is no connection. A read
+takes all that has arrived. The end of kazoo's thread is reported, with its reason. Each
+error has a text. Nothing here knows what a request says.
 """
 
 from __future__ import annotations
@@ -24,17 +25,20 @@ from twitcher.log import get_logger
 log = get_logger(__name__)
 
 MAX_FRAME = 1 << 28
-"""Bytes. What announces more than this is no ZooKeeper; a list of a million children takes 30 MB."""
+"""Bytes. A peer that announces more than this is no ZooKeeper. A list of a million
+children takes 30 MB."""
 CONNECT_TIMEOUT = 10.0
-"""Seconds for a connection that kazoo makes without a timeout: its search for a writable server."""
+"""Seconds for connections that kazoo makes without a timeout, in search of a writable
+server."""
 
 
 class _Tls:
-    """In the place of the ssl module, whose error kazoo looks for when a connection is lost: while OpenSSL has not been
-    imported there is none, and to import it for that costs four megabytes, and fails when descriptors are out."""
+    """Replaces the ssl module in kazoo, which looks up ssl.SSLError when a connection is
+    lost. As long as nothing has imported OpenSSL there can be no such error, and
+    importing it costs four megabytes, and fails when descriptors are out."""
 
     class _Never(OSError):
-        """What is never raised."""
+        """Is never raised."""
 
     def __getattr__(self, name: str) -> Any:
         if name == 'SSLError' and 'ssl' not in sys.modules:
@@ -44,8 +48,9 @@ class _Tls:
 
 kazoo.protocol.connection.ssl = _Tls()
 
+
 class _Pipe:
-    """One end of a pipe, with as much of a socket as kazoo wants of its socket pair."""
+    """One end of a pipe, with those methods of a socket that kazoo calls."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
@@ -72,25 +77,26 @@ class _Pipe:
 
 
 class _ReadAhead:
-    """A socket that reads all there is at once. kazoo asks for four bytes and then for the rest, and waits before each.
+    """A socket that reads all that has arrived at once. kazoo reads four bytes and then
+    the rest, and waits before each.
 
-    It has `pending`, as one of TLS has, which kazoo looks at before it waits.
+    It has `pending`, like a TLS socket; kazoo calls that before it waits.
     """
 
     def __init__(self, connection: socket.socket) -> None:
         self._socket = connection
-        self._buffer = bytearray(65536)  # one for all: what recv() allocates and cuts leaves malloc(3) in fragments
+        self._buffer = bytearray(65536)  # reused: buffers that recv() allocates and shrinks fragment the heap
         self._at = self._until = 0
         self._end: Optional[Exception] = None
         for name in ('fileno', 'send', 'sendall', 'close', 'setblocking', 'getpeername'):
             setattr(self, name, getattr(connection, name))
 
     def pending(self) -> int:
-        """How much `recv` gives, or raises, without waiting."""
+        """How much `recv` returns without waiting; true also if it would raise."""
         return self._until - self._at or bool(self._end)
 
     def fill(self) -> None:
-        """Read ahead, should there be something."""
+        """Read what has arrived, if anything has."""
         try:
             self._until, self._at = self._socket.recv_into(self._buffer), 0
             self._end = None if self._until else ConnectionResetError(errno.ECONNRESET, 'the server has closed the connection')
@@ -100,8 +106,8 @@ class _ReadAhead:
             self._end = error
 
     def recv(self, size: int) -> bytes:
-        """As a socket does it, but that the end is an error."""
-        if size > MAX_FRAME:  # kazoo asks for all that is left of a frame
+        """As a socket does it, except that the end of the stream is an error."""
+        if size > MAX_FRAME:  # kazoo asks for the whole rest of a frame
             raise OSError(errno.EPROTO, f'a frame of {size} bytes: this is no ZooKeeper')
         if not self.pending():
             self.fill()
@@ -119,25 +125,26 @@ def _is_readable(reader: Any, is_ready: bool) -> bool:
     return reader.pending() > 0
 
 
-class _AtOnce:
-    """In the place of a queue of callbacks: whoever puts one in calls it. Ours only hand over, and each queue of kazoo's costs
-    a thread, and every callback a change of threads."""
+class _NoQueue:
+    """Replaces kazoo's queues of callbacks: `put` calls the callback at once, in the
+    caller's thread. Our callbacks only hand over to the loop. Each queue would cost a
+    thread, and each callback a change of threads."""
 
     def put(self, callback: Callable[[], None]) -> None:
         """Call it."""
         try:
             callback()
         except Exception:
-            log.exception('ZooKeeper: a mistake of twitcher itself')
+            log.exception('ZooKeeper: internal error (please report it)')
 
 
 class Handler(SequentialThreadingHandler):
-    """kazoo's one thread, which reports its end, and what wakes it.
+    """kazoo's one thread, which reports its end, and the pipe that wakes it.
 
-    `seconds_to_wait()` is called before each attempt to connect, which begins that much later.
+    Each attempt to connect begins `seconds_to_wait()` later than kazoo begins it.
     """
 
-    queue_impl = _AtOnce
+    queue_impl = _NoQueue
 
     def __init__(self, on_thread_end: Callable[[str], None], seconds_to_wait: Callable[[], float]) -> None:
         super().__init__()
@@ -146,17 +153,18 @@ class Handler(SequentialThreadingHandler):
         self._is_stopped = threading.Event()
 
     def start(self) -> None:
-        """As kazoo asks; without threads for the queues."""
+        """As kazoo wants it, but without threads for queues."""
         self._running = True
         self._is_stopped.clear()
 
     def stop(self) -> None:
-        """As kazoo asks."""
+        """As kazoo wants it."""
         self._running = False
         self._is_stopped.set()
 
     def create_connection(self, *args: Any, **kwargs: Any) -> Any:
-        """As kazoo asks. It looks only at `strerror` of an OSError, which some do not have."""
+        """As kazoo wants it: kazoo logs only the `strerror` of an OSError, and some have
+        none."""
         if self._is_stopped.wait(self._seconds_to_wait()):
             raise OSError(errno.ECANCELED, 'the client is stopping')
         kwargs.setdefault('timeout', CONNECT_TIMEOUT)
@@ -170,8 +178,9 @@ class Handler(SequentialThreadingHandler):
 
     def select(self, readers: Sequence[Any], writers: Sequence[Any], _: Sequence[Any], timeout: Optional[float] = None
                ) -> Tuple[List[Any], List[Any], List[Any]]:
-        """As select.select, which takes no descriptor above 1023. kazoo's own makes an epoll object for each call, and calls
-        it six times in the time of an update; this one is called twice."""
+        """As select.select, but without its limit of 1024 descriptors. kazoo's own creates
+        an epoll object for each call and needs six calls for an update; with this one it
+        is two."""
         waiting = any(isinstance(reader, _ReadAhead) and reader.pending() for reader in readers)
         poll = select.poll()
         for reader in readers:
@@ -184,15 +193,16 @@ class Handler(SequentialThreadingHandler):
                 [writer for writer in writers if writer.fileno() in ready], [])
 
     def create_socket_pair(self) -> Tuple[_Pipe, _Pipe]:
-        """What a request is announced by, with a byte. A socket pair takes 278 of them (measured), and then blocks whoever
-        sends, for as long as there is no connection; a pipe takes 65,536."""
+        """A pipe: each request wakes kazoo's thread with a byte. A socket pair holds 278
+        of them (measured), and then blocks the sender until there is a connection. A
+        pipe holds 65,536."""
         reader, writer = os.pipe2(os.O_CLOEXEC)
         return _Pipe(reader), _Pipe(writer)
 
     def spawn(self, func: Callable[..., Any], *args: Any, **kwargs: Any) -> threading.Thread:
-        """Start a thread, as kazoo asks."""
+        """Start a thread, as kazoo wants it."""
         def until_it_ends() -> None:
-            """Call the function, and report why it does not go on."""
+            """Call the function, and report why it has ended."""
             reason = 'it has returned'
             try:
                 func(*args, **kwargs)

@@ -1,10 +1,10 @@
-"""notify_signal: tells the process of a run that an update is waiting.
+"""Sends notify_signal to the process of a run when an update is pending.
 
-A process that is still starting is not killed by it: the signal waits until the process
-catches it, or keeps it blocked in order to read it, MAX_WAIT seconds at most. Of many
-updates one signal is sent, and one line logged, every INTERVAL seconds. Nothing is sent
-to a fork that has not come to its own session yet, for it may still have the daemon's
-handlers.
+The signal does not kill a process that is still starting: it is held back until the
+process catches it, or blocks it in order to read it, but for at most MAX_WAIT seconds.
+However many updates arrive, at most one signal is sent and one line logged every
+INTERVAL seconds. A fork gets none before it has made its own session: until then it may
+have the daemon's handlers.
 """
 
 from __future__ import annotations
@@ -20,14 +20,15 @@ from twitcher.runs.procfs import SignalMasks, signal_masks
 log = get_logger(__name__)
 
 INTERVAL = 0.1
-"""Seconds between two signals, and between two tests whether the process catches one."""
+"""Seconds between two signals, and between two checks of what the process catches."""
 MAX_WAIT = 5.0
-"""Seconds from the start of the process, or from the update, until a signal is sent that
-the process does not catch."""
-DYING = 2.0
-"""Seconds, at most, from a signal to the end of the process that it kills."""
+"""Seconds after which the signal is sent even if the process does not catch it, from
+the start of the process or from the update, whichever is later."""
+DEATH_TIMEOUT = 2.0
+"""Seconds after a signal within which the process that it kills ends."""
 
-# These mean the end of a process, or act on one that does not catch them: signal(7).
+# These are sent at once: they are meant to end or to stop a process, or work without a
+# handler: signal(7).
 _AT_ONCE = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGKILL, signal.SIGSTOP, signal.SIGCONT)
 _DEADLY = signal.valid_signals() - {
     signal.SIGCHLD, signal.SIGCONT, signal.SIGURG, signal.SIGWINCH, signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN,
@@ -35,7 +36,7 @@ _DEADLY = signal.valid_signals() - {
 
 
 class Notifier:
-    """The signals for the process of one run; `send(signum)` sends one."""
+    """Decides when the process of one run is sent a signal; `send(signum)` sends it."""
 
     def __init__(self, description: str, send: Callable[[int], None]) -> None:
         self._description = description
@@ -50,34 +51,34 @@ class Notifier:
         self._masks: Optional[SignalMasks] = None
 
     def notify(self, signum: int) -> None:
-        """An update is waiting: send the signal as soon as the process can take it."""
+        """Send the signal as soon as the process is ready: an update is pending."""
         self._deadlines.setdefault(signum, self._loop.time() + MAX_WAIT)
         if self._pid and not self._timer:
             self._proceed()
 
     def start(self, pid: int) -> None:
-        """The process exists: send the signals that came before it did."""
+        """The process exists: send the signals that `notify` was given before."""
         self._pid = pid
         self._deadlines = dict.fromkeys(self._deadlines, self._loop.time() + MAX_WAIT)
         if self._deadlines:
             self._proceed()
 
     def stop(self) -> None:
-        """The process has ended: send nothing any more."""
+        """The process has ended: send nothing more."""
         self._deadlines.clear()
         if self._timer:
             self._timer.cancel()
 
-    def has_ended_it(self, exit_code: Optional[int]) -> bool:
-        """Whether the process has died of a signal that was sent.
+    def has_killed(self, exit_code: Optional[int]) -> bool:
+        """Whether the process was killed by a signal from here.
 
-        Its exit code is not known if it was an earlier daemon's child: then a signal
-        that was to end it, and was sent just before, is taken for the reason.
+        If its exit code is unknown, because an earlier daemon was its parent, a deadly
+        signal that was sent up to DEATH_TIMEOUT seconds ago counts as the cause.
         """
         return self._loop.time() < self._killed_until if exit_code is None else -exit_code in self._sent
 
     def _proceed(self) -> None:
-        """Send what can be sent now, and come back for the rest."""
+        """Send the signals that can be sent now, and set a timer for the others."""
         assert self._pid
         self._timer = None
         now = self._loop.time()
@@ -94,8 +95,11 @@ class Notifier:
             self._masks = None
 
     def _is_ready(self, signum: int, before: Optional[SignalMasks]) -> bool:
-        """Whether the process can take the signal. A fork blocks all for a moment: blocked
-        are those that were `before` as well."""
+        """Whether the process is ready for the signal: it catches it, or blocks it.
+
+        A fork blocks all signals for a moment, so that a signal counts as blocked only
+        if it was in the masks of `before` as well.
+        """
         assert self._pid and self._masks
         if not _has_own_session(self._pid):
             return False
@@ -106,13 +110,13 @@ class Notifier:
         is_taken = masks.is_caught(signum) or masks.is_blocked(signum) or masks.is_ignored(signum)
         self._sent.add(signum)
         if not is_taken and signum in _DEADLY:
-            self._killed_until = self._loop.time() + DYING
+            self._killed_until = self._loop.time() + DEATH_TIMEOUT
         log.info('%s: %s to pid %d: an update is waiting', self._description, signal_name(signum), self._pid)
         self._send(signum)
 
 
 def _has_own_session(pid: int) -> bool:
-    """Whether it is what was to be executed, or a fork that has put away the daemon's handlers."""
+    """Whether it leads a session: a fork does once it has reset the handlers."""
     try:
         return os.getsid(pid) == pid
     except OSError:
@@ -120,7 +124,7 @@ def _has_own_session(pid: int) -> bool:
 
 
 def signal_name(signum: int) -> str:
-    """SIGTERM and so on; real-time signals have no names."""
+    """For example SIGTERM. Real-time signals have no names."""
     try:
         return signal.Signals(signum).name
     except ValueError:

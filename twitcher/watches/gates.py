@@ -1,0 +1,49 @@
+"""What decides when a pending update may start its run.
+
+A watch has one gate with three methods, and does not know what is behind it. It asks to
+start a run, not to start it for a certain update: it takes the update when the gate
+opens, so that the run has the latest contents of that moment.
+"""
+
+from __future__ import annotations
+
+from typing import Callable, Protocol
+
+from twitcher.config.spec import WatchSpec
+
+Start = Callable[[], None]
+
+
+class Gate(Protocol):
+    """May it start now?"""
+
+    def acquire(self, start: Start) -> None:
+        """Call `start` once, now or as soon as a run may start. If it waits already, do nothing."""
+
+    def release(self) -> None:
+        """The run has ended, or none was started. Called once for each call of `start`."""
+
+    def cancel(self, start: Start) -> None:
+        """Do not call `start`, if it waits."""
+
+
+class AlwaysOpen:
+    """The gate of a watch that only waits for the runs in progress."""
+
+    def acquire(self, start: Start) -> None:
+        """As Gate says."""
+        start()
+
+    def release(self) -> None:
+        """As Gate says."""
+
+    def cancel(self, start: Start) -> None:
+        """As Gate says."""
+
+
+_ALWAYS_OPEN = AlwaysOpen()
+
+
+def gate_for(spec: WatchSpec, slots: Gate) -> Gate:
+    """The gate of a watch with this spec."""
+    return slots if spec.run_mode.overlaps else _ALWAYS_OPEN
