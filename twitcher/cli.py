@@ -65,7 +65,7 @@ def new_parser() -> Parser:
     place.add_argument('--logfile', metavar='FILE', help='log to FILE instead of syslog; it is reopened after a rotation')
     place.add_argument('--log_to_stdout', action='store_true', help='log to stdout instead of syslog')
     place.add_argument('--syslog_socket', metavar='SOCKET', default=SYSLOG_SOCKET,
-                       help='the socket of syslog; the facility is daemon (default: %(default)s)')
+                       help='the socket of syslog; facility daemon (default: %(default)s)')
     add('-v', '--verbose', action='store_true', help='log in detail what Twitcher does')
     add('-d', '--debug', action='store_true', help='also log what its libraries do')
     add('--devel', action='store_true',
