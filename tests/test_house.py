@@ -15,9 +15,10 @@ PACKAGE = TOP / 'twitcher'
 # Each module may import those that stand before it, and no others.
 LAYERS = [
     'lazy_imports', 'errors', 'config.account', 'config.shell', 'config.action', 'config.spec', 'znode', 'log_target',
-    'log_queue', 'log', 'config.scan', 'config.helpers', 'config.deadline', 'config.reach', 'descriptors',
-    'config.interpreter_settings', 'config.isolation', 'config.file_logging', 'config.printed', 'config.language',
-    'config.inotify', 'config.mounts', 'config.scanner', 'config.problems', 'config.directory', 'zookeeper.transport',
+    'log_queue', 'log', 'config.scan', 'config.helper_modules', 'config.deadline', 'config.isolation_check', 'descriptors',
+    'config.isolation_settings', 'config.isolation', 'config.isolation_logging', 'config.captured_output',
+    'config.language', 'config.inotify', 'config.mounts', 'config.watched_scan', 'config.directory_problems',
+    'config.directory', 'zookeeper.transport',
     'zookeeper.client', 'zookeeper.session', 'zookeeper.children', 'zookeeper.rotation', 'zookeeper.node',
     'zookeeper.subscriptions', 'watches.slots', 'watches.retries', 'watches.backlog', 'watches.watch',
     'watches.unclaimed', 'runs.procfs', 'lock', 'database', 'good_configs', 'state', 'config.loader', 'runs.fork',
@@ -79,7 +80,7 @@ def test_imports_are_at_the_top_but_for_what_few_daemons_need() -> None:
 
 def test_nothing_of_ours_is_logged_by_what_a_twc_file_can_reconfigure() -> None:
     # The others handle what a file has set up: for its load, and for its functions.
-    allowed = ['config.file_logging', 'config.isolation', 'log', 'runs.fork']
+    allowed = ['config.isolation', 'config.isolation_logging', 'log', 'runs.fork']
     users = {_name(path) for path in _modules() for name, _ in _imports(path) if name.partition('.')[0] == 'logging'}
     assert sorted(users) == allowed
 

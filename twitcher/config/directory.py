@@ -16,10 +16,10 @@ import os
 from dataclasses import dataclass, field
 from typing import Callable, Dict, Iterable, List, Optional, Set, Tuple
 
+from twitcher.config.directory_problems import Problem, Problems, is_lasting
 from twitcher.config.inotify import Change
-from twitcher.config.problems import Problem, Problems, is_lasting
 from twitcher.config.scan import Entry, File, Source, Stats, Tree, read
-from twitcher.config.scanner import Scanner
+from twitcher.config.watched_scan import Scanner
 from twitcher.errors import ConfigError
 from twitcher.log import get_logger
 from twitcher.log_target import DEBUG, INFO

@@ -27,7 +27,7 @@ from types import ModuleType
 from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 from twitcher.config.deadline import signal_handlers
-from twitcher.config.interpreter_settings import OF_FUNCTIONS, OF_THE_PROCESS, Put, value_of
+from twitcher.config.isolation_settings import OF_FUNCTIONS, OF_THE_PROCESS, Put, value_of
 from twitcher.descriptors import KeptDescriptors
 from twitcher.errors import SpecError
 

@@ -1,7 +1,7 @@
 """The configuration language: the text of a .twc file becomes a list of WatchSpecs, or one ConfigError.
 
 A file is plain Python and may do anything while it is executed, except end the daemon or change what others find: see
-`isolation`, `file_logging` and `printed`. It is interrupted when it has not returned after TIME_LIMIT.
+`isolation`, `isolation_logging` and `captured_output`. It is interrupted when it has not returned after TIME_LIMIT.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from types import ModuleType
 from typing import Any, ContextManager, List, Mapping, Optional
 
 from twitcher.config.action import Exec, FileFunction, being_loaded
+from twitcher.config.captured_output import printing_collected
 from twitcher.config.deadline import STOPPING, DeadlineError, interrupted_after
-from twitcher.config.file_logging import FileLogging, logging_of_its_own
-from twitcher.config.helpers import CONTEXT, HelperCode, Helpers
+from twitcher.config.helper_modules import CONTEXT, HelperCode, Helpers
 from twitcher.config.isolation import ISOLATION, Kept
-from twitcher.config.printed import printing_collected
-from twitcher.config.reach import can_reach_interpreter
+from twitcher.config.isolation_check import can_reach_interpreter
+from twitcher.config.isolation_logging import FileLogging, logging_of_its_own
 from twitcher.config.spec import LANGUAGE, WatchSpec, make_spec
 from twitcher.errors import ConfigError, SpecError, StopError
 from twitcher.log import get_logger

@@ -16,7 +16,7 @@ from functools import partial
 from typing import Callable, Deque, Dict, List, Mapping, Sequence, Set
 
 from twitcher.config.directory import Changes
-from twitcher.config.helpers import HelperCode, Helpers
+from twitcher.config.helper_modules import HelperCode, Helpers
 from twitcher.config.language import load_config
 from twitcher.config.scan import Source
 from twitcher.config.spec import WatchSpec

@@ -22,7 +22,7 @@ from typing import Any, Callable, Dict, List, NoReturn, Optional, TextIO, Tuple
 
 from twitcher.config.account import Account
 from twitcher.config.action import FileFunction
-from twitcher.config.printed import print_to
+from twitcher.config.captured_output import print_to
 from twitcher.config.spec import WatchSpec
 
 UMASK = 0o022
