@@ -21,7 +21,7 @@ LAYERS = [
     'config.directory', 'zookeeper.transport',
     'zookeeper.client', 'zookeeper.session', 'zookeeper.children', 'zookeeper.rotation', 'zookeeper.node',
     'zookeeper.subscriptions', 'watches.slots', 'watches.retries', 'watches.backlog', 'watches.watch',
-    'watches.unclaimed', 'runs.procfs', 'lock', 'database', 'good_configs', 'state', 'config.loader', 'runs.fork',
+    'watches.unclaimed', 'runs.procfs', 'lock', 'database', 'good_configs', 'config.loader', 'state', 'runs.fork',
     'runs.posix_spawn', 'runs.exec_errors', 'runs.child', 'runs.stdin', 'runs.output_protocol', 'runs.output_process',
     'runs.twitcher_output', 'runs.output_link', 'runs.output', 'runs.reminders', 'runs.notify', 'runs.run',
     'runs.workers', 'runs.runner', 'watches.registry', 'pidfile', 'daemonize', 'init', 'zookeeper.throwaway',
@@ -65,6 +65,13 @@ def test_imports_point_downwards_only(name: str) -> None:
     for imported, _ in _imports(PACKAGE / f'{name.replace(".", "/")}.py'):
         if imported.startswith('twitcher.'):
             assert imported.partition('.')[2] in below
+
+
+def test_files_become_specs_without_zookeeper_a_run_or_a_state() -> None:
+    for path in _modules():
+        for imported, _ in _imports(path) if _name(path).startswith('config.') else ():
+            assert not imported.startswith(('twitcher.zookeeper', 'twitcher.watches', 'twitcher.runs', 'twitcher.state',
+                                            'twitcher.daemon')), f'{path.name} imports {imported}'
 
 
 def test_third_party_libraries_stay_behind_one_module_each() -> None:

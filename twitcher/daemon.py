@@ -78,7 +78,7 @@ class _Daemon:
         reattached = [(record, runner.reattach(record)) for record in state.unfinished()]
         watches = Watches(self._settings.config_path, keeper, state,
                           Around(runner.start, slots, retries, state.save_pending), loop.call_later)
-        self._loader = Loader(self._settings.config_path, state, watches.replace, watches.remove, loop.call_later,
+        self._loader = Loader(self._settings.config_path, state.good_configs, watches.replace, watches.remove, loop.call_later,
                               self._tell_status)
         configs = ConfigDir(self._settings.config_path, self._apply, self._loader.known)
         self._handle_signals(configs)

@@ -21,9 +21,8 @@ from twitcher.config.language import load_config
 from twitcher.config.scan import Source
 from twitcher.config.spec import WatchSpec
 from twitcher.errors import ConfigError, StopError
-from twitcher.good_configs import GoodConfig
+from twitcher.good_configs import GoodConfig, GoodConfigs
 from twitcher.log import get_logger
-from twitcher.state import State
 
 log = get_logger(__name__)
 
@@ -60,10 +59,10 @@ class Loader:
     tried again are done.
     """
 
-    def __init__(self, root: str, state: State, replace: Replace, remove: Callable[[str], None],
+    def __init__(self, root: str, good_configs: GoodConfigs, replace: Replace, remove: Callable[[str], None],
                  later: Callable[[float, Callable[[], None]], object], changed: Callable[[], None]) -> None:
         self._code = HelperCode(root)
-        self._good_configs = state.good_configs
+        self._good_configs = good_configs
         self._replace = replace
         self._remove = remove
         self._later = later
@@ -73,7 +72,7 @@ class Loader:
         self._helper_texts: Dict[str, Mapping[str, bytes]] = {}
         self._looked_for: Dict[str, Set[str]] = {}
         self._failures: Dict[str, _Failure] = {}
-        self._saved = state.good_configs.fingerprints()
+        self._saved = good_configs.fingerprints()
         self._unsaved: List[GoodConfig] = []
         self._is_retry_due = False
 
