@@ -21,10 +21,10 @@ LAYERS = [
     'config.directory', 'zookeeper.transport',
     'zookeeper.client', 'zookeeper.session', 'zookeeper.children', 'zookeeper.rotation', 'zookeeper.node',
     'zookeeper.subscriptions', 'watches.slots', 'watches.retries', 'watches.backlog', 'watches.watch',
-    'watches.unclaimed', 'runs.procfs', 'lock', 'database', 'good_configs', 'config.loader', 'state', 'runs.fork',
-    'runs.posix_spawn', 'runs.exec_errors', 'runs.child', 'runs.stdin', 'runs.output_protocol', 'runs.output_process',
-    'runs.twitcher_output', 'runs.output_link', 'runs.output', 'runs.reminders', 'runs.notify', 'runs.run',
-    'runs.workers', 'runs.runner', 'watches.registry', 'pidfile', 'daemonize', 'init', 'zookeeper.throwaway',
+    'watches.unclaimed', 'runs.procfs', 'lock', 'database', 'good_configs', 'config.loader', 'state', 'daemonize',
+    'runs.fork', 'runs.posix_spawn', 'runs.exec_errors', 'runs.child', 'runs.stdin', 'runs.output_protocol',
+    'runs.output_process', 'runs.twitcher_output', 'runs.output_link', 'runs.output', 'runs.reminders', 'runs.notify',
+    'runs.run', 'runs.workers', 'runs.runner', 'watches.registry', 'pidfile', 'init', 'zookeeper.throwaway',
     'sd_notify', 'daemon', 'zookeeper.poke', 'options', 'cli', 'ctl.cli', '__main__',
 ]
 RARELY_NEEDED = [('cli', 'twitcher.zookeeper.throwaway'), ('daemonize', 'daemon')]

@@ -11,7 +11,9 @@ from typing import Callable, List
 
 from twitcher.errors import TwitcherError
 from twitcher.log import report_to_stderr
-from twitcher.runs.fork import UMASK
+
+UMASK = 0o022
+"""The daemon's umask, and that of every run."""
 
 
 def be_a_plain_process() -> None:

@@ -26,6 +26,7 @@ from typing import (
     Optional,
     Protocol,
     Set,
+    TextIO,
     Tuple,
     Union,
 )
@@ -90,13 +91,14 @@ class Exec:
         os.execvp(self.argv[0], self.argv)
 
 
-class Home(Protocol):
-    """What the file of a function has set up for it."""
+class FileContext(Protocol):
+    """What a file has set up for its functions: its globals, its helpers, and settings of the
+    interpreter."""
 
     module: types.ModuleType
 
-    def enter(self) -> None:
-        """In the function's own process: set it up again."""
+    def enter(self, stdout: TextIO, stderr: TextIO) -> None:
+        """Set it up again in the process of a function, whose streams these are."""
 
     def importable(self) -> ContextManager[Mapping[str, types.ModuleType]]:
         """What is executed in the block finds the file's helpers; those that have been imported, by name."""
@@ -104,11 +106,11 @@ class Home(Protocol):
 
 @dataclass(frozen=True)
 class FileFunction:
-    """A function of a file, or another callable, and where it is at home."""
+    """A function of a file, or another callable, with what its file has set up for it."""
 
-    __slots__ = ('function', 'home')
+    __slots__ = ('function', 'context')
     function: Action
-    home: Home
+    context: FileContext
 
     def __call__(self) -> Any:
         return self.function()

@@ -13,10 +13,10 @@ import traceback
 from contextlib import ExitStack
 from dataclasses import replace
 from types import ModuleType
-from typing import Any, ContextManager, List, Mapping, Optional
+from typing import Any, ContextManager, List, Mapping, Optional, TextIO
 
 from twitcher.config.action import Exec, FileFunction, being_loaded
-from twitcher.config.captured_output import printing_collected
+from twitcher.config.captured_output import print_to, printing_collected
 from twitcher.config.deadline import STOPPING, DeadlineError, interrupted_after
 from twitcher.config.helper_modules import CONTEXT, HelperCode, Helpers
 from twitcher.config.isolation import ISOLATION, Kept
@@ -47,55 +47,55 @@ def load_config(path: str, source: bytes, time_limit: float = TIME_LIMIT, helper
     it is known, and the reason; StopError if SIGTERM or SIGINT came meanwhile.
     """
     # A module, so that what looks up the module of a class (dataclasses do) finds the file's globals.
-    home = _Home(ModuleType(MODULE), helpers or Helpers(HelperCode(os.path.dirname(path)), path))
-    collector = _Collector(home)
-    home.module.__dict__.update({'__file__': path, 'Exec': Exec, 'RegisterWatch': collector.register, **dict(LANGUAGE),
-                                 CONTEXT: home.helpers})
+    context = _FileContext(ModuleType(MODULE), helpers or Helpers(HelperCode(os.path.dirname(path)), path))
+    collector = _Collector(context)
+    context.module.__dict__.update({'__file__': path, 'Exec': Exec, 'RegisterWatch': collector.register, **dict(LANGUAGE),
+                                    CONTEXT: context.helpers})
     signals: List[int] = []
     with printing_collected() as printed:
         try:
-            fault = _execute(path, source, time_limit, home, signals)
+            fault = _execute(path, source, time_limit, context, signals)
         except BaseException as error:
-            fault = _fault(path, error, time_limit, home.helpers)
+            fault = _fault(path, error, time_limit, context.helpers)
         finally:
             collector.is_open = False
     for line in printed.lines():
         log.log(DEBUG if is_retry else INFO, '%s printed: %s', path, line)
     if any(number in STOPPING for number in signals):
         raise StopError(f'{path}: interrupted')
-    if home.kept.faults and not fault:
-        fault = f'{path}: {"; ".join(home.kept.faults)}'
-    if home.kept.threads:
+    if context.kept.faults and not fault:
+        fault = f'{path}: {"; ".join(context.kept.faults)}'
+    if context.kept.threads:
         log.log(DEBUG if is_retry else WARNING,
                 '%s has left threads in the daemon, which cannot be ended and run on until it stops: %s', path,
-                    ', '.join(map(str, home.kept.threads)))
+                    ', '.join(map(str, context.kept.threads)))
     if fault:
         raise ConfigError(' '.join(filter(None, map(str.strip, fault.splitlines()))))
     return collector.specs
 
 
-def _execute(path: str, source: bytes, time_limit: float, home: _Home, signals: List[int]) -> Optional[str]:
+def _execute(path: str, source: bytes, time_limit: float, context: _FileContext, signals: List[int]) -> Optional[str]:
     """Execute the file in the globals of its module. Returns what is wrong with it; adds signals that came meanwhile."""
-    names = home.module.__dict__
+    names = context.module.__dict__
     with ExitStack() as stack:
         try:
             # Outermost: its end needs the descriptors that the rest puts back.
             stack.enter_context(interrupted_after(time_limit, path, signals))
             code = compile(source, path, 'exec', dont_inherit=True)
             if can_reach_interpreter(code):
-                home.logging = stack.enter_context(logging_of_its_own())
-                stack.enter_context(home.helpers.importable())
-                home.kept = stack.enter_context(ISOLATION.keeping(lambda other: other is names))
-                sys.modules[MODULE] = home.module
+                context.logging = stack.enter_context(logging_of_its_own())
+                stack.enter_context(context.helpers.importable())
+                context.kept = stack.enter_context(ISOLATION.keeping(lambda other: other is names))
+                sys.modules[MODULE] = context.module
                 stack.callback(sys.modules.pop, MODULE, None)
             stack.enter_context(being_loaded())
             exec(code, names)
         except BaseException as error:  # SystemExit and KeyboardInterrupt are a file's mistakes, too
-            return _fault(path, error, time_limit, home.helpers)
+            return _fault(path, error, time_limit, context.helpers)
     return None
 
 
-class _Home:
+class _FileContext:
     """What a file has set up for its functions."""
 
     __slots__ = ('module', 'helpers', 'kept', 'logging')
@@ -106,23 +106,24 @@ class _Home:
         self.kept = Kept()
         self.logging = FileLogging()
 
-    def enter(self) -> None:
-        """As action.Home says."""
+    def enter(self, stdout: TextIO, stderr: TextIO) -> None:
+        """As action.FileContext says."""
+        print_to(stdout, stderr)
         sys.modules[MODULE] = self.module
         self.logging.enter()
         ISOLATION.enter()
         self.kept.enter()
 
     def importable(self) -> ContextManager[Mapping[str, ModuleType]]:
-        """As action.Home says."""
+        """As action.FileContext says."""
         return self.helpers.importable()
 
 
 class _Collector:
     """What RegisterWatch is, for one file."""
 
-    def __init__(self, home: _Home) -> None:
-        self._home = home
+    def __init__(self, context: _FileContext) -> None:
+        self._context = context
         self.specs: List[WatchSpec] = []
         self.is_open = True
 
@@ -136,7 +137,7 @@ class _Collector:
         try:
             spec = make_spec(*args, **kwargs)
             if not isinstance(spec.action, Exec):
-                spec = replace(spec, action=FileFunction(spec.action, self._home))
+                spec = replace(spec, action=FileFunction(spec.action, self._context))
             self.specs.append(spec)
         except TypeError:
             try:

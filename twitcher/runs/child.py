@@ -18,10 +18,11 @@ from typing import Any, Dict, NamedTuple, Optional, Protocol
 from twitcher.config.account import Account
 from twitcher.config.action import Exec
 from twitcher.config.spec import WatchSpec
+from twitcher.daemonize import UMASK
 from twitcher.errors import SpawnError
 from twitcher.runs import posix_spawn
 from twitcher.runs.exec_errors import reason
-from twitcher.runs.fork import UMASK, run_in_child
+from twitcher.runs.fork import run_in_child
 from twitcher.runs.procfs import is_running, start_time
 
 _SHORTAGE = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
