@@ -2,10 +2,10 @@
 
 import gc
 
-from twitcher.lazy_imports import imports_postponed
+from twitcher.lazy_imports import lazy_imports
 
 gc.disable()  # what is imported stays: to look for garbage in it, now or later, is time lost
-with imports_postponed():
+with lazy_imports():
     from twitcher.cli import main
 gc.freeze()
 gc.enable()

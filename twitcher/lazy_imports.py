@@ -25,7 +25,7 @@ _OF_EVERY_MODULE = ('__path__', '__file__', '__cached__')
 
 
 @contextmanager
-def imports_postponed() -> Iterator[None]:
+def lazy_imports() -> Iterator[None]:
     """While the block imports, put a stand-in in the place of each of NAMES, for those who import it, and for them alone."""
     finder = _Finder()
     sys.meta_path.insert(0, finder)
@@ -34,11 +34,11 @@ def imports_postponed() -> Iterator[None]:
     finally:
         finder.postponable.clear()
         for name in NAMES:
-            if isinstance(sys.modules.get(name), _StandIn):
+            if isinstance(sys.modules.get(name), _LazyModule):
                 del sys.modules[name]
 
 
-class _StandIn(ModuleType):
+class _LazyModule(ModuleType):
     """Has what the module has that it stands for."""
 
     def __getattr__(self, name: str) -> Any:
@@ -70,7 +70,7 @@ class _Finder:
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
         """As importlib.abc.Loader says."""
-        return _StandIn(spec.name)
+        return _LazyModule(spec.name)
 
     def exec_module(self, module: ModuleType) -> None:
         """As importlib.abc.Loader says."""
