@@ -16,7 +16,7 @@ from twitcher.log import get_logger
 from twitcher.log_target import LogTarget, escaped
 from twitcher.runs.output import Output
 from twitcher.runs.runner import Runner
-from twitcher.sd_notify import ServiceManager
+from twitcher.sd_notify import Notifier
 from twitcher.state import State
 from twitcher.watches.registry import Watches
 from twitcher.watches.retries import Retries
@@ -67,7 +67,7 @@ class _Daemon:
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(_log_exception)
         self._stop = asyncio.Event()
-        self._manager = ServiceManager(os.environ, loop.call_later)
+        self._notifier = Notifier(os.environ, loop.call_later)
         session = Session(self._settings.hosts, self._connection_changed)
         self._keeper = keeper = Keeper(session)
         state = State(self._settings.state_dir, self._settings.config_path, loop.call_later, self._settings.lock)
@@ -94,9 +94,9 @@ class _Daemon:
         configs.start()
         self._loader.restore(configs.hidden)
         self._tell_status()
-        self._manager.ready()
+        self._notifier.ready()
         await self._stop.wait()
-        self._manager.stopping()
+        self._notifier.stopping()
         configs.stop()
         watches.close()
         await runner.close()
@@ -124,9 +124,9 @@ class _Daemon:
         if self._stop.is_set():
             return
         log.info('SIGHUP: rereading %s', self._settings.config_path)
-        self._manager.reloading()
+        self._notifier.reloading()
         configs.reread()
-        self._manager.ready()
+        self._notifier.ready()
 
     def _apply(self, changes: Changes) -> None:
         self._loader.apply(changes)
@@ -139,5 +139,5 @@ class _Daemon:
     def _tell_status(self) -> None:
         failing = self._loader.failing
         faults = f'; files that do not load: {len(failing)}, {escaped(failing[0])} first' if failing else ''
-        self._manager.status(f'{"connected" if self._connected else "trying to connect"} to {self._settings.hosts}; '
+        self._notifier.status(f'{"connected" if self._connected else "trying to connect"} to {self._settings.hosts}; '
                              f'watches in force: {self._keeper.subscriptions}{faults}')

@@ -16,7 +16,7 @@ UMASK = 0o022
 """The daemon's umask, and that of every run."""
 
 
-def be_a_plain_process() -> None:
+def reset_inherited_state() -> None:
     """Undo what the caller may have left us with and actions would inherit: closed descriptors, ignored and blocked signals, a
     directory, a umask; and a locale that nobody has set."""
     _open_standard_streams()

@@ -43,14 +43,14 @@ class StateLock:
         """The locks. They survive a fork that keeps these open."""
         return list(self._held.values())
 
-    def acquire(self, patience: float = 0.0) -> None:
-        """Take the lock, unless we have it; wait `patience` seconds for it.
+    def acquire(self, timeout: float = 0.0) -> None:
+        """Take the lock, unless we have it; wait `timeout` seconds for it.
 
         Raises LockedError if another daemon keeps it, OSError if the state directory
         cannot be used.
         """
         os.makedirs(self._directory, mode=0o755, exist_ok=True)
-        deadline = time.monotonic() + patience
+        deadline = time.monotonic() + timeout
         before = set(self._held)
         try:
             for name in self._names():

@@ -17,7 +17,7 @@ MAX_STALL = 60.0
 """Seconds for which a record is offered to a log that does not take it; from then on records that find no room, or are
 not taken at once, are dropped until one is."""
 RETRY_DELAY = 0.1
-_MAX_PATIENCE = 1.0
+_MAX_WAIT = 1.0
 
 
 class LogQueue:
@@ -95,7 +95,7 @@ class LogQueue:
         while True:
             remaining = self._trying_since + MAX_STALL - time.monotonic()
             try:
-                self._destination.write(record, min(max(remaining, 0.0), _MAX_PATIENCE))
+                self._destination.write(record, min(max(remaining, 0.0), _MAX_WAIT))
             except Exception:  # whatever it is, there is nowhere to report it
                 if remaining <= 0:
                     return False

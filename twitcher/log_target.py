@@ -88,7 +88,7 @@ class LogTarget:
 class Destination(Protocol):
     """Where records are written. What it needs it opens at the first record, and again after a failure."""
 
-    def write(self, record: Record, patience: float) -> None:
+    def write(self, record: Record, timeout: float) -> None:
         """Write the record, or the rest of one of which a part was written. Raises OSError if it could not be
         written within so many seconds; then it may be called again, with the same record or the next."""
 
@@ -126,7 +126,7 @@ def _text(record: Record) -> str:
     return escaped(record.getMessage()[:MAX_MESSAGE]) + record.traceback()
 
 
-class _Transit:
+class _PartialSend:
     """A record on its way, which may take several attempts. Once a part of it has gone the rest follows, even if another
     record is to be sent meanwhile, so that they cannot run into each other."""
 
@@ -152,11 +152,11 @@ class _Lines:
     def __init__(self, descriptor: int, pid: int) -> None:
         self._descriptor = descriptor
         self._pid = pid
-        self._transit = _Transit()
+        self._sending = _PartialSend()
 
-    def write(self, record: Record, patience: float) -> None:
-        """As Destination says; but a disk or a terminal may take longer than the patience."""
-        self._transit.send(record, self._line, partial(os.write, self._descriptor))
+    def write(self, record: Record, timeout: float) -> None:
+        """As Destination says; but a disk or a terminal may take longer than the timeout."""
+        self._sending.send(record, self._line, partial(os.write, self._descriptor))
 
     def close(self) -> None:
         """Nothing: stdout is not ours alone."""
@@ -175,7 +175,7 @@ class _File(_Lines):
         super().__init__(-1, pid)
         self._path = path
 
-    def write(self, record: Record, patience: float) -> None:
+    def write(self, record: Record, timeout: float) -> None:
         """As Destination says."""
         try:
             is_there = self._descriptor >= 0 and os.path.samestat(os.stat(self._path), os.fstat(self._descriptor))
@@ -183,12 +183,12 @@ class _File(_Lines):
             is_there = False
         if not is_there:
             self._reopen()
-        super().write(record, patience)
+        super().write(record, timeout)
 
     def _reopen(self) -> None:
         """Under the same number as before, which is never free meanwhile: see `descriptors`."""
         opened = _open(self._path)
-        self._transit = _Transit()
+        self._sending = _PartialSend()
         if self._descriptor < 0:
             self._descriptor = opened
             return
@@ -213,14 +213,14 @@ class _Syslog:
         self._pid = pid
         self._socket: Optional[socket.socket] = None
         self._end = b''
-        self._transit = _Transit()
+        self._sending = _PartialSend()
 
-    def write(self, record: Record, patience: float) -> None:
+    def write(self, record: Record, timeout: float) -> None:
         """As Destination says."""
         try:
             if not self._socket:
-                self._socket = self._connected(patience)
-            self._transit.send(record, self._message, partial(self._send, self._socket, patience))
+                self._socket = self._connected(timeout)
+            self._sending.send(record, self._message, partial(self._send, self._socket, timeout))
         except BlockingIOError:
             raise  # the server is there, but does not read
         except OSError:
@@ -231,21 +231,21 @@ class _Syslog:
         """As Destination says."""
         if self._socket:
             self._socket.close()
-        self._socket, self._transit = None, _Transit()
+        self._socket, self._sending = None, _PartialSend()
 
-    def _connected(self, patience: float) -> socket.socket:
+    def _connected(self, timeout: float) -> socket.socket:
         try:
-            connection, self._end = self._connect(socket.SOCK_DGRAM, patience), b''
+            connection, self._end = self._connect(socket.SOCK_DGRAM, timeout), b''
         except OSError as error:
             if error.errno != errno.EPROTOTYPE:
                 raise
-            connection, self._end = self._connect(socket.SOCK_STREAM, patience), b'\0'
+            connection, self._end = self._connect(socket.SOCK_STREAM, timeout), b'\0'
         return connection
 
-    def _connect(self, kind: socket.SocketKind, patience: float) -> socket.socket:
+    def _connect(self, kind: socket.SocketKind, timeout: float) -> socket.socket:
         connection = socket.socket(socket.AF_UNIX, kind)
         try:
-            connection.settimeout(patience)
+            connection.settimeout(timeout)
             connection.connect(self._path)
             connection.setblocking(False)
         except BaseException:
@@ -253,14 +253,14 @@ class _Syslog:
             raise
         return connection
 
-    def _send(self, connection: socket.socket, patience: float, message: bytes) -> int:
+    def _send(self, connection: socket.socket, timeout: float, message: bytes) -> int:
         """Sends what fits, and waits only if nothing does: a stream that is a quarter full is not yet writable to poll(2)."""
         try:
             return connection.send(message)
         except BlockingIOError:
             poll = select.poll()
             poll.register(connection, select.POLLOUT)
-            poll.poll(patience * 1000)
+            poll.poll(timeout * 1000)
             return connection.send(message)
 
     def _message(self, record: Record) -> bytes:

@@ -18,10 +18,10 @@ log = get_logger(__name__)
 
 RETRY_DELAY = 0.2
 """Seconds until another attempt when the manager's socket is full."""
-_MOST_UNSENT = 100
+_MAX_UNSENT = 100
 
 
-class ServiceManager:
+class Notifier:
     """Whoever the environment names as that; nobody, if it names none. `later` is the loop's call_later.
 
     With a watchdog (WATCHDOG_USEC) it is told twice in each of its intervals that the loop is alive.
@@ -32,7 +32,7 @@ class ServiceManager:
         interval = environment.pop('WATCHDOG_USEC', '')
         whose = environment.pop('WATCHDOG_PID', str(os.getpid()))
         self._later = later
-        self._unsent: Deque[bytes] = deque(maxlen=_MOST_UNSENT)
+        self._unsent: Deque[bytes] = deque(maxlen=_MAX_UNSENT)
         self._is_waiting = False
         self._status = ''
         self._address = b''
@@ -51,27 +51,27 @@ class ServiceManager:
 
     def ready(self) -> None:
         """We are up, or have reloaded."""
-        self._tell('READY=1')
+        self._queue('READY=1')
 
     def reloading(self) -> None:
         """We begin to reload, until `ready`."""
-        self._tell(f'RELOADING=1\nMONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}')
+        self._queue(f'RELOADING=1\nMONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}')
 
     def stopping(self) -> None:
         """We are about to end."""
-        self._tell('STOPPING=1')
+        self._queue('STOPPING=1')
 
     def status(self, line: str) -> None:
         """How we do, for a human; said again only when it is something else."""
         if line != self._status:
             self._status = line
-            self._tell(f'STATUS={line}')
+            self._queue(f'STATUS={line}')
 
     def _keep_alive(self, interval: float) -> None:
-        self._tell('WATCHDOG=1')
+        self._queue('WATCHDOG=1')
         self._later(interval, self._keep_alive, interval)
 
-    def _tell(self, message: str) -> None:
+    def _queue(self, message: str) -> None:
         if self._address:
             self._unsent.append(message.encode())
             if not self._is_waiting:

@@ -1,4 +1,4 @@
-"""Who a run belongs to: names and numbers become one Account, or an error; never somebody else.
+"""UserOrGroup a run belongs to: names and numbers become one Account, or an error; never somebody else.
 
 The user database is read here, when a config is loaded, and nowhere else: a directory service that hangs must not hold up
 a run.
@@ -14,7 +14,7 @@ from typing import Dict, Optional, Sequence, Tuple, Union
 
 from twitcher.errors import SpecError
 
-Who = Union[str, int, None]
+UserOrGroup = Union[str, int, None]
 
 # uid_t and gid_t are 32 bits wide and (uid_t)-1 means "leave it as it is" to setuid's relatives: setreuid(2).
 _HIGHEST_ID = 2 ** 32 - 2
@@ -34,7 +34,7 @@ class Account:
     name: str = field(compare=False)
     home: str = field(compare=False)
     shell: str = field(compare=False)
-    asked: Tuple[Who, Who]
+    asked: Tuple[UserOrGroup, UserOrGroup]
 
     def environment(self) -> Dict[str, str]:
         """The variables that login(1) would set for this user."""
@@ -55,7 +55,7 @@ def own_account() -> Account:
     return _account(os.geteuid(), os.getegid(), tuple(os.getgroups()), entry, (None, None))
 
 
-def find_account(uid: Who, gid: Who) -> Optional[Account]:
+def find_account(uid: UserOrGroup, gid: UserOrGroup) -> Optional[Account]:
     """The account for RegisterWatch's `uid` and `gid` (a name, a number or a string of digits, or None); None for neither.
 
     `uid` alone brings that user's primary group, and always that user's supplementary groups; `gid` alone keeps the
@@ -80,7 +80,7 @@ def find_account(uid: Who, gid: Who) -> Optional[Account]:
     return account
 
 
-def _group_of(uid: Who, gid: Who, entry: Optional[pwd.struct_passwd]) -> int:
+def _group_of(uid: UserOrGroup, gid: UserOrGroup, entry: Optional[pwd.struct_passwd]) -> int:
     if gid is not None:
         return _number('gid', gid)
     if entry is None:
@@ -90,7 +90,7 @@ def _group_of(uid: Who, gid: Who, entry: Optional[pwd.struct_passwd]) -> int:
 
 
 def _account(uid: int, gid: int, groups: Tuple[int, ...], entry: Optional[pwd.struct_passwd],
-             asked: Tuple[Who, Who]) -> Account:
+             asked: Tuple[UserOrGroup, UserOrGroup]) -> Account:
     if entry is None:
         return Account(uid, gid, groups, str(uid), '/', '/bin/sh', asked)
     return Account(uid, gid, groups, entry.pw_name, entry.pw_dir or '/', entry.pw_shell or '/bin/sh', asked)
@@ -100,23 +100,23 @@ def _listed(groups: Sequence[int]) -> str:
     return ', '.join(map(str, sorted(groups))) or 'none'
 
 
-def _as_number(who: Who) -> Who:
+def _as_number(value: UserOrGroup) -> UserOrGroup:
     """A string of digits asks for the same as the number."""
-    return int(who) if isinstance(who, str) and who.isdecimal() else who
+    return int(value) if isinstance(value, str) and value.isdecimal() else value
 
 
-def _number(argument: str, who: Who) -> int:
-    if isinstance(who, str) and not who.isdecimal():
+def _number(argument: str, value: UserOrGroup) -> int:
+    if isinstance(value, str) and not value.isdecimal():
         try:
-            return pwd.getpwnam(who).pw_uid if argument == 'uid' else grp.getgrnam(who).gr_gid
+            return pwd.getpwnam(value).pw_uid if argument == 'uid' else grp.getgrnam(value).gr_gid
         except (KeyError, ValueError):
             kind = 'user' if argument == 'uid' else 'group'
-            raise SpecError(f'{argument}={who!r}: no such {kind} on this machine; allowed: a name or a number') from None
-    if isinstance(who, bool) or not isinstance(who, (int, str)):
-        raise SpecError(f'{argument}={who!r}: allowed: a name, a number or a string of digits')
-    if isinstance(who, str) and len(who) > len(str(_HIGHEST_ID)) or not 0 <= int(who) <= _HIGHEST_ID:
-        raise SpecError(f'{argument}={who!r}: allowed: a number from 0 to {_HIGHEST_ID}')
-    return int(who)
+            raise SpecError(f'{argument}={value!r}: no such {kind} on this machine; allowed: a name or a number') from None
+    if isinstance(value, bool) or not isinstance(value, (int, str)):
+        raise SpecError(f'{argument}={value!r}: allowed: a name, a number or a string of digits')
+    if isinstance(value, str) and len(value) > len(str(_HIGHEST_ID)) or not 0 <= int(value) <= _HIGHEST_ID:
+        raise SpecError(f'{argument}={value!r}: allowed: a number from 0 to {_HIGHEST_ID}')
+    return int(value)
 
 
 def _user_entry(uid: int) -> Optional[pwd.struct_passwd]:

@@ -8,7 +8,7 @@ from enum import Enum
 from typing import Any, Optional, Tuple
 
 from twitcher.config import shell
-from twitcher.config.account import Account, Who, find_account
+from twitcher.config.account import Account, UserOrGroup, find_account
 from twitcher.config.action import Action, Exec, checked_action, identity
 from twitcher.errors import SpecError
 
@@ -69,8 +69,8 @@ class WatchSpec:
 
 
 def make_spec(znode: Any, action: Any, pipe_stdin: Any = True, run_on_load: Any = True, run_mode: Any = RunMode.QUEUE, *,
-              uid: Who = None, gid: Who = None, notify_signal: Any = None, timeout: Any = None, description: Any = None,
-              watch_type: Any = WatchType.DATA) -> WatchSpec:
+              uid: UserOrGroup = None, gid: UserOrGroup = None, notify_signal: Any = None, timeout: Any = None,
+              description: Any = None, watch_type: Any = WatchType.DATA) -> WatchSpec:
     """RegisterWatch's arguments as a WatchSpec.
 
     `timeout` is in seconds. Raises SpecError that names the argument, its value and what is allowed.
