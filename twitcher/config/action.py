@@ -165,15 +165,15 @@ def outline(action: Any) -> str:
         return type(action).__name__
 
 
-def _outline(value: Any, met: Set[int]) -> str:
-    """`met` has what was met already: values may contain themselves."""
+def _outline(value: Any, seen: Set[int]) -> str:
+    """`seen` has what was seen already: values may contain themselves."""
     if isinstance(value, Exec):
         return f'Exec({value.command!r})'
     if type(value) in (str, bytes, int, float, bool, type(None)):
         return repr(value)
-    if id(value) in met:
+    if id(value) in seen:
         return '...'
-    met.add(id(value))
+    seen.add(id(value))
     if isinstance(value, (tuple, list)):
         parts: List[Any] = list(value)
     elif isinstance(value, functools.partial):
@@ -187,7 +187,7 @@ def _outline(value: Any, met: Set[int]) -> str:
     else:
         parts = []
     name = value.__qualname__ if isinstance(value, (types.FunctionType, types.BuiltinFunctionType)) else type(value).__name__
-    return f'{name}({", ".join(_outline(part, met) for part in parts)})'
+    return f'{name}({", ".join(_outline(part, seen) for part in parts)})'
 
 
 def identity(action: Any) -> Any:
@@ -199,35 +199,35 @@ def identity(action: Any) -> Any:
     return _identity(action.function if isinstance(action, FileFunction) else action, {})
 
 
-def _identity(value: Any, met: Dict[int, int]) -> Any:
-    """`met` numbers the containers and functions that were met already, which may contain themselves and each other."""
+def _identity(value: Any, seen: Dict[int, int]) -> Any:
+    """`seen` numbers the containers and functions that were seen already, which may contain themselves and each other."""
     if isinstance(value, (functools.partial, types.FunctionType, tuple, list)):
-        if id(value) in met:
-            return ('met', met[id(value)])
-        met[id(value)] = len(met)
+        if id(value) in seen:
+            return ('already seen', seen[id(value)])
+        seen[id(value)] = len(seen)
     if isinstance(value, functools.partial):
-        return ('partial', _identity(value.func, met), _identity(value.args, met),
-                [(name, _identity(item, met)) for name, item in sorted(value.keywords.items())])
+        return ('partial', _identity(value.func, seen), _identity(value.args, seen),
+                [(name, _identity(item, seen)) for name, item in sorted(value.keywords.items())])
     if isinstance(value, types.FunctionType):
         cells = [cell.cell_contents for cell in value.__closure__ or () if _is_filled(cell)]
         keywords = sorted((value.__kwdefaults__ or {}).items())
-        return ('function', _identity(value.__code__, met), _identity(value.__defaults__, met),
-                [(name, _identity(item, met)) for name, item in keywords], [_identity(cell, met) for cell in cells])
+        return ('function', _identity(value.__code__, seen), _identity(value.__defaults__, seen),
+                [(name, _identity(item, seen)) for name, item in keywords], [_identity(cell, seen) for cell in cells])
     if isinstance(value, types.CodeType):
         return ('code', value.co_name, value.co_names, value.co_varnames, value.co_freevars, value.co_argcount,
-                value.co_kwonlyargcount, value.co_flags, getattr(value, 'co_exceptiontable', b''), _body(value, met))
+                value.co_kwonlyargcount, value.co_flags, getattr(value, 'co_exceptiontable', b''), _body(value, seen))
     if isinstance(value, (tuple, list)):
-        return (type(value), [_identity(item, met) for item in value])
+        return (type(value), [_identity(item, seen) for item in value])
     # 1, 1.0 and True are equal to each other, but not the same constant.
     return (type(value), value)
 
 
-def _body(code: types.CodeType, met: Dict[int, int]) -> Any:
+def _body(code: types.CodeType, seen: Dict[int, int]) -> Any:
     """The instructions and the constants. From Python 3.13 on a class is told the line that it begins in: without that."""
     if '__firstlineno__' not in code.co_names:
-        return (code.co_code, _identity(code.co_consts, met))
+        return (code.co_code, _identity(code.co_consts, seen))
     instructions = list(dis.get_instructions(code))
-    return [(each.opcode, _identity(each.argval, met) if each.opcode in dis.hasconst else each.arg)
+    return [(each.opcode, _identity(each.argval, seen) if each.opcode in dis.hasconst else each.arg)
             for each, following in zip(instructions, instructions[1:]) if following.argval != '__firstlineno__']
 
 

@@ -34,7 +34,7 @@ WRITING_LIMIT = 10.0
 """Seconds after its last write that a file which is still open for writing is read all the same."""
 EMPTY_DELAY = 2.0
 """Seconds that a file must have been empty to be believed if it was not so before: `> FILE; ...; cat ... >> FILE`."""
-UNTOLD_DELAY = 1.0
+UNREPORTED_DELAY = 1.0
 """Seconds that a text must have stayed the same to be believed where inotify may say nothing."""
 POLL = 10.0
 """Seconds between two scans when inotify does not report everything."""
@@ -235,14 +235,14 @@ class ConfigDir:
         was_full = path in self._known if before is None else not _is_empty(before)
         if before is None and not self._has_scanned and not (was_full and _is_empty(source)):
             return True
-        is_told = any(entry in self._quiet_at for entry in file.entries)
+        is_reported = any(entry in self._quiet_at for entry in file.entries)
         limited = self._scanner.limited
         is_limited = file.file_id in limited or any(directory in limited for directory, _ in file.entries)
         delay = 0.0
         if was_full and _is_empty(source):
             delay = EMPTY_DELAY
-        elif self._has_scanned and is_limited and not is_told and not _is_same(before, source):
-            delay = UNTOLD_DELAY
+        elif self._has_scanned and is_limited and not is_reported and not _is_same(before, source):
+            delay = UNREPORTED_DELAY
         if not delay:
             self._unconfirmed.pop(path, None)
             return True

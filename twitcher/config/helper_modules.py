@@ -70,13 +70,13 @@ class Helpers:
     lies on the disk.
     """
 
-    __slots__ = ('modules', 'texts', 'looked_for', '_path', '_code', '_given', '_sys_path', '__weakref__')
+    __slots__ = ('modules', 'texts', 'candidates', '_path', '_code', '_given', '_sys_path', '__weakref__')
 
     def __init__(self, code: HelperCode, path: str, texts: Mapping[str, bytes] = _NOTHING) -> None:
         self.modules: Dict[str, types.ModuleType] = {}
         self.texts: Dict[str, bytes] = {}
         """Of all that were executed, by path."""
-        self.looked_for: Set[str] = set()
+        self.candidates: Set[str] = set()
         """Where the imports would have found a helper, had there been one."""
         self._path = path
         self._code = code
@@ -107,7 +107,7 @@ class Helpers:
     def where(self, error: BaseException) -> str:
         """Which line of a helper an error came from, for the end of its message; empty
         if from none."""
-        if isinstance(error, SyntaxError) and error.filename in self.looked_for:
+        if isinstance(error, SyntaxError) and error.filename in self.candidates:
             return f' in {error.filename}:{error.lineno}'
         place, step = '', error.__traceback__
         while step:
@@ -151,7 +151,7 @@ class Helpers:
     def _text(self, place: str) -> Optional[bytes]:
         """The helper that lies there, if one does. Raises ImportError if it cannot be
         read."""
-        self.looked_for.add(place)
+        self.candidates.add(place)
         if place in self._given:
             return self._given[place]
         if not os.path.isfile(place):

@@ -28,7 +28,7 @@ log = get_logger(__name__)
 
 RETRY = 60.0
 """Seconds until a failed file is tried again."""
-MAX_PAUSE = 64
+MAX_BACKOFF = 64
 """Times RETRY, at most, until a file is tried again whose failure takes long: about an
 hour."""
 _SLOW = 1.0
@@ -43,11 +43,11 @@ Replace = Callable[[str, List[WatchSpec], bool], None]
 @dataclass
 class _Failure:
     """A file that does not load: its text, or why that cannot be had; what was logged;
-    and the pause in units of RETRY."""
+    and the backoff in units of RETRY."""
 
     text: Source
     message: str
-    pause: int = 1
+    backoff: int = 1
     remaining: int = 1
 
 
@@ -70,7 +70,7 @@ class Loader:
         # Of the versions in force; of all files, where imports looked for a helper.
         self._texts: Dict[str, bytes] = {}
         self._helper_texts: Dict[str, Mapping[str, bytes]] = {}
-        self._looked_for: Dict[str, Set[str]] = {}
+        self._candidates: Dict[str, Set[str]] = {}
         self._failures: Dict[str, _Failure] = {}
         self._saved = good_configs.fingerprints()
         self._unsaved: List[GoodConfig] = []
@@ -103,7 +103,7 @@ class Loader:
     def _forget(self, path: str) -> None:
         self._texts.pop(path, None)
         self._helper_texts.pop(path, None)
-        self._looked_for.pop(path, None)
+        self._candidates.pop(path, None)
         self._failures.pop(path, None)
         self._saved.pop(path, None)
         self._good_configs.forget(path)
@@ -111,7 +111,7 @@ class Loader:
 
     def _users(self, helpers: Set[str]) -> Dict[str, Source]:
         """The files that would import one of the helpers, with their texts."""
-        paths = [path for path, looked_for in self._looked_for.items() if not looked_for.isdisjoint(helpers)]
+        paths = [path for path, candidates in self._candidates.items() if not candidates.isdisjoint(helpers)]
         texts = {path: self._failures[path].text if path in self._failures else self._texts[path] for path in paths}
         return {path: text for path, text in texts.items() if isinstance(text, bytes)}
 
@@ -159,9 +159,9 @@ class Loader:
         try:
             specs = load_config(path, text, helpers=helpers, is_retry=is_retry)
         finally:
-            self._looked_for.pop(path, None)
-            if helpers.looked_for:
-                self._looked_for[path] = helpers.looked_for
+            self._candidates.pop(path, None)
+            if helpers.candidates:
+                self._candidates[path] = helpers.candidates
         is_same = self._texts.get(path) == text and self._helper_texts.get(path, _NO_HELPERS) == helpers.texts
         self._replace(path, specs, is_same)
         self._texts[path] = text
@@ -173,16 +173,16 @@ class Loader:
     def _failed(self, path: str, text: Source, error: ConfigError, is_retry: bool, seconds: float) -> None:
         """Say so, unless it is what was said before, and see to it that a version is in
         force."""
-        looked_for = self._looked_for.get(path)
+        candidates = self._candidates.get(path)
         outcome = self._fall_back(path)
-        if looked_for is not None:
-            self._looked_for[path] = looked_for
+        if candidates is not None:
+            self._candidates[path] = candidates
         before = self._failures.get(path)
         message = str(error) if path in self._texts else f'{error}; {outcome}'
         if not is_retry or not before or before.message != message:
             log.error('%s; %s', error, outcome)
-        pause = min(2 * before.pause, MAX_PAUSE) if before and is_retry and seconds > _SLOW else 1
-        self._failures[path] = _Failure(text, message, pause, pause)
+        backoff = min(2 * before.backoff, MAX_BACKOFF) if before and is_retry and seconds > _SLOW else 1
+        self._failures[path] = _Failure(text, message, backoff, backoff)
         self._retry_later()
 
     def _fall_back(self, path: str) -> str:
@@ -211,7 +211,7 @@ class Loader:
             self._later(RETRY, self._retry)
 
     def _retry(self) -> None:
-        """Try the failed files again whose pause is over, one in each round of the
+        """Try the failed files again whose backoff is over, one in each round of the
         loop."""
         due: Deque[str] = deque()
         for path, failure in self._failures.items():
