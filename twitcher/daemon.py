@@ -92,7 +92,7 @@ class _Daemon:
         session.start()
         keeper.start()
         configs.start()
-        self._loader.restore(configs.hidden)
+        self._loader.restore(configs.unreadable)
         self._tell_status()
         self._notifier.ready()
         await self._stop.wait()

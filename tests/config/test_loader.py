@@ -56,7 +56,7 @@ class Bench:
             os.seteuid(65534)
             try:
                 configs.start()
-                self.loader.restore(configs.hidden)
+                self.loader.restore(configs.unreadable)
                 self.at_first = dict(self.in_force)
             finally:
                 os.seteuid(0)
