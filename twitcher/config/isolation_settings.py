@@ -1,4 +1,5 @@
-"""Settings of the interpreter and of the process that a .twc file may change, each with how it is read and put back."""
+"""The settings of the interpreter and of the process that a .twc file may change, each
+with a function that reads it and one that restores it."""
 
 from __future__ import annotations
 
@@ -15,20 +16,23 @@ _LIMITS = range(16)
 """RLIMIT_*: getrlimit(2)."""
 
 Put = Callable[[Any], Any]
+Setting = Tuple[str, Callable[[], Any], Put]
+"""What it is called in an error, and the functions that read and restore it."""
 
 
 def _set_umask(value: int) -> int:
-    """The umask that was in force."""
+    """Returns the previous umask."""
     return os.umask(value)
 
 
 def _umask() -> int:
-    """Not read by setting it: a program that a thread starts just then would inherit that."""
+    """Read from /proc, because os.umask would set it, and a program that a thread starts
+    at that moment would inherit it."""
     with open('/proc/self/status', 'rb') as file:
         for line in file:
             if line.startswith(b'Umask:'):
                 return int(line.split()[1], 8)
-    raise OSError('the kernel does not tell the umask')
+    raise OSError('/proc/self/status has no Umask')
 
 
 def _set_ids(value: Tuple[Any, Any, Any]) -> None:
@@ -44,7 +48,7 @@ def _set_limits(value: List[Tuple[int, int]]) -> None:
         if resource.getrlimit(number) != limit:
             try:
                 resource.setrlimit(number, limit)
-            except (OSError, ValueError):  # only root may raise a hard limit again, and not in every container
+            except (OSError, ValueError):  # only root may raise a hard limit, and not in every container
                 resource.setrlimit(number, (resource.getrlimit(number)[1], resource.getrlimit(number)[1]))
                 raise
 
@@ -54,29 +58,31 @@ def _set_gc(value: Tuple[bool, Tuple[int, int, int]]) -> None:
     gc.set_threshold(*value[1])
 
 
-OF_FUNCTIONS: Tuple[Tuple[Callable[[], Any], Put], ...] = (
-    (sys.getrecursionlimit, sys.setrecursionlimit),
-    (sys.getswitchinterval, sys.setswitchinterval),
-    (socket.getdefaulttimeout, socket.setdefaulttimeout),
-    (lambda: locale.setlocale(locale.LC_ALL), lambda value: locale.setlocale(locale.LC_ALL, value)),
-    (lambda: (gc.isenabled(), gc.get_threshold()), _set_gc),
+OF_FUNCTIONS: Tuple[Setting, ...] = (
+    ('the recursion limit', sys.getrecursionlimit, sys.setrecursionlimit),
+    ('the switch interval', sys.getswitchinterval, sys.setswitchinterval),
+    ('the default timeout of sockets', socket.getdefaulttimeout, socket.setdefaulttimeout),
+    ('the locale', lambda: locale.setlocale(locale.LC_ALL), lambda value: locale.setlocale(locale.LC_ALL, value)),
+    ('the garbage collector', lambda: (gc.isenabled(), gc.get_threshold()), _set_gc),
 )
-"""Settings that are in force again in the file's functions."""
-OF_THE_PROCESS: Tuple[Tuple[Callable[[], Any], Put], ...] = (
-    (lambda: (os.getresuid(), os.getresgid(), os.getgroups()), _set_ids),
-    (os.getcwd, os.chdir),
-    (_umask, _set_umask),
-    (lambda: [resource.getrlimit(number) for number in _LIMITS], _set_limits),
-    (lambda: signal.pthread_sigmask(signal.SIG_BLOCK, ()), lambda value: signal.pthread_sigmask(signal.SIG_SETMASK, value)),
-    (lambda: signal.getitimer(signal.ITIMER_VIRTUAL), lambda value: signal.setitimer(signal.ITIMER_VIRTUAL, *value)),
-    (lambda: signal.getitimer(signal.ITIMER_PROF), lambda value: signal.setitimer(signal.ITIMER_PROF, *value)),
-    (sys.getprofile, sys.setprofile),
+"""The settings that are made again in the processes of the file's functions."""
+OF_THE_PROCESS: Tuple[Setting, ...] = (
+    ('the user, the group or the supplementary groups', lambda: (os.getresuid(), os.getresgid(), os.getgroups()), _set_ids),
+    ('the working directory', os.getcwd, os.chdir),
+    ('the umask', _umask, _set_umask),
+    ('a resource limit', lambda: [resource.getrlimit(number) for number in _LIMITS], _set_limits),
+    ('the signal mask', lambda: signal.pthread_sigmask(signal.SIG_BLOCK, ()),
+     lambda value: signal.pthread_sigmask(signal.SIG_SETMASK, value)),
+    ('a timer', lambda: signal.getitimer(signal.ITIMER_VIRTUAL), lambda value: signal.setitimer(signal.ITIMER_VIRTUAL, *value)),
+    ('a timer', lambda: signal.getitimer(signal.ITIMER_PROF), lambda value: signal.setitimer(signal.ITIMER_PROF, *value)),
+    ('the profile function', sys.getprofile, sys.setprofile),
 )
-"""Settings of which an action finds what the manual says."""
+"""The settings that every action finds as the manual says, no matter what its file
+set."""
 
 
 def value_of(get: Callable[[], Any]) -> Any:
-    """What a setting is at the moment; None if that cannot be told."""
+    """The present value of a setting; None if it cannot be read."""
     try:
         return get()
     except OSError:  # a working directory that is gone

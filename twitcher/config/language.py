@@ -19,9 +19,9 @@ from twitcher.config.action import Exec, FileFunction, being_loaded
 from twitcher.config.captured_output import print_to, printing_collected
 from twitcher.config.deadline import STOPPING, DeadlineError, interrupted_after
 from twitcher.config.helper_modules import CONTEXT, HelperCode, Helpers
-from twitcher.config.isolation import ISOLATION, Kept
+from twitcher.config.isolation import ISOLATION, Effects
 from twitcher.config.isolation_check import can_reach_interpreter
-from twitcher.config.isolation_logging import FileLogging, logging_of_its_own
+from twitcher.config.isolation_logging import FileLogging, isolated_logging
 from twitcher.config.spec import LANGUAGE, WatchSpec, make_spec
 from twitcher.errors import ConfigError, SpecError, StopError
 from twitcher.log import get_logger
@@ -63,12 +63,12 @@ def load_config(path: str, source: bytes, time_limit: float = TIME_LIMIT, helper
         log.log(DEBUG if is_retry else INFO, '%s printed: %s', path, line)
     if any(number in STOPPING for number in signals):
         raise StopError(f'{path}: interrupted')
-    if context.kept.faults and not fault:
-        fault = f'{path}: {"; ".join(context.kept.faults)}'
-    if context.kept.threads:
+    if context.effects.faults and not fault:
+        fault = f'{path}: {"; ".join(context.effects.faults)}'
+    if context.effects.threads:
         log.log(DEBUG if is_retry else WARNING,
                 '%s has left threads in the daemon, which cannot be ended and run on until it stops: %s', path,
-                    ', '.join(map(str, context.kept.threads)))
+                    ', '.join(map(str, context.effects.threads)))
     if fault:
         raise ConfigError(' '.join(filter(None, map(str.strip, fault.splitlines()))))
     return collector.specs
@@ -83,9 +83,9 @@ def _execute(path: str, source: bytes, time_limit: float, context: _FileContext,
             stack.enter_context(interrupted_after(time_limit, path, signals))
             code = compile(source, path, 'exec', dont_inherit=True)
             if can_reach_interpreter(code):
-                context.logging = stack.enter_context(logging_of_its_own())
+                context.logging = stack.enter_context(isolated_logging())
                 stack.enter_context(context.helpers.importable())
-                context.kept = stack.enter_context(ISOLATION.keeping(lambda other: other is names))
+                context.effects = stack.enter_context(ISOLATION.isolated(lambda other: other is names))
                 sys.modules[MODULE] = context.module
                 stack.callback(sys.modules.pop, MODULE, None)
             stack.enter_context(being_loaded())
@@ -98,12 +98,12 @@ def _execute(path: str, source: bytes, time_limit: float, context: _FileContext,
 class _FileContext:
     """What a file has set up for its functions."""
 
-    __slots__ = ('module', 'helpers', 'kept', 'logging')
+    __slots__ = ('module', 'helpers', 'effects', 'logging')
 
     def __init__(self, module: ModuleType, helpers: Helpers) -> None:
         self.module = module
         self.helpers = helpers
-        self.kept = Kept()
+        self.effects = Effects()
         self.logging = FileLogging()
 
     def enter(self, stdout: TextIO, stderr: TextIO) -> None:
@@ -112,7 +112,7 @@ class _FileContext:
         sys.modules[MODULE] = self.module
         self.logging.enter()
         ISOLATION.enter()
-        self.kept.enter()
+        self.effects.enter()
 
     def importable(self) -> ContextManager[Mapping[str, ModuleType]]:
         """As action.FileContext says."""
