@@ -1,7 +1,8 @@
-"""UserOrGroup a run belongs to: names and numbers become one Account, or an error; never somebody else.
+"""Resolves uid and gid, by name or number, to one Account, or fails. Never falls back to
+another user.
 
-The user database is read here, when a config is loaded, and nowhere else: a directory service that hangs must not hold up
-a run.
+The user database is read here, when a config is loaded, and nowhere else, so that a
+directory service that hangs cannot hold up a run.
 """
 
 from __future__ import annotations
@@ -15,17 +16,19 @@ from typing import Dict, Optional, Sequence, Tuple, Union
 from twitcher.errors import SpecError
 
 UserOrGroup = Union[str, int, None]
+"""What a file gives as uid or gid."""
 
-# uid_t and gid_t are 32 bits wide and (uid_t)-1 means "leave it as it is" to setuid's relatives: setreuid(2).
+# uid_t and gid_t have 32 bits, and setreuid(2) takes (uid_t)-1 for "leave it unchanged".
 _HIGHEST_ID = 2 ** 32 - 2
 
 
 @dataclass(frozen=True)
 class Account:
-    """A user, its primary group and its supplementary groups, as numbers, and what its environment says of it.
+    """A user with its primary and supplementary groups, as numbers, and what its
+    environment says about it.
 
-    `asked` is the uid and gid that a file gives. Two accounts are equal if that is: what it stands for on this machine
-    may change without an edit.
+    `asked` is the uid and gid that the file gives. Accounts are equal if these are,
+    because what they stand for on this machine can change without an edit.
     """
 
     uid: int = field(compare=False)
@@ -41,9 +44,10 @@ class Account:
         return {'HOME': self.home, 'USER': self.name, 'LOGNAME': self.name, 'SHELL': self.shell}
 
     def is_in_force(self) -> bool:
-        """Whether this process is not root's and runs as the account already, so that nothing has to change.
+        """Whether this process already runs as the account, and not as root, so that
+        nothing has to change.
 
-        Whether the primary group is among the supplementary ones as well makes no difference.
+        It makes no difference whether the primary group is a supplementary group too.
         """
         return (self.uid != 0 and os.getresuid() == (self.uid,) * 3 and os.getresgid() == (self.gid,) * 3
                 and {self.gid, *self.groups} == {self.gid, *os.getgroups()})
@@ -56,10 +60,12 @@ def own_account() -> Account:
 
 
 def find_account(uid: UserOrGroup, gid: UserOrGroup) -> Optional[Account]:
-    """The account for RegisterWatch's `uid` and `gid` (a name, a number or a string of digits, or None); None for neither.
+    """The account for the `uid` and `gid` of RegisterWatch: names, numbers, strings of
+    digits, or None. Returns None if both are None.
 
-    `uid` alone brings that user's primary group, and always that user's supplementary groups; `gid` alone keeps the
-    daemon's user and drops every other group. Raises SpecError for what does not exist or could not be honoured.
+    `uid` alone implies that user's primary group; the supplementary groups are always
+    that user's. `gid` alone keeps the daemon's user and drops every other group. Raises
+    SpecError if one does not exist or cannot be honoured.
     """
     if uid is None and gid is None:
         return None
@@ -101,7 +107,7 @@ def _listed(groups: Sequence[int]) -> str:
 
 
 def _as_number(value: UserOrGroup) -> UserOrGroup:
-    """A string of digits asks for the same as the number."""
+    """The same number for a string of digits, so that the two compare equal."""
     return int(value) if isinstance(value, str) and value.isdecimal() else value
 
 

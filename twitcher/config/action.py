@@ -1,6 +1,7 @@
-"""What a watch runs: Exec's commands and the user's functions, and when two of them are the same action.
+"""Actions: the commands of Exec and the functions of a file, and whether two of them are
+the same action.
 
-Nothing here starts a process; `child` does.
+Starts no process: `child` does that.
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ _loading = threading.Event()
 
 @contextmanager
 def being_loaded() -> Iterator[None]:
-    """While a file is being loaded, to call what Exec(...) gives is a mistake: it would replace the daemon."""
+    """Calling an Exec object while its file is loading is an error: it would replace the
+    daemon."""
     _loading.set()
     try:
         yield
@@ -52,10 +54,10 @@ def being_loaded() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Exec:
-    """Exec(command): a callable that replaces the process it is called in with the command.
+    """Exec(command): a callable that replaces its process with the command.
 
-    A string is run by `/bin/sh -c`; a list of strings is executed exactly, its first item looked up in PATH. Raises
-    SpecError for anything else.
+    A string is run by `/bin/sh -c`. A list of strings is executed exactly, with its
+    first item looked up in PATH. Raises SpecError for anything else.
     """
 
     __slots__ = ('command',)
@@ -72,11 +74,11 @@ class Exec:
             raise SpecError(f'Exec({self.command!r}): allowed: a shell command as a string, or a list of strings that '
                             'begins with the program; neither empty nor holding NUL')
         if not isinstance(self.command, str):
-            object.__setattr__(self, 'command', words)  # whatever becomes of the list
+            object.__setattr__(self, 'command', words)  # a copy: the file may change its list
 
     @property
     def argv(self) -> Tuple[str, ...]:
-        """What is executed."""
+        """The program and its arguments, as passed to exec."""
         return shell.argv(self.command) if isinstance(self.command, str) else tuple(self.command)
 
     def __hash__(self) -> int:
@@ -101,12 +103,13 @@ class FileContext(Protocol):
         """Set it up again in the process of a function, whose streams these are."""
 
     def importable(self) -> ContextManager[Mapping[str, types.ModuleType]]:
-        """What is executed in the block finds the file's helpers; those that have been imported, by name."""
+        """Make the file's helpers importable inside the block. Yields the imported ones by
+        name."""
 
 
 @dataclass(frozen=True)
 class FileFunction:
-    """A function of a file, or another callable, with what its file has set up for it."""
+    """A function of a file, or another callable, with the context that the file set up."""
 
     __slots__ = ('function', 'context')
     function: Action
@@ -117,7 +120,8 @@ class FileFunction:
 
 
 def checked_action(action: Any) -> Action:
-    """The action, if it can be called without arguments and does its work when it is. Raises SpecError."""
+    """The action, if it can be called without arguments and a call does its work. Raises
+    SpecError."""
     fault = 'it cannot be called' if not callable(action) else None
     if fault is None and not isinstance(action, Exec):
         fault = _function_fault(action)
@@ -127,7 +131,8 @@ def checked_action(action: Any) -> Action:
 
 
 def _function_fault(action: Any) -> Optional[str]:
-    """Why a call without arguments would fail or do nothing; None also for what is not written in Python."""
+    """Why a call without arguments would fail or do nothing. None also for callables that
+    are not written in Python."""
     given = 0
     names: Set[str] = set()
     while isinstance(action, functools.partial):
@@ -153,20 +158,20 @@ def _function_fault(action: Any) -> Optional[str]:
 
 
 def outline(action: Any) -> str:
-    """What an action is recognised by after an edit and in another daemon: a command's words, a function's name and the
-    values that it was made with.
+    """A text that identifies an action after an edit, and to a later daemon: the words of
+    a command, or the name of a function and the values that it was made with.
 
-    It does not depend on the version of Python, as a function's code does. Actions that are not the same may have the
-    same outline; `identity` tells them apart.
+    Unlike a function's code it does not depend on the version of Python. Different
+    actions may have the same outline; `identity` tells them apart.
     """
     try:
         return _outline(action.function if isinstance(action, FileFunction) else action, set())
-    except BaseException:  # the user's own objects are looked at here, and may refuse in any way
+    except BaseException:  # the methods of a file's own objects may raise anything
         return type(action).__name__
 
 
 def _outline(value: Any, seen: Set[int]) -> str:
-    """`seen` has what was seen already: values may contain themselves."""
+    """`seen` are the ids of the values so far, which may contain themselves."""
     if isinstance(value, Exec):
         return f'Exec({value.command!r})'
     if type(value) in (str, bytes, int, float, bool, type(None)):
@@ -181,7 +186,7 @@ def _outline(value: Any, seen: Set[int]) -> str:
     elif isinstance(value, types.FunctionType):
         parts = [*(value.__defaults__ or ()), *sorted((value.__kwdefaults__ or {}).items()),
                  *(cell.cell_contents for cell in value.__closure__ or () if _is_filled(cell))]
-        if value.__name__ == '<lambda>':  # its name says nothing
+        if value.__name__ == '<lambda>':  # every lambda has this name
             parts += [name for name in value.__code__.co_names if not name.startswith('__')]
             parts += [constant for constant in value.__code__.co_consts if isinstance(constant, str)]
     else:
@@ -191,16 +196,18 @@ def _outline(value: Any, seen: Set[int]) -> str:
 
 
 def identity(action: Any) -> Any:
-    """A value that is equal for two actions which do the same, though their file was executed anew in between.
+    """A value that is equal for two actions that do the same, even if their file was
+    executed again in between.
 
-    Functions are the same when their own code, defaults and closure are; what they find in their file's globals does not
-    count, nor the lines they stand on. Other callables are compared with `==`.
+    Functions are the same if their code, defaults and closures are. Line numbers and the
+    globals of the file do not count. Other callables are compared with `==`.
     """
     return _identity(action.function if isinstance(action, FileFunction) else action, {})
 
 
 def _identity(value: Any, seen: Dict[int, int]) -> Any:
-    """`seen` numbers the containers and functions that were seen already, which may contain themselves and each other."""
+    """`seen` numbers the containers and functions so far, by id: they may contain
+    themselves and each other."""
     if isinstance(value, (functools.partial, types.FunctionType, tuple, list)):
         if id(value) in seen:
             return ('already seen', seen[id(value)])
@@ -223,7 +230,8 @@ def _identity(value: Any, seen: Dict[int, int]) -> Any:
 
 
 def _body(code: types.CodeType, seen: Dict[int, int]) -> Any:
-    """The instructions and the constants. From Python 3.13 on a class is told the line that it begins in: without that."""
+    """The instructions and constants, without the first line number that Python 3.13
+    stores in a class body."""
     if '__firstlineno__' not in code.co_names:
         return (code.co_code, _identity(code.co_consts, seen))
     instructions = list(dis.get_instructions(code))
