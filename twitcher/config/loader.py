@@ -1,10 +1,10 @@
-"""Executes the texts of the files, and hands what they register to the watches.
+"""Turns the texts of the files into specs, and puts these into force.
 
 A file takes effect whole or not at all. One that does not load leaves its previous
-version in force; after a restart, that is the last version that has loaded, as the
-state has it. A failed file is tried again every RETRY seconds, because the reason may
-pass: a user who is not known yet, a file system that is not mounted. A file is also
-executed anew when a helper that it imports has changed.
+version in force; after a restart of the daemon that is the last version that loaded. A
+failed file is tried again every RETRY seconds, because the reason may pass: a user who
+does not exist yet, a file system that is not mounted. A file is also loaded again when a
+helper that it imports has changed.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ log = get_logger(__name__)
 
 RETRY = 60.0
 """Seconds until a failed file is tried again."""
-MAX_BACKOFF = 64
-"""Times RETRY, at most, until a file is tried again whose failure takes long: about an
-hour."""
+MAX_INTERVAL = 64
+"""Maximum of the interval between two attempts, in units of RETRY, for a file that takes
+long to fail: about an hour."""
 _SLOW = 1.0
-"""Seconds for which a failing file may hold up the daemon once every RETRY seconds."""
+"""Seconds. A file that takes longer to fail is tried again less and less often."""
 _BATCH = 200
-"""Versions that are noted in one transaction."""
+"""Versions that are saved in one transaction."""
 _NO_HELPERS: Mapping[str, bytes] = {}
 
 Replace = Callable[[str, List[WatchSpec], bool], None]
@@ -42,21 +42,22 @@ Replace = Callable[[str, List[WatchSpec], bool], None]
 
 @dataclass
 class _Failure:
-    """A file that does not load: its text, or why that cannot be had; what was logged;
-    and the backoff in units of RETRY."""
+    """A file that does not load: its text, or why it cannot be read; what was logged;
+    and the interval between attempts, and until the next one, in units of RETRY."""
 
     text: Source
     message: str
-    backoff: int = 1
+    interval: int = 1
     remaining: int = 1
 
 
 class Loader:
-    """The files below `root`. `replace(path, specs, is_same_text)` and `remove(path)`
-    put them into force.
+    """Loads the files below `root`.
 
-    `later(seconds, callback)` calls back; `changed` is called when files that were
-    tried again are done.
+    `replace(path, specs, is_same_text)` puts the specs of a file into force;
+    `remove(path)` is called for a file that is gone. `good_configs` keeps the versions
+    that loaded for the next daemon. `later(seconds, callback)` calls back; `changed` is
+    called after failed files have been tried again.
     """
 
     def __init__(self, root: str, good_configs: GoodConfigs, replace: Replace, remove: Callable[[str], None],
@@ -67,10 +68,12 @@ class Loader:
         self._remove = remove
         self._later = later
         self._changed = changed
-        # Of the versions in force; of all files, where imports looked for a helper.
         self._texts: Dict[str, bytes] = {}
+        """By file: the text of the version in force."""
         self._helper_texts: Dict[str, Mapping[str, bytes]] = {}
+        """By file: the helpers that the version in force imports."""
         self._candidates: Dict[str, Set[str]] = {}
+        """By file, in force or not: the paths where its imports look for a helper."""
         self._failures: Dict[str, _Failure] = {}
         self._saved = good_configs.fingerprints()
         self._unsaved: List[GoodConfig] = []
@@ -83,21 +86,20 @@ class Loader:
 
     @property
     def known(self) -> List[str]:
-        """Before `restore`: the files whose last good version an earlier daemon has
-        left."""
+        """The files that an earlier daemon had loaded; empty after `restore`."""
         return list(self._saved)
 
     def apply(self, changes: Changes) -> None:
-        """Put what a scan of the directory found into force."""
+        """Put the changes that a scan has found into force."""
         self._code.begin()
         for path in changes.gone:
             self._forget(path)
         self._load_all({**self._users(changes.helpers), **changes.texts})
 
-    def restore(self, hidden: Sequence[str]) -> None:
-        """Put the last good version of those files into force that the first scan could
-        not look for."""
-        self._load_all({path: ConfigError(f'{path}: its directory cannot be read') for path in hidden})
+    def restore(self, unreadable: Sequence[str]) -> None:
+        """Put the last good version of the `unreadable` files into force: those in
+        directories that the first scan could not read."""
+        self._load_all({path: ConfigError(f'{path}: its directory cannot be read') for path in unreadable})
         self._saved = {}
 
     def _forget(self, path: str) -> None:
@@ -110,7 +112,7 @@ class Loader:
         self._remove(path)
 
     def _users(self, helpers: Set[str]) -> Dict[str, Source]:
-        """The files that would import one of the helpers, with their texts."""
+        """The files whose imports depend on one of the helpers, with their texts."""
         paths = [path for path, candidates in self._candidates.items() if not candidates.isdisjoint(helpers)]
         texts = {path: self._failures[path].text if path in self._failures else self._texts[path] for path in paths}
         return {path: text for path, text in texts.items() if isinstance(text, bytes)}
@@ -120,11 +122,11 @@ class Loader:
             for path, text in texts.items():
                 self._load(path, text, is_retry)
         except StopError as error:
-            log.warning('%s, and what was to be loaded after it is not', error)
+            log.warning('%s; files after it were not loaded', error)
         self._save()
 
     def _load(self, path: str, text: Source, is_retry: bool) -> None:
-        """Execute a text and put it into force, or say why not. Raises StopError."""
+        """Put a text into force, or log why that fails. Raises StopError."""
         began = time.monotonic()
         try:
             if isinstance(text, ConfigError):
@@ -134,15 +136,14 @@ class Loader:
             raise
         except ConfigError as error:
             self._failed(path, text, error, is_retry, time.monotonic() - began)
-        except Exception as error:  # no memory, for instance: it must cost no other file, and is tried again
+        except Exception as error:  # such as MemoryError: other files must load all the same
             log.debug('%s: internal error', path, exc_info=True)
             self._failed(path, text, ConfigError(f'{path}: internal error: {error!r}'), is_retry, time.monotonic() - began)
         else:
             self._loaded(path, text, is_same)
 
     def _loaded(self, path: str, text: bytes, is_same: bool) -> None:
-        """Note a version that has loaded for the next daemon, unless it is what is
-        noted."""
+        """Save a version that has loaded, unless it is saved already."""
         if self._failures.pop(path, None):
             log.info('%s: loads again', path)
         good = GoodConfig(path, text, self._helper_texts.get(path, _NO_HELPERS))
@@ -153,8 +154,8 @@ class Loader:
 
     def _execute(self, path: str, text: bytes, helper_texts: Mapping[str, bytes] = _NO_HELPERS,
                  is_retry: bool = False) -> bool:
-        """Put a version of a file into force; whether it is the one that was. Raises
-        ConfigError or StopError."""
+        """Execute a version of a file and put it into force. Returns whether it is the
+        one that was in force. Raises ConfigError or StopError."""
         helpers = Helpers(self._code, path, helper_texts)
         try:
             specs = load_config(path, text, helpers=helpers, is_retry=is_retry)
@@ -171,8 +172,7 @@ class Loader:
         return is_same
 
     def _failed(self, path: str, text: Source, error: ConfigError, is_retry: bool, seconds: float) -> None:
-        """Say so, unless it is what was said before, and see to it that a version is in
-        force."""
+        """Fall back to a good version, and log the error unless it was logged before."""
         candidates = self._candidates.get(path)
         outcome = self._fall_back(path)
         if candidates is not None:
@@ -181,13 +181,13 @@ class Loader:
         message = str(error) if path in self._texts else f'{error}; {outcome}'
         if not is_retry or not before or before.message != message:
             log.error('%s; %s', error, outcome)
-        backoff = min(2 * before.backoff, MAX_BACKOFF) if before and is_retry and seconds > _SLOW else 1
-        self._failures[path] = _Failure(text, message, backoff, backoff)
+        interval = min(2 * before.interval, MAX_INTERVAL) if before and is_retry and seconds > _SLOW else 1
+        self._failures[path] = _Failure(text, message, interval, interval)
         self._retry_later()
 
     def _fall_back(self, path: str) -> str:
-        """Put the last good version of a failed file into force, unless one is; says
-        which. Raises StopError."""
+        """Put the last good version of a failed file into force, if no version is.
+        Returns what is in force, for the log. Raises StopError."""
         if path in self._texts:
             return 'its previous version stays in force'
         good = self._good_configs.find(path)
@@ -200,7 +200,7 @@ class Loader:
         return f'its version of {time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(good.loaded))} is in force'
 
     def _save(self) -> None:
-        """Note the versions that have loaded for the next daemon."""
+        """Save the versions that have loaded for the next daemon."""
         if self._unsaved:
             self._good_configs.save(self._unsaved)
             self._unsaved = []
@@ -211,8 +211,7 @@ class Loader:
             self._later(RETRY, self._retry)
 
     def _retry(self) -> None:
-        """Try the failed files again whose backoff is over, one in each round of the
-        loop."""
+        """Try the failed files that are due again, one in each round of the loop."""
         due: Deque[str] = deque()
         for path, failure in self._failures.items():
             failure.remaining -= 1
