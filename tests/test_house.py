@@ -15,22 +15,23 @@ PACKAGE = TOP / 'twitcher'
 # Each module may import those that stand before it, and no others.
 LAYERS = [
     'lazy_imports', 'errors', 'run_record', 'znode', 'config.account', 'config.shell', 'config.action', 'config.spec',
-    'config.arguments', 'log_target', 'log_queue', 'log', 'config.scan', 'config.helpers', 'config.deadline',
-    'config.reach', 'descriptors', 'config.interpreter_settings', 'config.isolation', 'config.file_logging',
-    'config.printed', 'config.language', 'config.inotify', 'config.mounts', 'config.scanner', 'config.problems',
-    'config.directory', 'zookeeper.ensemble', 'zookeeper.transport', 'zookeeper.client', 'zookeeper.loop_calls',
-    'zookeeper.session', 'zookeeper.children', 'zookeeper.rotation', 'zookeeper.node', 'zookeeper.checks',
-    'zookeeper.subscriptions', 'watches.gates', 'watches.slots', 'watches.retries', 'watches.backlog',
-    'watches.changes', 'watches.watch', 'watches.unclaimed', 'watches.registry', 'lock', 'database', 'good_configs',
-    'state', 'config.loader', 'daemonize', 'runs.procfs', 'runs.fork', 'runs.posix_spawn', 'runs.exec_errors',
-    'runs.child', 'runs.stdin', 'runs.output_protocol', 'runs.output_process', 'runs.twitcher_output',
-    'runs.output_link', 'runs.output', 'runs.coarse_timer', 'runs.notify_signal', 'runs.run', 'runs.workers',
-    'runs.runner', 'pidfile', 'init', 'zookeeper.throwaway', 'sd_notify', 'daemon', 'options', 'cli', 'zookeeper.poke',
-    'ctl.service', 'ctl.poke', 'ctl.cli', '__main__',
+    'config.arguments', 'log_target', 'log_queue', 'log', 'config.scan', 'config.helper_modules', 'config.deadline',
+    'config.isolation_check', 'descriptors', 'config.isolation_settings', 'config.isolation',
+    'config.isolation_logging', 'config.captured_output', 'config.language', 'config.inotify', 'config.mounts',
+    'config.watched_scan', 'config.recent_events', 'config.directory_problems', 'config.directory',
+    'zookeeper.ensemble', 'zookeeper.transport', 'zookeeper.client', 'zookeeper.loop_calls', 'zookeeper.session',
+    'zookeeper.children', 'zookeeper.rotation', 'zookeeper.node', 'zookeeper.checks', 'zookeeper.subscriptions',
+    'watches.gates', 'watches.slots', 'watches.retries', 'watches.backlog', 'watches.changes', 'watches.watch',
+    'watches.unclaimed', 'watches.registry', 'lock', 'database', 'good_configs', 'config.loader', 'state', 'daemonize',
+    'runs.procfs', 'runs.fork', 'runs.posix_spawn', 'runs.exec_errors', 'runs.child', 'runs.stdin',
+    'runs.output_protocol', 'runs.output_process', 'runs.twitcher_output', 'runs.output_link', 'runs.output',
+    'runs.coarse_timer', 'runs.notify_signal', 'runs.run', 'runs.workers', 'runs.runner', 'pidfile', 'init',
+    'zookeeper.throwaway', 'sd_notify', 'daemon', 'options', 'cli', 'zookeeper.poke', 'ctl.service', 'ctl.poke',
+    'ctl.cli', '__main__',
 ]
 # What no module of a package may import.
 FORBIDDEN = {
-    'config': ('twitcher.zookeeper', 'kazoo'),
+    'config': ('twitcher.zookeeper', 'twitcher.watches', 'twitcher.runs', 'twitcher.state', 'twitcher.daemon', 'kazoo'),
     'zookeeper': ('twitcher.config',),
 }
 RARELY_NEEDED = [('cli', 'twitcher.zookeeper.throwaway'), ('daemonize', 'daemon')]
@@ -111,7 +112,7 @@ def test_imports_are_at_the_top_but_for_what_few_daemons_need() -> None:
 
 def test_nothing_of_ours_is_logged_by_what_a_twc_file_can_reconfigure() -> None:
     # The others handle what a file has set up: for its load, and for its functions.
-    allowed = ['config.file_logging', 'config.isolation', 'log', 'runs.fork']
+    allowed = ['config.isolation', 'config.isolation_logging', 'log', 'runs.fork']
     users = {_name(path) for path in _modules() for name, _ in _imports(path) if name.partition('.')[0] == 'logging'}
     assert sorted(users) == allowed
 

@@ -1,11 +1,11 @@
-"""`twitcher`, and `python -m twitcher`: the daemon, started as fast as can be."""
+"""`twitcher` and `python -m twitcher`: starts the daemon, as fast as possible."""
 
 import gc
 
-from twitcher.lazy_imports import imports_postponed
+from twitcher.lazy_imports import lazy_imports
 
-gc.disable()  # what is imported stays: to look for garbage in it, now or later, is time lost
-with imports_postponed():
+gc.disable()  # imported modules stay: collecting garbage among them costs time for nothing
+with lazy_imports():
     from twitcher.cli import main
 gc.freeze()
 gc.enable()

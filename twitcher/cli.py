@@ -16,7 +16,7 @@ from typing import Iterator, List, NoReturn, Optional
 
 from twitcher import __version__
 from twitcher.daemon import HANDLED_SIGNALS, Settings, run_daemon
-from twitcher.daemonize import be_a_plain_process, detach
+from twitcher.daemonize import detach, reset_inherited_state
 from twitcher.errors import TwitcherError, UsageError
 from twitcher.init import leave_process_1
 from twitcher.lock import LOCK_TIMEOUT, StateLock
@@ -113,7 +113,7 @@ def _run(options: argparse.Namespace) -> int:
     lock = None if is_throw_away_state else StateLock(options.state_dir, options.config_path)
     try:
         leave_process_1()
-        be_a_plain_process()
+        reset_inherited_state()
         signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED_SIGNALS)  # until the daemon handles them
         target = _log_target(options)
         if target.kind == 'syslog' and not options.daemonize and sys.stderr.isatty():

@@ -18,7 +18,7 @@ from twitcher.log_target import LogTarget, escaped
 from twitcher.runs.output import Output
 from twitcher.runs.procfs import machine_id
 from twitcher.runs.runner import Runner
-from twitcher.sd_notify import ServiceManager
+from twitcher.sd_notify import Notifier
 from twitcher.state import State
 from twitcher.watches.backlog import Backlog
 from twitcher.watches.registry import Watches
@@ -70,7 +70,7 @@ class _Daemon:
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(_log_exception)
         self._stop = asyncio.Event()
-        self._manager = ServiceManager(os.environ, loop.call_later)
+        self._notifier = Notifier(os.environ, loop.call_later)
         session = Session(self._settings.ensemble, self._connection_changed)
         self._subscriptions = subscriptions = Subscriptions(session)
         state = State(self._settings.state_dir, self._settings.config_path, machine_id(), loop.call_later, self._settings.lock)
@@ -82,7 +82,7 @@ class _Daemon:
         watches = Watches(self._settings.config_path, subscriptions, state, context, Slots(self._settings.max_running),
                           loop.call_later)
         state.in_force = watches.in_force
-        self._loader = Loader(self._settings.config_path, state, watches.replace, watches.remove, loop.call_later,
+        self._loader = Loader(self._settings.config_path, state.good_configs, watches.replace, watches.remove, loop.call_later,
                               self._report_status)
         configs = ConfigDir(self._settings.config_path, self._apply, self._loader.known)
         self._handle_signals(configs)
@@ -93,11 +93,11 @@ class _Daemon:
         session.start()
         subscriptions.start()
         configs.start()
-        self._loader.restore(configs.hidden)
+        self._loader.restore(configs.unreadable)
         self._report_status()
-        self._manager.ready()
+        self._notifier.ready()
         await self._stop.wait()
-        self._manager.stopping()
+        self._notifier.stopping()
         configs.stop()
         watches.close()
         await runner.close()
@@ -125,9 +125,9 @@ class _Daemon:
         if self._stop.is_set():
             return
         log.info('SIGHUP: rereading %s', self._settings.config_path)
-        self._manager.reloading()
+        self._notifier.reloading()
         configs.reread()
-        self._manager.ready()
+        self._notifier.ready()
 
     def _apply(self, changes: Changes) -> None:
         self._loader.apply(changes)
@@ -140,5 +140,5 @@ class _Daemon:
     def _report_status(self) -> None:
         failing = self._loader.failing
         faults = f'; files that do not load: {len(failing)}, {escaped(failing[0])} first' if failing else ''
-        self._manager.status(f'{"connected" if self._connected else "trying to connect"} to {self._settings.ensemble}; '
-                             f'watches in force: {self._subscriptions.count}{faults}')
+        self._notifier.status(f'{"connected" if self._connected else "trying to connect"} to {self._settings.ensemble}; '
+                              f'watches in force: {self._subscriptions.count}{faults}')

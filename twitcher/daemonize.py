@@ -1,5 +1,5 @@
-"""The process itself: what it must not have inherited, and how it becomes a daemon. The only module that knows
-python-daemon."""
+"""Turns the process into a daemon: resets what it has inherited, and detaches it. The only
+module that knows python-daemon."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from twitcher.errors import TwitcherError
 from twitcher.log import report_to_stderr
 
 UMASK = 0o022
-"""Of the daemon, and of every action."""
+"""The daemon's umask, and that of every run."""
 
 
-def be_a_plain_process() -> None:
-    """Undo what the caller may have left us with and actions would inherit: closed descriptors, ignored and blocked signals, a
-    directory, a umask; and a locale that nobody has set."""
+def reset_inherited_state() -> None:
+    """Reset what the process has inherited and actions would inherit in turn: closed
+    standard streams, ignored and blocked signals, the directory, the umask; and the locale
+    that Python has put into the environment."""
     _open_standard_streams()
     _forget_coerced_locale()
     for number in signal.valid_signals():
@@ -27,15 +28,13 @@ def be_a_plain_process() -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     os.chdir('/')
     os.umask(UMASK)
-    # A fork for a Python action is safe: it uses nothing that another thread may have locked.
+    # A fork for a Python action is safe: it uses no lock that another thread may hold.
     warnings.filterwarnings('ignore', category=DeprecationWarning, message='.*fork')
 
 
 def _open_standard_streams() -> None:
-    """Open /dev/null in the place of a standard stream that is closed.
-
-    Otherwise the next file that is opened would become stdin, stdout or stderr.
-    """
+    """Open /dev/null for each standard stream that is closed. Otherwise the next file
+    that is opened would become stdin, stdout or stderr."""
     for descriptor, name in enumerate(('stdin', 'stdout', 'stderr')):
         try:
             os.fstat(descriptor)
@@ -47,7 +46,8 @@ def _open_standard_streams() -> None:
 
 
 def _forget_coerced_locale() -> None:
-    """Remove LC_CTYPE from the environment if Python has put it there, as it does in the C locale (PEP 538)."""
+    """Remove LC_CTYPE from the environment if Python has set it, as it does in the C locale
+    (PEP 538)."""
     try:
         with open('/proc/self/environ', 'rb') as file:
             given = file.read().split(b'\0')
@@ -58,9 +58,10 @@ def _forget_coerced_locale() -> None:
 
 
 def detach(keep: List[int]) -> Callable[[], None]:
-    """Become a daemon, with the descriptors in `keep`. Returns what is to be called when it is ready.
+    """Detach, keeping the descriptors in `keep` open. Returns a function that the daemon
+    calls when it is ready.
 
-    The process that called waits for that, and exits 0, or 1 if the daemon has ended before.
+    The original process waits for that call and exits 0, or 1 if the daemon ends before.
     """
     reader, writer = os.pipe2(os.O_CLOEXEC)
     if os.fork():
@@ -73,9 +74,9 @@ def detach(keep: List[int]) -> Callable[[], None]:
         report_to_stderr('twitcher', 'the daemon has ended before it was ready')
         os._exit(1)
     os.close(reader)
-    # Said explicitly what python-daemon would guess or choose otherwise: a core limit of 0 and ignored terminal signals
-    # would be inherited by actions.
-    import daemon  # not everybody needs it
+    # Set explicitly what python-daemon would guess, or set so that actions inherit it: a
+    # core limit of 0, and ignored terminal signals.
+    import daemon  # only for --daemonize
     try:
         daemon.DaemonContext(detach_process=True, umask=UMASK, working_directory='/', prevent_core=False, signal_map={},
                              files_preserve=[*keep, writer]).open()
@@ -83,7 +84,7 @@ def detach(keep: List[int]) -> Callable[[], None]:
         raise TwitcherError(f'cannot detach: {error}') from error
 
     def ready() -> None:
-        """Let the process that called exit 0."""
+        """Let the original process exit 0."""
         os.write(writer, b'.')
         os.close(writer)
 

@@ -1,22 +1,23 @@
 """The errors that Twitcher raises on purpose.
 
-Each carries one line for an operator: what could not be done, to what, why, and what is allowed. Nothing else than these
-is expected to reach a command line's main(), which prints the line and exits non-zero.
+Each has one line for an operator: what could not be done, to what, why, and what is
+allowed. Only these are expected to reach the main() of a program, which prints the line
+and exits non-zero.
 """
 
 from __future__ import annotations
 
 
 class TwitcherError(Exception):
-    """The root of every error that is ours."""
+    """The base class of all our errors."""
 
 
 class UsageError(TwitcherError):
-    """A command line cannot be used: an option, a host list, a directory that is not there."""
+    """The command line is wrong: an option, a host list, a directory that does not exist."""
 
 
 class PidFileError(TwitcherError):
-    """The pidfile is held by another daemon, or cannot be written."""
+    """Another daemon holds the pidfile, or it cannot be written."""
 
 
 class LockedError(TwitcherError):
@@ -24,21 +25,21 @@ class LockedError(TwitcherError):
 
 
 class SpecError(TwitcherError):
-    """An argument of RegisterWatch or Exec is not allowed; the message names it, its value and what is."""
+    """An argument of RegisterWatch or Exec is wrong. The message gives the argument, its
+    value and what is allowed."""
 
 
 class ConfigError(TwitcherError):
-    """A .twc file did not load; the message begins with its path and, where one is known, the line."""
+    """A .twc file did not load. The message begins with its path and, if known, the line."""
 
 
 class StopError(TwitcherError):
-    """Told to stop in the midst of something that does not return."""
+    """SIGTERM or SIGINT arrived while a file was loading."""
 
 
 class SpawnError(TwitcherError):
-    """A run could not be started. `transient`: the machine was the reason, not the action, and it is tried again.
-
-    `is_shortage`: the machine was out of descriptors, processes or memory.
+    """A run could not be started. `transient`: because of the machine, not of the action,
+    so try again. `is_shortage`: the machine is out of descriptors, processes or memory.
     """
 
     def __init__(self, message: str, transient: bool, is_shortage: bool = False) -> None:
@@ -48,4 +49,4 @@ class SpawnError(TwitcherError):
 
 
 class UnreachableError(TwitcherError):
-    """ZooKeeper did not answer in the time that was allowed."""
+    """ZooKeeper did not answer in time."""

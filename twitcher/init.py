@@ -1,7 +1,8 @@
-"""The first process of a container: what init(1) does for a machine, for the daemon that runs beside it.
+"""Process 1 of a container: does for the daemon what init(1) does for a machine.
 
-The kernel gives every process whose parent has ended to process 1, which has to reap it: otherwise what actions leave in
-the background stays as zombies. The daemon itself reaps its own children only, so it runs as a child of this process.
+A process whose parent has ended becomes a child of process 1, which has to reap it:
+otherwise processes that actions leave in the background would stay as zombies. The daemon
+reaps only its own children, so it runs as a child of this process.
 """
 
 from __future__ import annotations
@@ -13,10 +14,10 @@ _FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, sign
 
 
 def leave_process_1() -> None:
-    """If this is process 1, go on in a child of it. Process 1 itself never returns from here.
+    """If this is process 1, return in a child of it only. Process 1 never returns.
 
-    It passes the signals that mean something to the daemon on, reaps every orphan, and exits when the daemon does, with
-    the same exit code, or 128 and the number of the signal that killed it.
+    It forwards signals to the daemon, reaps every orphan, and exits when the daemon does:
+    with its exit code, or with 128 plus the number of the signal that killed it.
     """
     if os.getpid() != 1:
         return
@@ -31,7 +32,7 @@ def leave_process_1() -> None:
             os.kill(daemon, number)
             continue
         pid, status = os.waitpid(-1, os.WNOHANG)
-        while pid:  # one signal may stand for many children; the daemon is one of them, so there is always one left
+        while pid:  # one signal may stand for many children; the daemon is one until the loop exits
             if pid == daemon:
                 code = os.waitstatus_to_exitcode(status)
                 os._exit(code if code >= 0 else 128 - code)

@@ -1,8 +1,10 @@
-"""Modules that our libraries import and that are hardly ever used: each is imported when something of it is used.
+"""Imports modules that our libraries import, but hardly ever use, when they are first used.
 
-kazoo, asyncio and pyinotify import a good part of the standard library, OpenSSL with it, and a daemon that does not speak TLS
-needs little of that: a fifth of its memory, and of the time that it takes to start (bench: memory, start). What a .twc file
-imports is imported at once, as ever. importlib.util.LazyLoader does not do, as it gives in at the second import of a module.
+kazoo, asyncio and pyinotify import a good part of the standard library, including
+OpenSSL. A daemon that does not use TLS needs little of it, and saves a fifth of its memory
+and of its start time (bench: memory, start). Imports of .twc files are not postponed.
+importlib.util.LazyLoader is of no use here: it loads a module when it is imported a second
+time.
 """
 
 from __future__ import annotations
@@ -18,17 +20,19 @@ from typing import Any, Iterator, Optional, Sequence
 NAMES = frozenset((
     'asyncio.sslproto', 'ctypes.util', 'glob', 'hashlib', 'inspect', 'ipaddress', 'pickle', 'platform', 'shutil', 'ssl',
     'tempfile', 'uuid'))
-"""What is not imported at once. Nothing of this is used while the modules that import it are executed, nor to report or
-survive a fault: the machine may be out of descriptors then, and an import would be the next fault."""
+"""The modules to postpone. None is used while the modules that import it are executed, and
+none to report or survive a fault: descriptors may be exhausted then, and an import would be
+the next fault."""
 
-# What the import looks for, and sets, while it makes a module.
+# The import system reads and sets these while it makes a module.
 _OF_EVERY_MODULE = ('__path__', '__file__', '__cached__')
 _CO_COROUTINE = 0x80  # inspect.CO_COROUTINE
 
 
 @contextmanager
-def imports_postponed() -> Iterator[None]:
-    """While the block imports, put a stand-in in the place of each of NAMES, for those who import it, and for them alone."""
+def lazy_imports() -> Iterator[None]:
+    """Replace each of NAMES by a lazy module for the modules that the block imports, and
+    for no others."""
     finder = _Finder()
     sys.meta_path.insert(0, finder)
     try:
@@ -36,12 +40,12 @@ def imports_postponed() -> Iterator[None]:
     finally:
         finder.postponable.clear()
         for name in NAMES:
-            if isinstance(sys.modules.get(name), _StandIn):
+            if isinstance(sys.modules.get(name), _LazyModule):
                 del sys.modules[name]
 
 
-class _StandIn(ModuleType):
-    """Has what the module has that it stands for."""
+class _LazyModule(ModuleType):
+    """Imports its module when an attribute is first used."""
 
     def __getattr__(self, name: str) -> Any:
         if name in _OF_EVERY_MODULE:
@@ -51,7 +55,7 @@ class _StandIn(ModuleType):
         return getattr(import_module(self.__name__), name)
 
 
-class _Inspect(_StandIn):
+class _Inspect(_LazyModule):
     """Answers by itself what asyncio and kazoo ask of `inspect` in every daemon: when
     a client is made, when a signal handler is added, and to report what a callback has
     raised."""
@@ -84,8 +88,8 @@ class _Inspect(_StandIn):
 
 
 class _Finder:
-    """Finds the modules of NAMES: at first each once as a stand-in, and from then on where they were when it was made,
-    whatever a .twc file puts into sys.path."""
+    """Finds the modules of NAMES: each once as a lazy module, and after that by the
+    sys.path of its own beginning, no matter what a .twc file does to sys.path."""
 
     def __init__(self) -> None:
         self.postponable = set(NAMES)
@@ -104,7 +108,7 @@ class _Finder:
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
         """As importlib.abc.Loader says."""
-        return (_Inspect if spec.name == 'inspect' else _StandIn)(spec.name)
+        return (_Inspect if spec.name == 'inspect' else _LazyModule)(spec.name)
 
     def exec_module(self, module: ModuleType) -> None:
         """As importlib.abc.Loader says."""

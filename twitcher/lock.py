@@ -1,10 +1,10 @@
-"""One daemon for one configuration: locks in the state directory, which a second daemon
-finds taken.
+"""One daemon for one configuration: locks in the state directory that a second daemon
+cannot take.
 
-They are held (flock(2)) from before the daemon detaches until it has written its state
-for the last time. A configuration is a directory: other spellings of its path lead to
-the same lock. The state's file is named here, too, because whoever holds the lock owns
-it.
+The locks (flock(2)) are held from before the daemon detaches until it has written its
+state for the last time. A configuration is a directory: other spellings of its path lead
+to the same lock. This module also names the file of the state, which belongs to the
+holder of the lock.
 """
 
 from __future__ import annotations
@@ -22,35 +22,35 @@ from zlib import crc32
 from twitcher.errors import LockedError
 
 LOCK_TIMEOUT = 1.0
-"""Seconds that a daemon which is about to end is given to release its lock."""
+"""Seconds to wait for a daemon that is about to exit and to release its lock."""
 _MAX_READABLE = 40
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
 class StateLock:
-    """The right to serve `config_path` with what is remembered in `directory`. Both are
-    absolute paths."""
+    """The right to serve `config_path` with the state in `directory`, both absolute
+    paths."""
 
     def __init__(self, directory: str, config_path: str) -> None:
         self._directory = directory
         self._config_path = config_path
         self.name = _name(config_path)
-        """What the names of the state's files begin with."""
+        """The prefix of the names of the state's files."""
         self._held: Dict[str, int] = {}
 
     @property
     def descriptors(self) -> List[int]:
-        """The locks. They survive a fork that keeps these open."""
+        """The locked descriptors. A fork that keeps them open keeps the locks."""
         return list(self._held.values())
 
-    def acquire(self, patience: float = 0.0) -> None:
-        """Take the lock, unless we have it; wait `patience` seconds for it.
+    def acquire(self, timeout: float = 0.0) -> None:
+        """Take the locks that we do not hold yet, and wait at most `timeout` seconds.
 
-        Raises LockedError if another daemon keeps it, OSError if the state directory
+        Raises LockedError if another daemon holds one, OSError if the state directory
         cannot be used.
         """
         os.makedirs(self._directory, mode=0o755, exist_ok=True)
-        deadline = time.monotonic() + patience
+        deadline = time.monotonic() + timeout
         before = set(self._held)
         try:
             for name in self._names():
@@ -62,25 +62,25 @@ class StateLock:
             raise
 
     def write_pid(self) -> None:
-        """Write our pid into it, for the message of a daemon that finds it taken."""
+        """Write our pid into the locked files, for the error message of a second daemon."""
         for descriptor in self._held.values():
-            with contextlib.suppress(OSError):  # a full disk; the lock holds all the same
+            with contextlib.suppress(OSError):  # the disk may be full; the lock holds without it
                 os.ftruncate(descriptor, 0)
                 os.pwrite(descriptor, f'{os.getpid()}\n'.encode(), 0)
 
     def release_in_forks(self) -> None:
-        """From now on no forked process holds it: one that a .twc file makes may
-        outlive us. To be called once."""
+        """Close the locks in processes that are forked from now on: one that a .twc file
+        forks may outlive us. Call it once."""
         os.register_at_fork(after_in_child=self.close)
 
     def close(self) -> None:
-        """Release the lock."""
+        """Release the locks."""
         while self._held:
             os.close(self._held.popitem()[1])
 
     def _names(self) -> List[str]:
-        """The names to lock: the state's own; that of the directory, wherever a symlink
-        leads; those of release 2.0.0."""
+        """The names to lock: for the path as given, for the directory that it resolves
+        to, and for the same two as release 2.0.0 names them."""
         paths = (self._config_path, os.path.realpath(self._config_path))
         names = [self.name, _name(paths[1])]
         names += [old for old in map(_name_in_2_0_0, paths)
@@ -117,21 +117,21 @@ class StateLock:
                 self._held[path] = descriptor
 
     def _is_current(self, path: str) -> bool:
-        """Whether we hold what lies there: the file, or the whole directory, may have
-        been removed."""
+        """Whether the file at the path is the one that we have locked: it may have been
+        removed, or the whole directory."""
         try:
             return path in self._held and os.path.samestat(os.fstat(self._held[path]), os.stat(path))
         except FileNotFoundError:
             return False
 
     def _rename_from_2_0_0(self) -> None:
-        """Release 2.0.0 let names begin with a hyphen, which `rm *` takes for an
-        option."""
+        """Rename the files of release 2.0.0, whose names could begin with a hyphen, which
+        `rm *` takes for an option."""
         old, new = (os.path.join(self._directory, name) for name in (_name_in_2_0_0(self._config_path), self.name))
         if old == new:
             return
         if os.path.exists(f'{old}.0.sqlite3') and not os.path.exists(f'{new}.0.sqlite3'):
-            for suffix in ('sqlite3-wal', 'sqlite3'):  # in this order: the log must not be missing for a moment
+            for suffix in ('sqlite3-wal', 'sqlite3'):  # in this order, so that the log is never missing
                 with contextlib.suppress(FileNotFoundError):
                     os.rename(f'{old}.0.{suffix}', f'{new}.0.{suffix}')
         if f'{old}.0.lock' in self._held:
@@ -140,8 +140,7 @@ class StateLock:
 
 
 def _name(config_path: str) -> str:
-    """A readable name that no other path has, and that begins with a letter or a
-    digit."""
+    """A readable name, unique to the path, that begins with a letter or a digit."""
     return _name_in_2_0_0(config_path).lstrip('-')
 
 

@@ -1,8 +1,9 @@
-"""The log of the daemon, and of the process that logs what actions print.
+"""The log of the daemon, and of the process that logs the output of actions.
 
-Twitcher's own loggers come from `get_logger`. They share nothing with the module `logging`, which any .twc file or library
-may reconfigure, shut down or patch: none of that reaches a record of ours. What others log there comes into our log too,
-through one handler on its root logger, as long as they leave it there.
+Twitcher's own loggers come from `get_logger`. They are independent of the module
+`logging`, which any .twc file or library may reconfigure, shut down or patch. Records that
+others log there reach our log through a handler on its root logger, as long as they do not
+remove it.
 """
 
 from __future__ import annotations
@@ -15,15 +16,17 @@ from twitcher.log_queue import LogQueue
 from twitcher.log_target import CRITICAL, DEBUG, ERROR, INFO, WARNING, LogTarget, Record, escaped, open_target
 
 MAX_QUEUED = 10_000
-"""Records that wait to be written before further ones are dropped."""
+"""Records in the queue before further ones are dropped."""
 FLUSH_TIMEOUT = 0.3
-"""Seconds that the end of the process waits for what is queued."""
+"""Seconds that the end of the process waits for the queue."""
 
 
 class Logger:
-    """As much of logging.Logger as we and kazoo use. `filter` may change a record, or drop it by returning False.
+    """The part of logging.Logger that we and kazoo use. `filter` may change a record, or
+    drop it by returning False.
 
-    `on_delivered`, an argument by keyword, is called when the record has been written or dropped, in another thread.
+    The keyword argument `on_delivered` is called in another thread when the record has
+    been written or dropped.
     """
 
     def __init__(self, name: str) -> None:
@@ -32,7 +35,7 @@ class Logger:
         self._level = 0
 
     def setLevel(self, level: int) -> None:
-        """Log nothing below this level; 0 for what `set_levels` says."""
+        """Log nothing below this level; 0 stands for the level of `set_levels`."""
         self._level = level
 
     def isEnabledFor(self, level: int) -> bool:
@@ -41,7 +44,7 @@ class Logger:
 
     def log(self, level: int, msg: object, *args: Any, exc_info: Any = None,
             on_delivered: Optional[Callable[[], None]] = None, **_: Any) -> None:
-        """Log `msg % args` and, if asked, the traceback of the exception that is being handled."""
+        """Log `msg % args` and, with `exc_info`, the traceback of an exception."""
         if not self.isEnabledFor(level):
             return
         if exc_info:
@@ -51,36 +54,36 @@ class Logger:
                 exc_info = sys.exc_info()
         record = Record(self.name, level, msg, args, exc_info, on_delivered=on_delivered)
         if self.filter is None or self.filter(record):
-            record.msg, record.args = record.getMessage(), ()  # now: the arguments may change
+            record.msg, record.args = record.getMessage(), ()  # now, because the arguments may change
             _root.handle(record)
 
     def debug(self, msg: object, *args: Any, **options: Any) -> None:
-        """Details, for whoever looks for a fault."""
+        """Log a detail that helps to find a fault."""
         self.log(DEBUG, msg, *args, **options)
 
     def info(self, msg: object, *args: Any, **options: Any) -> None:
-        """What an operator wants of a healthy day."""
+        """Log what an operator wants to see on a healthy day."""
         self.log(INFO, msg, *args, **options)
 
     def warning(self, msg: object, *args: Any, **options: Any) -> None:
-        """What may need an operator."""
+        """Log what may need an operator."""
         self.log(WARNING, msg, *args, **options)
 
     def error(self, msg: object, *args: Any, **options: Any) -> None:
-        """What does need one."""
+        """Log what needs an operator."""
         self.log(ERROR, msg, *args, **options)
 
     def exception(self, msg: object, *args: Any, **options: Any) -> None:
-        """An error, with the traceback of the exception that is being handled."""
+        """Log an error, with the traceback of the exception that is being handled."""
         self.log(ERROR, msg, *args, **{'exc_info': True, **options})
 
     def critical(self, msg: object, *args: Any, **options: Any) -> None:
-        """The end."""
+        """Log the reason why the process ends."""
         self.log(CRITICAL, msg, *args, **options)
 
 
 class _Root:
-    """Where all records of the process meet."""
+    """The place that all records of the process pass through."""
 
     def __init__(self) -> None:
         self.level = WARNING
@@ -89,7 +92,7 @@ class _Root:
         self.queue: Optional[LogQueue] = None
 
     def handle(self, record: Record) -> None:
-        """Pass the record on to what writes it."""
+        """Pass the record on to the handlers."""
         for handler in self.handlers:
             handler(record)
 
@@ -98,7 +101,7 @@ _root = _Root()
 
 
 class _Bridge(logging.Handler):
-    """Brings what is logged by `logging` into our log."""
+    """Brings the records of `logging` into our log."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """As logging.Handler says."""
@@ -114,12 +117,12 @@ def get_logger(name: str) -> Logger:
 
 
 def add_handler(handler: Callable[[Record], None]) -> None:
-    """Call the handler with every record of ours: for tests."""
+    """Call the handler with every record of ours. For tests."""
     _root.handlers.append(handler)
 
 
 def start_logging(target: LogTarget, pid: int) -> None:
-    """Send all records of this process to the target, and nowhere else."""
+    """Send all records of this process to the target only."""
     _root.queue = log_queue = LogQueue(open_target(target, pid), MAX_QUEUED)
     _root.handlers[:] = [lambda record: log_queue.put((record,))]
     root = logging.getLogger()
@@ -131,24 +134,27 @@ def start_logging(target: LogTarget, pid: int) -> None:
 
 
 def stop_logging() -> None:
-    """Write what is queued, if that can be done at once. The process is about to end."""
+    """Write the queued records if that takes no longer than FLUSH_TIMEOUT. The process is
+    about to end."""
     if _root.queue:
         _root.queue.close(FLUSH_TIMEOUT)
 
 
 def set_levels(verbose: bool, debug: bool) -> None:
-    """INFO; with `verbose` all of Twitcher's own DEBUG records, with `debug` also those of the libraries."""
+    """Log INFO and above; with `verbose` also Twitcher's own DEBUG records, and with
+    `debug` those of the libraries as well."""
     _root.level = DEBUG if verbose or debug else INFO
     get_logger('twitcher.kazoo').setLevel(DEBUG if debug else INFO)
     logging.getLogger().setLevel(logging.DEBUG if debug else logging.INFO)
 
 
 def take_over_library(name: str) -> None:
-    """Log what the library logs, at our level and nowhere else, although it has set up a logger of its own."""
+    """Send the records of a library that has set up its own logger to our log only, at our
+    level."""
     logging.getLogger(name).handlers.clear()
     logging.getLogger(name).setLevel(logging.NOTSET)
 
 
 def report_to_stderr(program: str, message: str) -> None:
-    """One line for whoever has started us."""
+    """Print one line for the user or program that started us."""
     print(f'{program}: {escaped(message)}', file=sys.stderr, flush=True)

@@ -1,7 +1,9 @@
-"""The queue between those who log and the thread that writes: a syslog server or a disk that is stuck holds up nobody.
+"""The queue in front of the thread that writes the log, so that a stuck syslog server or
+disk never blocks the threads that log.
 
-An outage of up to MAX_STALL loses nothing that fits the queue; what is lost is counted, and logged when the log takes
-records again. Neither `put` nor the thread ever raises, and nothing ends the thread but `close`.
+A stall of up to MAX_STALL loses no record that fits into the queue. Lost records are
+counted, and the number is logged as soon as the log accepts records again. Neither `put`
+nor the thread ever raises; the thread ends only after `close`.
 """
 
 from __future__ import annotations
@@ -14,14 +16,15 @@ from typing import Iterable, Optional, Tuple
 from twitcher.log_target import ERROR, Destination, Record
 
 MAX_STALL = 60.0
-"""Seconds for which a record is offered to a log that does not take it; from then on records that find no room, or are
-not taken at once, are dropped until one is."""
+"""Seconds for which a record is tried again while the log does not accept it. After that,
+records that do not fit into the queue or are not accepted at once are dropped, until the
+log accepts one."""
 RETRY_DELAY = 0.1
-_MAX_PATIENCE = 1.0
+_MAX_WAIT = 1.0
 
 
 class LogQueue:
-    """Takes records at once; its thread writes them, as long as it takes."""
+    """Queues records without blocking; its thread writes them."""
 
     def __init__(self, destination: Destination, capacity: int) -> None:
         self._destination = destination
@@ -35,11 +38,13 @@ class LogQueue:
         self._thread.start()
 
     def has_room(self) -> bool:
-        """Whether `put` queues the next records, or drops them because nothing else can be done."""
+        """Whether to call `put` now: there is room in the queue, or the log is stalled and
+        waiting does not help."""
         return self._size < self._capacity or self._is_stalled()
 
     def put(self, records: Iterable[Record], size: int = 1) -> None:
-        """Queue the records, of this size together; the thread iterates over them. Drop them if there is no room."""
+        """Queue records that have this size in total, or drop them if there is no room. The
+        thread iterates over them."""
         with self._lock:
             has_room = self._size < self._capacity
             if has_room:
@@ -50,7 +55,8 @@ class LogQueue:
             self._drop(records)
 
     def close(self, timeout: Optional[float]) -> None:
-        """Write what is queued, for at most so many seconds; None: as long as the log is not stalled."""
+        """Write the queued records, for at most `timeout` seconds; None waits as long as the
+        log is not stalled."""
         self._queue.put(None)
         if timeout is not None:
             self._thread.join(timeout)
@@ -89,14 +95,15 @@ class LogQueue:
                 self._lost -= lost
 
     def _write(self, record: Record) -> bool:
-        """Write one record; False if it is to be dropped, since the log has taken none for too long."""
+        """Write one record. Returns False if it must be dropped, because the log has accepted
+        none for MAX_STALL seconds."""
         if self._trying_since is None:
             self._trying_since = time.monotonic()
         while True:
             remaining = self._trying_since + MAX_STALL - time.monotonic()
             try:
-                self._destination.write(record, min(max(remaining, 0.0), _MAX_PATIENCE))
-            except Exception:  # whatever it is, there is nowhere to report it
+                self._destination.write(record, min(max(remaining, 0.0), _MAX_WAIT))
+            except Exception:  # there is nowhere to report it
                 if remaining <= 0:
                     return False
                 time.sleep(RETRY_DELAY)

@@ -1,8 +1,9 @@
-"""One record of the log, and the places that it can go to: syslog, a file, stdout or stderr.
+"""A record of the log, and the destinations that it can be written to: syslog, a file,
+stdout or stderr.
 
-A record is one line unless it carries a traceback; what cannot be encoded or would steer a
-terminal is escaped. Nothing here depends on the module `logging`, which belongs to the
-.twc files and their libraries as much as to us.
+A record is one line unless it has a traceback. Characters that cannot be encoded or would
+control a terminal are escaped. This module does not depend on `logging`, which .twc files
+and their libraries may change.
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ DEBUG, INFO, WARNING, ERROR, CRITICAL = 10, 20, 30, 40, 50
 """The levels, with the numbers that `logging` and kazoo use."""
 
 MAX_MESSAGE = 8000
-"""Characters of a message; rsyslog takes 8 KiB by default, and a datagram has its limit."""
+"""Characters of a message. rsyslog accepts 8 KiB by default."""
 MAX_TRACEBACK = 32_000
-"""Characters of a traceback, of which the end is kept. A datagram takes about 200 KiB."""
+"""Characters of a traceback, whose end is kept. A datagram may have about 200 KiB."""
 
 _DAEMON = 3 << 3
 _LEVELS = ((CRITICAL, 'CRITICAL', 2), (ERROR, 'ERROR', 3), (WARNING, 'WARNING', 4), (INFO, 'INFO', 6), (0, 'DEBUG', 7))
@@ -34,14 +35,16 @@ _CONTROL = re.compile(r'[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]')
 
 
 def escaped(text: str) -> str:
-    """The text in one line, with every character that would steer a terminal as a backslash sequence."""
+    """The text in one line, with characters that would control a terminal as backslash
+    sequences."""
     return _CONTROL.sub(lambda match: match[0].encode('unicode_escape').decode(), text.rstrip('\n').replace('\n', ' | '))
 
 
 class Record:
-    """One record, with the names that logging.LogRecord has for the same.
+    """One record. Its attributes have the names that logging.LogRecord uses.
 
-    `on_delivered` is called, in another thread, when it has been delivered or dropped.
+    `on_delivered` is called in another thread when the record has been written or
+    dropped.
     """
 
     __slots__ = ('name', 'levelno', 'msg', 'args', 'exc_info', 'created', 'on_delivered')
@@ -65,11 +68,11 @@ class Record:
             args = args[0]
         try:
             return str(str(self.msg) % args)
-        except Exception:  # a slip must not cost the record
+        except Exception:  # a wrong format string must not lose the record
             return f'{self.msg} {self.args!r}'
 
     def traceback(self) -> str:
-        """What is to follow the message: a traceback, or nothing."""
+        """The traceback to write after the message; empty if there is none."""
         if not self.exc_info or not self.exc_info[1]:
             return ''
         text = ''.join(traceback.format_exception(*self.exc_info)).rstrip('\n')
@@ -84,18 +87,20 @@ class LogTarget(NamedTuple):
 
 
 class Destination(Protocol):
-    """Where records are written. What it needs it opens at the first record, and again after a failure."""
+    """Writes records. It opens its file or socket at the first record, and again after a
+    failure."""
 
-    def write(self, record: Record, patience: float) -> None:
-        """Write the record, or the rest of one of which a part was written. Raises OSError if it could not be
-        written within so many seconds; then it may be called again, with the same record or the next."""
+    def write(self, record: Record, timeout: float) -> None:
+        """Write the record, or the rest of it if a part was written before. Raises OSError
+        if that fails or takes more than `timeout` seconds; then it may be called again
+        with the same record or with the next one."""
 
     def close(self) -> None:
-        """Close what is open."""
+        """Close the file or the socket."""
 
 
 def open_target(target: LogTarget, pid: int) -> Destination:
-    """The destination, whose records say twitcher[pid]. Opens nothing yet."""
+    """The destination; its records are tagged twitcher[pid]. Opens nothing yet."""
     if target.kind == 'syslog':
         return _Syslog(target.path, pid)
     if target.kind == 'file':
@@ -104,7 +109,7 @@ def open_target(target: LogTarget, pid: int) -> Destination:
 
 
 def check_file(path: str) -> None:
-    """Raises OSError if the log file cannot be opened."""
+    """Raise OSError if the log file cannot be opened."""
     os.close(_open(path))
 
 
@@ -113,7 +118,7 @@ def _open(path: str) -> int:
 
 
 def _level(record: Record) -> Tuple[str, int]:
-    """The name of its level, and its severity in syslog."""
+    """The name of the record's level, and its severity in syslog."""
     for least, name, severity in _LEVELS:
         if record.levelno >= least:
             return name, severity
@@ -124,9 +129,9 @@ def _text(record: Record) -> str:
     return escaped(record.getMessage()[:MAX_MESSAGE]) + record.traceback()
 
 
-class _Transit:
-    """A record on its way, which may take several attempts. Once a part of it has gone the rest follows, even if another
-    record is to be sent meanwhile, so that they cannot run into each other."""
+class _Sender:
+    """Sends records that may take several attempts. After a part of a record the rest is
+    sent first, even if the next record is to be sent, so that two never mix."""
 
     def __init__(self) -> None:
         self._record: Optional[Record] = None
@@ -134,7 +139,8 @@ class _Transit:
         self._rest = b''
 
     def send(self, record: Record, encode: Callable[[Record], bytes], send: Callable[[bytes], int]) -> None:
-        """Send the record, or what is left of it, with a function that returns how many bytes have gone."""
+        """Send the record, or what is left of it. `send` returns the number of bytes that it
+        has sent."""
         if record is not self._record:
             self._record, self._unsent = record, encode(record)
         while self._rest or self._unsent:
@@ -150,14 +156,15 @@ class _Lines:
     def __init__(self, descriptor: int, pid: int) -> None:
         self._descriptor = descriptor
         self._pid = pid
-        self._transit = _Transit()
+        self._sender = _Sender()
 
-    def write(self, record: Record, patience: float) -> None:
-        """As Destination says; but a disk or a terminal may take longer than the patience."""
-        self._transit.send(record, self._line, partial(os.write, self._descriptor))
+    def write(self, record: Record, timeout: float) -> None:
+        """As Destination says, except that a disk or a terminal may take longer than the
+        timeout."""
+        self._sender.send(record, self._line, partial(os.write, self._descriptor))
 
     def close(self) -> None:
-        """Nothing: stdout is not ours alone."""
+        """Leave the descriptor open: stdout and stderr are not ours alone."""
 
     def _line(self, record: Record) -> bytes:
         when = time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(record.created))
@@ -167,13 +174,14 @@ class _Lines:
 
 
 class _File(_Lines):
-    """Writes to a file, and opens it again when it has been moved away, so that logrotate(8) needs to do nothing else."""
+    """Writes to a file, and opens it again when it has been moved away, so that logrotate(8)
+    only has to move it."""
 
     def __init__(self, path: str, pid: int) -> None:
         super().__init__(-1, pid)
         self._path = path
 
-    def write(self, record: Record, patience: float) -> None:
+    def write(self, record: Record, timeout: float) -> None:
         """As Destination says."""
         try:
             is_there = self._descriptor >= 0 and os.path.samestat(os.stat(self._path), os.fstat(self._descriptor))
@@ -181,12 +189,13 @@ class _File(_Lines):
             is_there = False
         if not is_there:
             self._reopen()
-        super().write(record, patience)
+        super().write(record, timeout)
 
     def _reopen(self) -> None:
-        """Under the same number as before, which is never free meanwhile: see `descriptors`."""
+        """Open the file under the same descriptor, which is never closed in between: see
+        `descriptors`."""
         opened = _open(self._path)
-        self._transit = _Transit()
+        self._sender = _Sender()
         if self._descriptor < 0:
             self._descriptor = opened
             return
@@ -203,24 +212,25 @@ class _File(_Lines):
 
 
 class _Syslog:
-    """Sends each record to a syslog server on this machine: as a datagram or, where the socket is a stream, with a NUL at
-    its end as syslog(3) does. It connects again for each record until there is a server."""
+    """Sends each record to the syslog server of this machine: as a datagram or, if the
+    socket is a stream, with a NUL at its end as syslog(3) does. Without a server it
+    connects again for each record."""
 
     def __init__(self, path: str, pid: int) -> None:
         self._path = path
         self._pid = pid
         self._socket: Optional[socket.socket] = None
         self._end = b''
-        self._transit = _Transit()
+        self._sender = _Sender()
 
-    def write(self, record: Record, patience: float) -> None:
+    def write(self, record: Record, timeout: float) -> None:
         """As Destination says."""
         try:
             if not self._socket:
-                self._socket = self._connected(patience)
-            self._transit.send(record, self._message, partial(self._send, self._socket, patience))
+                self._socket = self._connected(timeout)
+            self._sender.send(record, self._message, partial(self._send, self._socket, timeout))
         except BlockingIOError:
-            raise  # the server is there, but does not read
+            raise  # the server exists, but does not read
         except OSError:
             self.close()
             raise
@@ -229,21 +239,21 @@ class _Syslog:
         """As Destination says."""
         if self._socket:
             self._socket.close()
-        self._socket, self._transit = None, _Transit()
+        self._socket, self._sender = None, _Sender()
 
-    def _connected(self, patience: float) -> socket.socket:
+    def _connected(self, timeout: float) -> socket.socket:
         try:
-            connection, self._end = self._connect(socket.SOCK_DGRAM, patience), b''
+            connection, self._end = self._connect(socket.SOCK_DGRAM, timeout), b''
         except OSError as error:
             if error.errno != errno.EPROTOTYPE:
                 raise
-            connection, self._end = self._connect(socket.SOCK_STREAM, patience), b'\0'
+            connection, self._end = self._connect(socket.SOCK_STREAM, timeout), b'\0'
         return connection
 
-    def _connect(self, kind: socket.SocketKind, patience: float) -> socket.socket:
+    def _connect(self, kind: socket.SocketKind, timeout: float) -> socket.socket:
         connection = socket.socket(socket.AF_UNIX, kind)
         try:
-            connection.settimeout(patience)
+            connection.settimeout(timeout)
             connection.connect(self._path)
             connection.setblocking(False)
         except BaseException:
@@ -251,14 +261,15 @@ class _Syslog:
             raise
         return connection
 
-    def _send(self, connection: socket.socket, patience: float, message: bytes) -> int:
-        """Sends what fits, and waits only if nothing does: a stream that is a quarter full is not yet writable to poll(2)."""
+    def _send(self, connection: socket.socket, timeout: float, message: bytes) -> int:
+        """Send what fits, and wait only if nothing fits: poll(2) calls a stream writable only
+        while most of its buffer is free."""
         try:
             return connection.send(message)
         except BlockingIOError:
             poll = select.poll()
             poll.register(connection, select.POLLOUT)
-            poll.poll(patience * 1000)
+            poll.poll(timeout * 1000)
             return connection.send(message)
 
     def _message(self, record: Record) -> bytes:

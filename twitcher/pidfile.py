@@ -1,4 +1,5 @@
-"""The pidfile: one daemon at a time, told apart by a lock and not by a number that may be anybody's by now."""
+"""The pidfile: allows one daemon at a time. A lock decides, not the pid in the file, which
+another process may have by now."""
 
 from __future__ import annotations
 
@@ -10,14 +11,15 @@ from twitcher.errors import PidFileError
 
 
 class PidFile:
-    """A file that holds the daemon's pid and is locked (flock(2)) for as long as the daemon lives."""
+    """A file that holds the daemon's pid and is locked (flock(2)) while the daemon lives."""
 
     def __init__(self, path: str) -> None:
         self._path = path
         self.descriptor = -1
 
     def lock(self) -> None:
-        """Take the lock, which a process that ended in any way has given back. Raises PidFileError if somebody has it."""
+        """Take the lock, which the kernel releases when a process ends in any way. Raises
+        PidFileError if another process holds it."""
         try:
             while not self._is_current():
                 self.close()
@@ -26,10 +28,11 @@ class PidFile:
                     self.close()
                     raise PidFileError(f'pidfile {self._path}: it is no regular file')
                 fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                # Twitcher 1.7 holds the other kind of lock, which does not survive a fork: it is enough that nobody has it.
+                # Twitcher 1.7 holds the other kind of lock. Only test that one: it does not
+                # survive a fork.
                 fcntl.lockf(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 fcntl.lockf(self.descriptor, fcntl.LOCK_UN)
-                os.ftruncate(self.descriptor, 0)  # whoever wrote the pid in it is gone
+                os.ftruncate(self.descriptor, 0)  # its writer is gone
         except BlockingIOError:
             holder = os.pread(self.descriptor, 20, 0).decode('ascii', 'replace').strip()
             self.close()
@@ -44,19 +47,20 @@ class PidFile:
         os.pwrite(self.descriptor, f'{os.getpid()}\n'.encode(), 0)
 
     def remove(self) -> None:
-        """Remove the file and give the lock back."""
+        """Remove the file and release the lock."""
         if self.descriptor >= 0 and self._is_current():
             os.unlink(self._path)
         self.close()
 
     def close(self) -> None:
-        """Give the lock back."""
+        """Release the lock."""
         if self.descriptor >= 0:
             os.close(self.descriptor)
             self.descriptor = -1
 
     def _is_current(self) -> bool:
-        """Whether what we have locked is what lies there: whoever had it before may have removed it meanwhile."""
+        """Whether the file at the path is the one that we have locked: the previous holder
+        may have removed it since we opened it."""
         try:
             return self.descriptor >= 0 and os.path.samestat(os.fstat(self.descriptor), os.stat(self._path))
         except FileNotFoundError:

@@ -1,7 +1,8 @@
-"""What a service manager is told that has started us and wants to know how we do: sd_notify(3).
+"""Notifies the service manager that started us of our state: sd_notify(3).
 
-Nothing here raises or blocks. Messages wait for a manager that does not read at the moment; one that is gone misses them. What
-it has said to us is taken out of the environment, so that no process that we start can speak for us.
+Nothing here raises or blocks. Messages are queued while the manager does not read, and
+dropped if it is gone. Its variables are removed from the environment, so that no process
+that we start can send notifications in our name.
 """
 
 from __future__ import annotations
@@ -18,13 +19,14 @@ log = get_logger(__name__)
 
 RETRY_DELAY = 0.2
 """Seconds until another attempt when the manager's socket is full."""
-_MOST_UNSENT = 100
+_MAX_UNSENT = 100
 
 
-class ServiceManager:
-    """Whoever the environment names as that; nobody, if it names none. `later` is the loop's call_later.
+class Notifier:
+    """Notifies the manager named by NOTIFY_SOCKET. Without one every method does nothing.
+    `later` is the loop's call_later.
 
-    With a watchdog (WATCHDOG_USEC) it is told twice in each of its intervals that the loop is alive.
+    With a watchdog (WATCHDOG_USEC) it sends a sign of life twice per interval.
     """
 
     def __init__(self, environment: MutableMapping[str, str], later: Callable[..., Any]) -> None:
@@ -32,7 +34,7 @@ class ServiceManager:
         interval = environment.pop('WATCHDOG_USEC', '')
         whose = environment.pop('WATCHDOG_PID', str(os.getpid()))
         self._later = later
-        self._unsent: Deque[bytes] = deque(maxlen=_MOST_UNSENT)
+        self._unsent: Deque[bytes] = deque(maxlen=_MAX_UNSENT)
         self._is_waiting = False
         self._status = ''
         self._address = b''
@@ -41,7 +43,7 @@ class ServiceManager:
         try:
             self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         except OSError as error:
-            log.warning('the service manager is told nothing: %s', error.strerror)
+            log.warning('cannot notify the service manager: %s', error.strerror)
             return
         self._socket.setblocking(False)
         path = os.fsencode(address)
@@ -50,28 +52,28 @@ class ServiceManager:
             self._keep_alive(int(interval) / 1e6 / 2)
 
     def ready(self) -> None:
-        """We are up, or have reloaded."""
-        self._tell('READY=1')
+        """We have started, or reloaded."""
+        self._queue('READY=1')
 
     def reloading(self) -> None:
         """We begin to reload, until `ready`."""
-        self._tell(f'RELOADING=1\nMONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}')
+        self._queue(f'RELOADING=1\nMONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}')
 
     def stopping(self) -> None:
-        """We are about to end."""
-        self._tell('STOPPING=1')
+        """We are about to exit."""
+        self._queue('STOPPING=1')
 
     def status(self, line: str) -> None:
-        """How we do, for a human; said again only when it is something else."""
+        """A line about our state, for a human. Sent only if it has changed."""
         if line != self._status:
             self._status = line
-            self._tell(f'STATUS={line}')
+            self._queue(f'STATUS={line}')
 
     def _keep_alive(self, interval: float) -> None:
-        self._tell('WATCHDOG=1')
+        self._queue('WATCHDOG=1')
         self._later(interval, self._keep_alive, interval)
 
-    def _tell(self, message: str) -> None:
+    def _queue(self, message: str) -> None:
         if self._address:
             self._unsent.append(message.encode())
             if not self._is_waiting:
@@ -87,5 +89,5 @@ class ServiceManager:
                 self._later(RETRY_DELAY, self._send)
                 return
             except OSError as error:
-                log.debug('the service manager is not told %s: %s', self._unsent[0], error.strerror)
+                log.debug('cannot notify the service manager of %s: %s', self._unsent[0], error.strerror)
             self._unsent.popleft()

@@ -12,6 +12,7 @@ import pytest
 
 from tests.support.followed_directory import Followed, replace
 from twitcher.config import directory as configdir
+from twitcher.config import recent_events
 
 # Files and trees
 
@@ -141,7 +142,7 @@ def test_nothing_is_reported_and_no_descriptor_kept_after_stop(root: Path) -> No
     follower.until_it_has(a='1')
     (root / 'a.twc').write_text('2')
     follower.configs.stop()
-    follower.loop.run_until_complete(asyncio.sleep(2 * configdir.SETTLE))
+    follower.loop.run_until_complete(asyncio.sleep(2 * recent_events.SETTLE))
     assert follower.reports == ['+a.twc']
     follower.loop.close()
     assert len(os.listdir('/proc/self/fd')) == before
@@ -216,7 +217,7 @@ def test_a_root_that_does_not_exist_yet_is_waited_for(root: Path) -> None:
         follower.until('nothing', lambda: not follower.files)
         for directory in (root / 'x', root / 'x/y'):
             directory.mkdir()
-            follower.loop.run_until_complete(asyncio.sleep(2 * configdir.SETTLE))
+            follower.loop.run_until_complete(asyncio.sleep(2 * recent_events.SETTLE))
         (root / 'x/y/a.twc').write_text('1')
         follower.until_it_has(a='1')
     finally:

@@ -44,7 +44,7 @@ def test_a_known_file_that_is_empty_at_the_start_is_not_believed_at_once(root: P
     path.touch()
     followed = Followed(root, known=[str(path)]).start()
     try:
-        assert followed.reports == [] and followed.configs.hidden == []
+        assert followed.reports == [] and followed.configs.unreadable == []
         path.write_text('text')
         followed.until_it_has(a='text')
         assert followed.reports == ['+a.twc']

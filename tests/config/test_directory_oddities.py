@@ -16,6 +16,7 @@ import pytest
 from tests.support.daemon import wait_for
 from tests.support.followed_directory import Followed, replace
 from twitcher.config import directory as configdir
+from twitcher.config import recent_events
 from twitcher.config.scan import MAX_FILE_SIZE
 
 # Symlinks
@@ -204,7 +205,7 @@ def test_a_reread_in_the_midst_of_writing_leaves_the_file_alone(followed: Follow
 
 
 def test_a_file_that_stays_open_is_read_after_a_while(followed: Followed, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(configdir, 'WRITING_LIMIT', 0.3)
+    monkeypatch.setattr(recent_events, 'WRITING_LIMIT', 0.3)
     followed.start()
     with (root / 'a.twc').open('w') as file:
         file.write('1')

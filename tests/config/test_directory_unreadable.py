@@ -12,7 +12,7 @@ from typing import Any, Callable, List
 import pytest
 
 from tests.support.followed_directory import Followed, replace
-from twitcher.config import directory as configdir
+from twitcher.config import recent_events
 
 SOON = 8.0
 
@@ -30,7 +30,7 @@ def test_a_change_that_met_a_want_of_descriptors_is_seen_when_there_are_some(fol
                 taken.append(os.dup(0))
             except OSError:
                 break
-        followed.loop.run_until_complete(asyncio.sleep(6 * configdir.SETTLE))
+        followed.loop.run_until_complete(asyncio.sleep(6 * recent_events.SETTLE))
     finally:
         for descriptor in taken:
             os.close(descriptor)
@@ -52,7 +52,7 @@ def test_an_error_that_passes_harms_nobody_and_is_not_told(followed: Followed, r
     failures = fail(monkeypatch, call, number, lambda: True)
     replace(root / 'd/a.twc', '2')
     followed.until('the error', lambda: failures)
-    followed.loop.run_until_complete(asyncio.sleep(2 * configdir.SETTLE))
+    followed.loop.run_until_complete(asyncio.sleep(2 * recent_events.SETTLE))
     monkeypatch.undo()
     followed.until_it_has(SOON, **{'d/a': '2'})
     assert followed.reports == ['+d/a.twc', '+d/a.twc']

@@ -15,6 +15,7 @@ from tests.support.configs import fence, watch
 from tests.support.daemon import Ensemble, Trace, Twitcher
 from tests.support.followed_directory import Followed, replace
 from twitcher.config import directory as configdir
+from twitcher.config import recent_events
 
 SOON = 5.0
 """Seconds for what takes effect by itself, far below what a poll or a full reread would need."""
@@ -189,7 +190,7 @@ def test_no_text_is_believed_that_was_not_finished(followed: Followed, root: Pat
 
 def test_an_edit_that_is_never_closed_is_read_after_a_while(followed: Followed, root: Path,
                                                             monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(configdir, 'WRITING_LIMIT', 0.3)
+    monkeypatch.setattr(recent_events, 'WRITING_LIMIT', 0.3)
     (root / 'a.twc').write_text('1')
     followed.start()
     with (root / 'a.twc').open('a') as file:

@@ -31,7 +31,7 @@ class Bench:
         self.at_first: Dict[str, Tuple[List[str], bool]] = {}
         self.replaced = self.changed = 0
         self._opened = opened(directory, clock=self.clock)
-        self.loader = Loader(root, self._opened.__enter__(), self._replace, self._remove, self.clock.later,
+        self.loader = Loader(root, self._opened.__enter__().good_configs, self._replace, self._remove, self.clock.later,
                              self._changed)
 
     def _replace(self, path: str, specs: List[WatchSpec], is_same_text: bool) -> None:
@@ -56,7 +56,7 @@ class Bench:
             os.seteuid(65534)
             try:
                 configs.start()
-                self.loader.restore(configs.hidden)
+                self.loader.restore(configs.unreadable)
                 self.at_first = dict(self.in_force)
             finally:
                 os.seteuid(0)

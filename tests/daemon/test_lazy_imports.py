@@ -23,7 +23,7 @@ RegisterWatch('/late', used, description='it')
 
 def _python(*lines: str) -> str:
     """What a new interpreter prints that executes the lines."""
-    first = (f'import sys; sys.path.insert(0, {str(TOP)!r})', 'from twitcher.lazy_imports import imports_postponed')
+    first = (f'import sys; sys.path.insert(0, {str(TOP)!r})', 'from twitcher.lazy_imports import lazy_imports')
     program = '\n'.join(first + lines)
     return subprocess.run([sys.executable, '-I', '-c', program], check=True, stdout=subprocess.PIPE, text=True).stdout
 
@@ -48,7 +48,7 @@ def test_a_daemon_does_without_them_also_when_the_connection_is_lost(tmp_path: P
 
 def test_what_is_used_after_all_is_the_module_itself() -> None:
     assert _python(
-        'with imports_postponed():',
+        'with lazy_imports():',
         '    import asyncio.base_events, uuid',
         'print("ssl" in sys.modules, asyncio.base_events.ssl.SSLError.__name__, "ssl" in sys.modules)',
         'import ssl',
@@ -58,7 +58,7 @@ def test_what_is_used_after_all_is_the_module_itself() -> None:
 
 def test_what_is_used_at_once_is_imported_at_once() -> None:
     assert _python(
-        'with imports_postponed():',
+        'with lazy_imports():',
         '    from glob import glob',
         '    import glob as module',
         'print(glob is module.glob, type(module).__name__)').split() == ['True', 'module']
@@ -67,7 +67,7 @@ def test_what_is_used_at_once_is_imported_at_once() -> None:
 def test_what_a_daemon_asks_of_inspect_is_answered_as_inspect_would_without_an_import() -> None:
     assert _python(
         'from functools import partial, wraps',
-        'with imports_postponed():',
+        'with lazy_imports():',
         '    import inspect as stand_in',
         'class C:',
         '    def method(self): pass',
@@ -89,7 +89,7 @@ def test_what_a_daemon_asks_of_inspect_is_answered_as_inspect_would_without_an_i
 
 def test_a_callback_that_raises_is_reported_without_an_import() -> None:
     assert _python(
-        'with imports_postponed():',
+        'with lazy_imports():',
         '    import asyncio',
         'loop = asyncio.new_event_loop()',
         'loop.set_exception_handler(lambda loop, context: print(context["message"].split()[0], "inspect" in sys.modules))',
@@ -102,7 +102,7 @@ def test_a_callback_that_raises_is_reported_without_an_import() -> None:
 def test_nothing_of_it_is_left_for_who_imports_afterwards() -> None:
     names = sorted(NAMES)
     assert _python(
-        'with imports_postponed():',
+        'with lazy_imports():',
         f'    import {", ".join(names)}',
         f'import {", ".join(names)}',
         f'print({{type(sys.modules[name]).__name__ for name in {names}}})',
@@ -112,7 +112,7 @@ def test_nothing_of_it_is_left_for_who_imports_afterwards() -> None:
 def test_a_config_that_has_a_module_of_the_same_name_does_not_put_it_in_their_place(tmp_path: Path) -> None:
     (tmp_path / 'uuid.py').write_text('print("mine")\n')
     assert _python(
-        'with imports_postponed():',
+        'with lazy_imports():',
         '    import kazoo.recipe.lock',
         f'sys.path.insert(0, {str(tmp_path)!r})',
         'import uuid',
@@ -123,7 +123,7 @@ def test_one_that_cannot_be_found_is_missed_as_ever() -> None:
     assert _python(
         'sys.path.clear()',
         'try:',
-        '    with imports_postponed():',
+        '    with lazy_imports():',
         '        import uuid',
         'except ImportError as error:',
         '    print(error)').strip() == "No module named 'uuid'"
@@ -131,7 +131,7 @@ def test_one_that_cannot_be_found_is_missed_as_ever() -> None:
 
 def test_a_config_may_use_kazoo_with_tls() -> None:
     assert _python(
-        'with imports_postponed():',
+        'with lazy_imports():',
         '    import twitcher.zookeeper.client',
         'from kazoo.protocol import connection',
         'print(connection.ssl.SSLError.__name__, "ssl" in sys.modules)',

@@ -1,7 +1,8 @@
-"""Who a run belongs to: names and numbers become one Account, or an error; never somebody else.
+"""Resolves uid and gid, by name or number, to one Account, or fails. Never falls back to
+another user.
 
-The user database is read here, when a config is loaded, and nowhere else: a directory service that hangs must not hold up
-a run.
+The user database is read here, when a config is loaded, and nowhere else, so that a
+directory service that hangs cannot hold up a run.
 """
 
 from __future__ import annotations
@@ -13,23 +14,25 @@ from typing import Dict, Optional, Sequence, Tuple, Union
 
 from twitcher.errors import SpecError
 
-Who = Union[str, int, None]
+UserOrGroup = Union[str, int, None]
+"""What a file gives as uid or gid."""
 
-# uid_t and gid_t are 32 bits wide and (uid_t)-1 means "leave it as it is" to setuid's relatives: setreuid(2).
+# uid_t and gid_t have 32 bits, and setreuid(2) takes (uid_t)-1 for "leave it unchanged".
 _HIGHEST_ID = 2 ** 32 - 2
 
 
 class Account:
-    """A user, its primary group and its supplementary groups, as numbers, and what its environment says of it.
+    """A user with its primary and supplementary groups, as numbers, and what its
+    environment says about it.
 
-    `asked` is the uid and gid that a file gives. Two accounts are equal if that is: what it stands for on this machine
-    may change without an edit.
+    `asked` is the uid and gid that the file gives. Accounts are equal if these are,
+    because what they stand for on this machine can change without an edit.
     """
 
     __slots__ = ('uid', 'gid', 'groups', 'name', 'home', 'shell', 'asked')
 
     def __init__(self, uid: int, gid: int, groups: Tuple[int, ...], name: str, home: str, shell: str,
-                 asked: Tuple[Who, Who]) -> None:
+                 asked: Tuple[UserOrGroup, UserOrGroup]) -> None:
         self.uid = uid
         self.gid = gid
         self.groups = groups
@@ -49,9 +52,10 @@ class Account:
         return {'HOME': self.home, 'USER': self.name, 'LOGNAME': self.name, 'SHELL': self.shell}
 
     def is_in_force(self) -> bool:
-        """Whether this process is not root's and runs as the account already, so that nothing has to change.
+        """Whether this process already runs as the account, and not as root, so that
+        nothing has to change.
 
-        Whether the primary group is among the supplementary ones as well makes no difference.
+        It makes no difference whether the primary group is a supplementary group too.
         """
         return (self.uid != 0 and os.getresuid() == (self.uid,) * 3 and os.getresgid() == (self.gid,) * 3
                 and {self.gid, *self.groups} == {self.gid, *os.getgroups()})
@@ -63,11 +67,13 @@ def own_account() -> Account:
     return _account(os.geteuid(), os.getegid(), tuple(os.getgroups()), entry, (None, None))
 
 
-def find_account(uid: Who, gid: Who) -> Optional[Account]:
-    """The account for RegisterWatch's `uid` and `gid` (a name, a number or a string of digits, or None); None for neither.
+def find_account(uid: UserOrGroup, gid: UserOrGroup) -> Optional[Account]:
+    """The account for the `uid` and `gid` of RegisterWatch: names, numbers, strings of
+    digits, or None. Returns None if both are None.
 
-    `uid` alone brings that user's primary group, and always that user's supplementary groups; `gid` alone keeps the
-    daemon's user and drops every other group. Raises SpecError for what does not exist or could not be honoured.
+    `uid` alone implies that user's primary group; the supplementary groups are always
+    that user's. `gid` alone keeps the daemon's user and drops every other group. Raises
+    SpecError if one does not exist or cannot be honoured.
     """
     if uid is None and gid is None:
         return None
@@ -88,7 +94,7 @@ def find_account(uid: Who, gid: Who) -> Optional[Account]:
     return account
 
 
-def _group_of(uid: Who, gid: Who, entry: Optional[pwd.struct_passwd]) -> int:
+def _group_of(uid: UserOrGroup, gid: UserOrGroup, entry: Optional[pwd.struct_passwd]) -> int:
     if gid is not None:
         return _number('gid', gid)
     if entry is None:
@@ -98,7 +104,7 @@ def _group_of(uid: Who, gid: Who, entry: Optional[pwd.struct_passwd]) -> int:
 
 
 def _account(uid: int, gid: int, groups: Tuple[int, ...], entry: Optional[pwd.struct_passwd],
-             asked: Tuple[Who, Who]) -> Account:
+             asked: Tuple[UserOrGroup, UserOrGroup]) -> Account:
     if entry is None:
         return Account(uid, gid, groups, str(uid), '/', '/bin/sh', asked)
     return Account(uid, gid, groups, entry.pw_name, entry.pw_dir or '/', entry.pw_shell or '/bin/sh', asked)
@@ -108,23 +114,23 @@ def _listed(groups: Sequence[int]) -> str:
     return ', '.join(map(str, sorted(groups))) or 'none'
 
 
-def _as_number(who: Who) -> Who:
-    """A string of digits asks for the same as the number."""
-    return int(who) if isinstance(who, str) and who.isdecimal() else who
+def _as_number(value: UserOrGroup) -> UserOrGroup:
+    """The same number for a string of digits, so that the two compare equal."""
+    return int(value) if isinstance(value, str) and value.isdecimal() else value
 
 
-def _number(argument: str, who: Who) -> int:
-    if isinstance(who, str) and not who.isdecimal():
+def _number(argument: str, value: UserOrGroup) -> int:
+    if isinstance(value, str) and not value.isdecimal():
         try:
-            return pwd.getpwnam(who).pw_uid if argument == 'uid' else grp.getgrnam(who).gr_gid
+            return pwd.getpwnam(value).pw_uid if argument == 'uid' else grp.getgrnam(value).gr_gid
         except (KeyError, ValueError):
             kind = 'user' if argument == 'uid' else 'group'
-            raise SpecError(f'{argument}={who!r}: no such {kind} on this machine; allowed: a name or a number') from None
-    if isinstance(who, bool) or not isinstance(who, (int, str)):
-        raise SpecError(f'{argument}={who!r}: allowed: a name, a number or a string of digits')
-    if isinstance(who, str) and len(who) > len(str(_HIGHEST_ID)) or not 0 <= int(who) <= _HIGHEST_ID:
-        raise SpecError(f'{argument}={who!r}: allowed: a number from 0 to {_HIGHEST_ID}')
-    return int(who)
+            raise SpecError(f'{argument}={value!r}: no such {kind} on this machine; allowed: a name or a number') from None
+    if isinstance(value, bool) or not isinstance(value, (int, str)):
+        raise SpecError(f'{argument}={value!r}: allowed: a name, a number or a string of digits')
+    if isinstance(value, str) and len(value) > len(str(_HIGHEST_ID)) or not 0 <= int(value) <= _HIGHEST_ID:
+        raise SpecError(f'{argument}={value!r}: allowed: a number from 0 to {_HIGHEST_ID}')
+    return int(value)
 
 
 def _user_entry(uid: int) -> Optional[pwd.struct_passwd]:

@@ -1,6 +1,7 @@
-"""What a watch runs: Exec's commands and the user's functions, and when two of them are the same action.
+"""Actions: the commands of Exec and the functions of a file, and whether two of them are
+the same action.
 
-Nothing here starts a process; `child` does.
+Starts no process: `child` does that.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from typing import (
     Optional,
     Protocol,
     Set,
+    TextIO,
     Tuple,
     Union,
 )
@@ -42,7 +44,8 @@ _loading = threading.Event()
 
 @contextmanager
 def being_loaded() -> Iterator[None]:
-    """While a file is being loaded, to call what Exec(...) gives is a mistake: it would replace the daemon."""
+    """Calling an Exec object while its file is loading is an error: it would replace the
+    daemon."""
     _loading.set()
     try:
         yield
@@ -51,10 +54,10 @@ def being_loaded() -> Iterator[None]:
 
 
 class Exec:
-    """Exec(command): a callable that replaces the process it is called in with the command.
+    """Exec(command): a callable that replaces its process with the command.
 
-    A string is run by `/bin/sh -c`; a list of strings is executed exactly, its first item looked up in PATH. Raises
-    SpecError for anything else.
+    A string is run by `/bin/sh -c`. A list of strings is executed exactly, with its
+    first item looked up in PATH. Raises SpecError for anything else.
     """
 
     __slots__ = ('command',)
@@ -69,11 +72,11 @@ class Exec:
         if not words or not words[0] or not all(isinstance(word, str) and '\0' not in word for word in words):
             raise SpecError(f'Exec({command!r}): allowed: a shell command as a string, or a list of strings that '
                             'begins with the program; neither empty nor holding NUL')
-        self.command = command if isinstance(command, str) else words  # whatever becomes of the list
+        self.command = command if isinstance(command, str) else words  # a copy: the file may change its list
 
     @property
     def argv(self) -> Tuple[str, ...]:
-        """What is executed."""
+        """The program and its arguments, as passed to exec."""
         return shell.argv(self.command) if isinstance(self.command, str) else tuple(self.command)
 
     def __eq__(self, other: object) -> bool:
@@ -94,33 +97,36 @@ class Exec:
         os.execvp(self.argv[0], self.argv)
 
 
-class Home(Protocol):
-    """What the file of a function has set up for it."""
+class FileContext(Protocol):
+    """What a file has set up for its functions: its globals, its helpers, and settings of the
+    interpreter."""
 
     module: types.ModuleType
 
-    def enter(self) -> None:
-        """In the function's own process: set it up again."""
+    def enter(self, stdout: TextIO, stderr: TextIO) -> None:
+        """Set it up again in the process of a function, whose streams these are."""
 
     def importable(self) -> ContextManager[Mapping[str, types.ModuleType]]:
-        """What is executed in the block finds the file's helpers; those that have been imported, by name."""
+        """Make the file's helpers importable inside the block. Yields the imported ones by
+        name."""
 
 
 class FileFunction:
-    """A function of a file, or another callable, and where it is at home."""
+    """A function of a file, or another callable, with the context that the file set up."""
 
-    __slots__ = ('function', 'home')
+    __slots__ = ('function', 'context')
 
-    def __init__(self, function: Action, home: Home) -> None:
+    def __init__(self, function: Action, context: FileContext) -> None:
         self.function = function
-        self.home = home
+        self.context = context
 
     def __call__(self) -> Any:
         return self.function()
 
 
 def checked_action(action: Any) -> Action:
-    """The action, if it can be called without arguments and does its work when it is. Raises SpecError."""
+    """The action, if it can be called without arguments and a call does its work. Raises
+    SpecError."""
     fault = 'it cannot be called' if not callable(action) else None
     if fault is None and not isinstance(action, Exec):
         fault = _function_fault(action)
@@ -130,7 +136,8 @@ def checked_action(action: Any) -> Action:
 
 
 def _function_fault(action: Any) -> Optional[str]:
-    """Why a call without arguments would fail or do nothing; None also for what is not written in Python."""
+    """Why a call without arguments would fail or do nothing. None also for callables that
+    are not written in Python."""
     given = 0
     names: Set[str] = set()
     while isinstance(action, functools.partial):
@@ -156,27 +163,27 @@ def _function_fault(action: Any) -> Optional[str]:
 
 
 def outline(action: Any) -> str:
-    """What an action is recognised by after an edit and in another daemon: a command's words, a function's name and the
-    values that it was made with.
+    """A text that identifies an action after an edit, and to a later daemon: the words of
+    a command, or the name of a function and the values that it was made with.
 
-    It does not depend on the version of Python, as a function's code does. Actions that are not the same may have the
-    same outline; `identity` tells them apart.
+    Unlike a function's code it does not depend on the version of Python. Different
+    actions may have the same outline; `identity` tells them apart.
     """
     try:
         return _outline(action.function if isinstance(action, FileFunction) else action, set())
-    except BaseException:  # the user's own objects are looked at here, and may refuse in any way
+    except BaseException:  # the methods of a file's own objects may raise anything
         return type(action).__name__
 
 
-def _outline(value: Any, met: Set[int]) -> str:
-    """`met` has what was met already: values may contain themselves."""
+def _outline(value: Any, seen: Set[int]) -> str:
+    """`seen` are the ids of the values so far, which may contain themselves."""
     if isinstance(value, Exec):
         return f'Exec({value.command!r})'
     if type(value) in (str, bytes, int, float, bool, type(None)):
         return repr(value)
-    if id(value) in met:
+    if id(value) in seen:
         return '...'
-    met.add(id(value))
+    seen.add(id(value))
     if isinstance(value, (tuple, list)):
         parts: List[Any] = list(value)
     elif isinstance(value, functools.partial):
@@ -184,53 +191,56 @@ def _outline(value: Any, met: Set[int]) -> str:
     elif isinstance(value, types.FunctionType):
         parts = [*(value.__defaults__ or ()), *sorted((value.__kwdefaults__ or {}).items()),
                  *(cell.cell_contents for cell in value.__closure__ or () if _is_filled(cell))]
-        if value.__name__ == '<lambda>':  # its name says nothing
+        if value.__name__ == '<lambda>':  # every lambda has this name
             parts += [name for name in value.__code__.co_names if not name.startswith('__')]
             parts += [constant for constant in value.__code__.co_consts if isinstance(constant, str)]
     else:
         parts = []
     name = value.__qualname__ if isinstance(value, (types.FunctionType, types.BuiltinFunctionType)) else type(value).__name__
-    return f'{name}({", ".join(_outline(part, met) for part in parts)})'
+    return f'{name}({", ".join(_outline(part, seen) for part in parts)})'
 
 
 def identity(action: Any) -> Any:
-    """A value that is equal for two actions which do the same, though their file was executed anew in between.
+    """A value that is equal for two actions that do the same, even if their file was
+    executed again in between.
 
-    Functions are the same when their own code, defaults and closure are; what they find in their file's globals does not
-    count, nor the lines they stand on. Other callables are compared with `==`.
+    Functions are the same if their code, defaults and closures are. Line numbers and the
+    globals of the file do not count. Other callables are compared with `==`.
     """
     return _identity(action.function if isinstance(action, FileFunction) else action, {})
 
 
-def _identity(value: Any, met: Dict[int, int]) -> Any:
-    """`met` numbers the containers and functions that were met already, which may contain themselves and each other."""
+def _identity(value: Any, seen: Dict[int, int]) -> Any:
+    """`seen` numbers the containers and functions so far, by id: they may contain
+    themselves and each other."""
     if isinstance(value, (functools.partial, types.FunctionType, tuple, list)):
-        if id(value) in met:
-            return ('met', met[id(value)])
-        met[id(value)] = len(met)
+        if id(value) in seen:
+            return ('already seen', seen[id(value)])
+        seen[id(value)] = len(seen)
     if isinstance(value, functools.partial):
-        return ('partial', _identity(value.func, met), _identity(value.args, met),
-                [(name, _identity(item, met)) for name, item in sorted(value.keywords.items())])
+        return ('partial', _identity(value.func, seen), _identity(value.args, seen),
+                [(name, _identity(item, seen)) for name, item in sorted(value.keywords.items())])
     if isinstance(value, types.FunctionType):
         cells = [cell.cell_contents for cell in value.__closure__ or () if _is_filled(cell)]
         keywords = sorted((value.__kwdefaults__ or {}).items())
-        return ('function', _identity(value.__code__, met), _identity(value.__defaults__, met),
-                [(name, _identity(item, met)) for name, item in keywords], [_identity(cell, met) for cell in cells])
+        return ('function', _identity(value.__code__, seen), _identity(value.__defaults__, seen),
+                [(name, _identity(item, seen)) for name, item in keywords], [_identity(cell, seen) for cell in cells])
     if isinstance(value, types.CodeType):
         return ('code', value.co_name, value.co_names, value.co_varnames, value.co_freevars, value.co_argcount,
-                value.co_kwonlyargcount, value.co_flags, getattr(value, 'co_exceptiontable', b''), _body(value, met))
+                value.co_kwonlyargcount, value.co_flags, getattr(value, 'co_exceptiontable', b''), _body(value, seen))
     if isinstance(value, (tuple, list)):
-        return (type(value), [_identity(item, met) for item in value])
+        return (type(value), [_identity(item, seen) for item in value])
     # 1, 1.0 and True are equal to each other, but not the same constant.
     return (type(value), value)
 
 
-def _body(code: types.CodeType, met: Dict[int, int]) -> Any:
-    """The instructions and the constants. From Python 3.13 on a class is told the line that it begins in: without that."""
+def _body(code: types.CodeType, seen: Dict[int, int]) -> Any:
+    """The instructions and constants, without the first line number that Python 3.13
+    stores in a class body."""
     if '__firstlineno__' not in code.co_names:
-        return (code.co_code, _identity(code.co_consts, met))
+        return (code.co_code, _identity(code.co_consts, seen))
     instructions = list(dis.get_instructions(code))
-    return [(each.opcode, _identity(each.argval, met) if each.opcode in dis.hasconst else each.arg)
+    return [(each.opcode, _identity(each.argval, seen) if each.opcode in dis.hasconst else each.arg)
             for each, following in zip(instructions, instructions[1:]) if following.argval != '__firstlineno__']
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import signal
 from typing import Any, Optional, Tuple
 
-from twitcher.config.account import Who, find_account
+from twitcher.config.account import UserOrGroup, find_account
 from twitcher.config.action import checked_action
 from twitcher.config.spec import RunMode, WatchSpec
 from twitcher.errors import SpecError
@@ -28,8 +28,8 @@ LANGUAGE: Tuple[Tuple[str, Any], ...] = (
 
 
 def make_spec(znode: Any, action: Any, pipe_stdin: Any = True, run_on_load: Any = True, run_mode: Any = RunMode.QUEUE, *,
-              uid: Who = None, gid: Who = None, notify_signal: Any = None, timeout: Any = None, description: Any = None,
-              watch_type: Any = WatchType.DATA) -> WatchSpec:
+              uid: UserOrGroup = None, gid: UserOrGroup = None, notify_signal: Any = None, timeout: Any = None,
+              description: Any = None, watch_type: Any = WatchType.DATA) -> WatchSpec:
     """RegisterWatch's arguments as a WatchSpec.
 
     `timeout` is in seconds. Raises SpecError, which names the argument, its value and

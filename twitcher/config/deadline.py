@@ -1,6 +1,8 @@
-"""A deadline for user code that is executed in the daemon itself: it is interrupted however much it catches.
+"""A deadline for a file that is executed in the daemon itself: it is interrupted even if
+it catches every exception.
 
-Signals that arrive meanwhile, and the daemon's loop would want, are delivered again afterwards.
+Signals that arrive during the execution are raised again afterwards, for the daemon's
+loop.
 """
 
 from __future__ import annotations
@@ -12,28 +14,32 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any, Iterator, List, Optional, Tuple
 
-# A file may catch the interruption (`except BaseException`), so it is raised again until the file stops.
 _AGAIN = 0.05
+"""Seconds. A file may catch the interruption, so it is raised again until the file
+stops."""
 _AT_ONCE = 1e-5
 STOPPING = (signal.SIGTERM, signal.SIGINT)
 _SIGNALS = tuple(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
 
 
 class DeadlineError(BaseException):
-    """Raised in the midst of a file; no Exception, so that `except Exception` does not stop it."""
+    """Raised inside a file. Not an Exception, so that `except Exception` does not catch
+    it."""
 
 
 @contextmanager
 def interrupted_after(seconds: float, path: str, received: List[int]) -> Iterator[None]:
-    """Raise DeadlineError in what the file at `path` executes inside, until nothing catches it any more: `seconds` from
-    now, or when SIGTERM or SIGINT comes. Signals are added to `received`.
+    """Raise DeadlineError in the file at `path` until the file no longer catches it:
+    `seconds` from now, or when SIGTERM or SIGINT arrives. Adds the signals that arrive
+    to `received`.
     """
     interruption = _Interruption(path, received)
     before = [(number, handler) for number, handler in signal_handlers()
               if number == signal.SIGALRM or number in STOPPING or callable(handler)]
     for number, _ in before:
         signal.signal(number, interruption.handle)
-    # From here on no signal is written to the loop's wakeup descriptor, which an event loop in the file takes away.
+    # Write no signal to the loop's wakeup descriptor: an event loop in the file would
+    # take it away.
     wakeup = signal.set_wakeup_fd(-1)
     try:
         signal.setitimer(signal.ITIMER_REAL, seconds, _AGAIN)
@@ -46,13 +52,16 @@ def interrupted_after(seconds: float, path: str, received: List[int]) -> Iterato
             signal.signal(number, handler)
         for number in dict.fromkeys(received):
             if dict(before)[number] not in (signal.SIG_DFL, signal.SIG_IGN, signal.default_int_handler):
-                signal.raise_signal(number)  # now the loop is told
+                signal.raise_signal(number)  # now it reaches the loop
 
 
 class _Interruption:
-    """A `while True:` around a `try:` catches every exception that comes while the body runs. Tracing raises it on the next
-    line instead, which is one of the handler's own. Functions of other modules that the file has called are left to clean
-    up after the first interruption; if they do not return, each of their lines raises as well.
+    """Raises DeadlineError, and raises it again when the file catches it.
+
+    A `while True:` around a `try:` catches every exception that is raised in its body.
+    So tracing raises it on the next line that is executed, which is in the handler. After
+    the first interruption, functions of other modules that the file has called may clean
+    up; if they do not return, each of their lines raises as well.
     """
 
     def __init__(self, path: str, received: List[int]) -> None:
@@ -61,12 +70,12 @@ class _Interruption:
         self._count = 0
 
     def handle(self, signum: int, frame: Optional[FrameType]) -> None:
-        """The handler of the alarm and of the signals."""
+        """The signal handler, also of SIGALRM."""
         if signum != signal.SIGALRM:
             self._received.append(signum)
             if signum not in STOPPING:
                 return
-        if not self._is_inside(frame):  # the file has just returned, and this would hit the daemon itself
+        if not self._is_inside(frame):  # the file has just returned: this would be raised in the daemon
             return
         self._count += 1
         while frame and self._is_inside(frame):
@@ -77,16 +86,18 @@ class _Interruption:
         raise DeadlineError
 
     def _raise_on_line(self, frame: FrameType, event: str, argument: Any) -> Any:
-        """The trace function, for the time after the first interruption."""
+        """The trace function, used after the first interruption."""
         is_own = frame.f_code.co_filename == self._path
         if event == 'line' and (is_own or self._count > 1) and self._is_inside(frame):
-            # Raising ends the tracing. If this is caught as well, the next alarm is to find the handler still at it.
+            # Raising ends the tracing. If the file catches this too, the next alarm must
+            # come while its handler still runs.
             signal.setitimer(signal.ITIMER_REAL, _AT_ONCE, _AGAIN)
             raise DeadlineError
         return self._raise_on_line
 
     def _is_inside(self, frame: Optional[FrameType]) -> bool:
-        """Whether the frame is one of the file, or was called from one, directly or not."""
+        """Whether the frame belongs to the file, or to a function that the file called,
+        directly or not."""
         while frame:
             if frame.f_code.co_filename == self._path:
                 return True
@@ -95,5 +106,6 @@ class _Interruption:
 
 
 def signal_handlers() -> List[Tuple[int, Any]]:
-    """Every signal that can have a handler, and what it has; None if it was not Python that set it."""
+    """Every signal that can have a handler, with its handler; None if Python did not set
+    it."""
     return [(number, _signal.getsignal(number)) for number in _SIGNALS]

@@ -1,7 +1,8 @@
-"""inotify: watches the directories that a scan depends on, and reports the events there that can change its result.
+"""inotify: watches the directories that a scan depends on, and reports the events in
+them that can change its result.
 
-One watch for each directory, however many names lead to it, because the kernel keeps one for each inode. The only module
-that knows pyinotify.
+A directory has one watch, however many names lead to it, because the kernel keeps one
+for each inode. The only module that knows pyinotify.
 """
 
 from __future__ import annotations
@@ -18,16 +19,18 @@ from twitcher.config.scan import Dependencies, Entry, FileId, file_id, is_follow
 from twitcher.log import get_logger, take_over_library
 
 warnings.filterwarnings('ignore', 'The asyncore module is deprecated', DeprecationWarning)
-import pyinotify  # noqa: E402  # it imports asyncore, and that is no news for an operator
+import pyinotify  # noqa: E402  # it imports asyncore, whose warning is of no use to an operator
 
 log = get_logger(__name__)
 
-# pyinotify runs ldconfig(8) or a compiler to find libc: a process, and some milliseconds of our start. If the search finds
-# nothing it uses the libc already loaded, so let it find nothing.
+# pyinotify runs ldconfig(8) or a compiler to find libc: a process, and some milliseconds
+# of our start. If the search finds nothing it uses the libc already loaded, so let it
+# find nothing.
 if pyinotify.ctypes:
     pyinotify.ctypes = SimpleNamespace(**{**vars(pyinotify.ctypes), 'util': SimpleNamespace(find_library=lambda name: None)})
 
-# Without IN_DELETE_SELF and IN_MOVE_SELF: the one is followed by IN_IGNORED, the other is an event of the parent.
+# Without IN_DELETE_SELF, which IN_IGNORED follows, and IN_MOVE_SELF, which the parent
+# directory reports as well.
 _ENTRIES = (pyinotify.IN_CREATE | pyinotify.IN_MOVED_FROM | pyinotify.IN_MOVED_TO | pyinotify.IN_DELETE
             | pyinotify.IN_ONLYDIR)
 _WRITING = pyinotify.IN_MODIFY | pyinotify.IN_CLOSE_WRITE | pyinotify.IN_ATTRIB
@@ -35,7 +38,8 @@ _ENTRIES_AND_CONTENTS = _ENTRIES | _WRITING
 
 
 class Change(Enum):
-    """What an event says about a file: it is being written, it is complete, or something else happened to it."""
+    """What an event says about a file: it is being written, it is complete, or it changed
+    in another way."""
 
     WRITING = 'writing'
     COMPLETE = 'complete'
@@ -46,17 +50,18 @@ OnEvent = Callable[[Optional[Entry], Change], None]
 
 
 class Inotify:
-    """The kernel's watches. `on_event` gets each event; with None in the place of an entry if the kernel dropped some.
+    """The kernel's watches. Calls `on_event` for each event, with None instead of an
+    entry if the kernel dropped events.
 
-    Raises OSError if the machine has no inotify instance to give.
+    Raises OSError if the limit of inotify instances is reached.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, on_event: OnEvent) -> None:
         take_over_library('pyinotify')
-        pyinotify.log.disabled = True  # it is about pyinotify's own paths, which we do not use
+        pyinotify.log.disabled = True  # it logs about its own lookup of paths, which we do not use
         self._on_event = on_event
         self.unwatched: Dict[FileId, str] = {}
-        """The directories that cannot be watched, and why."""
+        """The directories that cannot be watched, with the reasons."""
         self._watched: Dict[FileId, Tuple[int, int]] = {}
         self._watched_as: Dict[int, FileId] = {}
         self._dependencies = Dependencies()
@@ -68,10 +73,8 @@ class Inotify:
         self._notifier = _Notifier(self._manager, loop, default_proc_fun=self._event)
 
     def watch(self, dependencies: Dependencies) -> bool:
-        """Watch these directories and no others. Returns whether what is watched has grown.
-
-        Then the scan that found them may have missed a change, and has to be repeated.
-        """
+        """Watch these directories and no others. Returns whether any was not watched
+        before: then the scan may have missed a change there and must be repeated."""
         self._dependencies = dependencies
         self.unwatched.clear()
         has_grown = False
@@ -88,7 +91,7 @@ class Inotify:
         return has_grown
 
     def drain(self) -> None:
-        """Report what has happened up to now."""
+        """Report the events up to now."""
         self._notifier.handle_read()
 
     def stop(self) -> None:
@@ -96,7 +99,7 @@ class Inotify:
         self._notifier.stop()
 
     def _add(self, path: str, directory: FileId, mask: int) -> bool:
-        """Watch a directory. Returns whether the scan has to be repeated."""
+        """Watch a directory. Returns whether the scan must be repeated."""
         try:
             descriptor = self._manager.add_watch(path, mask, quiet=False)[path]
             watched = file_id(path)
@@ -112,7 +115,7 @@ class Inotify:
             return False
         except OSError:
             return True
-        # Not as what the scan has seen there, which somebody may have replaced since.
+        # By its present identity: the directory may have been replaced since the scan.
         previous = self._watched_as.get(descriptor)
         if previous is not None:
             self._watched.pop(previous, None)
@@ -121,7 +124,7 @@ class Inotify:
 
     def _event(self, event: pyinotify.Event) -> None:
         if event.mask & pyinotify.IN_Q_OVERFLOW:
-            self._watched.clear()  # one may have ended
+            self._watched.clear()  # the event that a watch has ended may be among the lost ones
             log.debug('inotify lost events; reading everything')
             self._on_event(None, Change.OTHER)
             return
@@ -137,7 +140,8 @@ class Inotify:
             self._on_event(entry, _change(event.mask))
 
     def _is_of_interest(self, entry: Entry, mask: int) -> bool:
-        """Ignores siblings in ancestor directories, editors' temporary files, and writes to files that are not followed."""
+        """Ignores siblings in ancestor directories, editors' temporary files, and writes to
+        files that are neither .twc nor .py."""
         directory, name = entry
         if not name or entry in self._dependencies.lookups:
             return True
@@ -147,11 +151,11 @@ class Inotify:
 
 
 class _Notifier(pyinotify.AsyncioNotifier):
-    """pyinotify's notifier, less its habit to give up on a file name that is not UTF-8."""
+    """pyinotify's notifier, which by itself gives up on a file name that is not UTF-8."""
 
     def handle_read(self, *args: object, **kwargs: object) -> None:
-        """Pass on the events that there are, if any."""
-        if not self.check_events(timeout=0):  # `drain` has been here first
+        """Pass on the events that are queued."""
+        if not self.check_events(timeout=0):  # `drain` has read them already
             return
         try:
             super().handle_read(*args, **kwargs)

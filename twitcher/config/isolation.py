@@ -1,7 +1,9 @@
-"""Keeps what a .twc file does to the interpreter from the daemon and from other files.
+"""Isolates the daemon and other files from what a .twc file does to the interpreter.
 
-What the file changed is put back when it has been loaded. What only its own functions can miss, such as sys.path, is in
-force again in their processes. What cannot be put back is refused while the file is loaded, or reported as its fault.
+Changes are undone when the file has been loaded. Those that its own functions may rely
+on, such as a changed sys.path, are made again in their processes. Calls that cannot be
+undone are refused while the file is loading; any other lasting harm is reported as a
+fault of the file.
 """
 
 from __future__ import annotations
@@ -27,20 +29,25 @@ from types import ModuleType
 from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 from twitcher.config.deadline import signal_handlers
-from twitcher.config.interpreter_settings import OF_FUNCTIONS, OF_THE_PROCESS, Put, value_of
+from twitcher.config.isolation_settings import OF_FUNCTIONS, OF_THE_PROCESS, Put, Setting, value_of
 from twitcher.descriptors import KeptDescriptors
 from twitcher.errors import SpecError
 
 _MODULES = (builtins, sys, os, time, signal, threading, socket, select, subprocess, logging, warnings, gc, atexit)
-"""Modules whose attributes are put back: those without which nothing works."""
+"""The modules whose attributes are restored: without them nothing works."""
 _LISTS: Tuple[Tuple[Any, str], ...] = ((sys, 'path'), (sys, 'meta_path'), (sys, 'path_hooks'), (warnings, 'filters'))
 _REFUSED = ('_exit', 'abort', 'execv', 'execve', 'setuid', 'setgid', 'setreuid', 'setregid', 'setresuid', 'setresgid', 'chroot')
 _CLOSING = ('close', 'closerange', 'dup2')
 _MISSING = object()
 _BUILTINS = vars(builtins)
 
-class Kept:
-    """What one file did to the interpreter."""
+
+class Effects:
+    """What one file did to the interpreter: undone, but remembered for its functions.
+
+    `faults` are changes that could not be undone; `threads` are the names of threads
+    that the file left behind.
+    """
 
     def __init__(self) -> None:
         self.faults: List[str] = []
@@ -50,7 +57,7 @@ class Kept:
         self._exits: List[Tuple[Any, Any, Any]] = []
 
     def enter(self) -> None:
-        """In the process of a function: do it again."""
+        """Make the changes again, in the process of a function."""
         for namespace, changed in self._attributes:
             namespace.update(changed)
         for put, value in self._settings:
@@ -58,15 +65,16 @@ class Kept:
         for function, args, kwargs in self._exits:
             atexit.register(function, *args, **kwargs)
 
-    def put_back(self, what: str, function: Callable[..., Any], *args: Any) -> None:
-        """Call the function, which may meet the file's own objects."""
+    def restore(self, what: str, function: Callable[..., Any], *args: Any) -> None:
+        """Call a function that restores something. It may meet objects of the file, whose
+        methods may raise anything."""
         try:
             function(*args)
         except BaseException as error:
-            self.faults.append(f'{what} cannot be put back as it was: {type(error).__name__}')
+            self.faults.append(f'{what} cannot be restored: {type(error).__name__}')
 
-    def put_back_attributes(self, namespace: Dict[Any, Any], before: Dict[Any, Any]) -> None:
-        """Names that lead elsewhere, or nowhere, lead where they did; submodules that were imported stay."""
+    def restore_attributes(self, namespace: Dict[Any, Any], before: Dict[Any, Any]) -> None:
+        """Restore a namespace, except for submodules that were imported."""
         if len(namespace) == len(before) and all(map(is_, before.values(), namespace.values())):
             return
         changed = {name: value for name, value in list(namespace.items()) if value is not before.get(name, _MISSING)
@@ -78,25 +86,26 @@ class Kept:
         if changed:
             self._attributes.append((namespace, changed))
 
-    def put_back_list(self, holder: Any, name: str, now: Any, the_list: List[Any], before: List[Any]) -> None:
-        """`now` is what the name led to at the end."""
+    def restore_list(self, holder: Any, name: str, now: Any, the_list: List[Any], before: List[Any]) -> None:
+        """Restore a list in place, and the name that leads to it. `now` is the object under
+        that name when the file ended."""
         items = list(now)
         if now is not the_list or len(items) != len(before) or not all(map(is_, items, before)):
             the_list[:] = before
             self._settings.append((lambda value: setattr(holder, name, value), items))
 
-    def put_back_settings(self, settings: Tuple[Tuple[Callable[[], Any], Put], ...], before: List[Any],
-                          of_functions: bool) -> None:
-        """One after the other, as far as possible."""
-        for (get, put), value in zip(settings, before):
+    def restore_settings(self, settings: Tuple[Setting, ...], before: List[Any], of_functions: bool) -> None:
+        """Restore each setting, even if others cannot be restored."""
+        for (name, get, put), value in zip(settings, before):
             now = value_of(get)
             if now != value and value is not None:
-                self.put_back(getattr(put, '__name__', 'a setting'), put, value)
+                self.restore(name, put, value)
                 if of_functions:
                     self._settings.append((put, now))
 
-    def put_back_modules(self, modules: Dict[str, Any], before: Dict[str, Any]) -> None:
-        """What was imported already, a file may not take from others; nor may it block an import, or put in what is none."""
+    def restore_modules(self, modules: Dict[str, Any], before: Dict[str, Any]) -> None:
+        """Restore sys.modules: modules that were there before come back, and entries that
+        block an import or are no real modules go. Other imports stay."""
         if not all(map(is_, before.values(), map(modules.get, before))):
             modules.update({name: value for name, value in before.items() if modules.get(name) is not value})
         if len(modules) != len(before):
@@ -106,7 +115,8 @@ class Kept:
                     del modules[name]
 
     def registers(self, is_own: Callable[[Any], bool], libraries: List[Tuple[Any, Any, Any]]) -> Callable[..., Any]:
-        """An atexit.register for the time of the load. The daemon itself calls none of these functions."""
+        """A replacement for atexit.register while the file is loading: the daemon must not
+        call these functions when it exits."""
         def register(function: Any, *args: Any, **kwargs: Any) -> Any:
             """As atexit.register."""
             own = is_own(sys._getframe(1).f_globals)
@@ -117,7 +127,7 @@ class Kept:
 
 
 class Isolation:
-    """What is put around the load of each file; one for all of them."""
+    """The isolation of all files; `isolated` surrounds the load of each one."""
 
     def __init__(self) -> None:
         self._exits_of_libraries: List[Tuple[Any, Any, Any]] = []
@@ -126,35 +136,37 @@ class Isolation:
         os.register_at_fork(after_in_child=self._close_in_fork)
 
     def enter(self) -> None:
-        """In the process of a function: what libraries registered with atexit is to be called at its end."""
+        """In the process of a function: register what libraries have registered with atexit
+        while a file was loading."""
         for function, args, kwargs in self._exits_of_libraries:
             atexit.register(function, *args, **kwargs)
 
     @contextmanager
-    def keeping(self, is_own: Callable[[Any], bool]) -> Iterator[Kept]:
-        """Keep what happens inside from the daemon; end a copy of it that has been forked.
+    def isolated(self, is_own: Callable[[Any], bool]) -> Iterator[Effects]:
+        """Undo what the block does to the interpreter. If the block forks, exit in the
+        child: it must not go on as a second daemon.
 
-        `is_own` says whether some globals are those of the file.
+        `is_own` tells whether a dict is the globals of the file.
         """
-        pid, kept, before = os.getpid(), Kept(), _Snapshot(self._are_pairs)
+        pid, effects, before = os.getpid(), Effects(), _Snapshot(self._are_pairs)
         asyncio._set_running_loop(None)
         self._descriptors = before.descriptors
         try:
             with _refusing(before.descriptors, pid):
-                atexit.register = kept.registers(is_own, self._exits_of_libraries)
+                atexit.register = effects.registers(is_own, self._exits_of_libraries)
                 guarded = [(vars(module), vars(module).copy()) for module in (os, atexit)]
                 try:
-                    yield kept
+                    yield effects
                 finally:
-                    _BUILTINS.update(before.builtins)  # the rest of this needs them
+                    _BUILTINS.update(before.builtins)  # needed by the rest of this function
                     if os.getpid() != pid:
                         _end_copy()
                     before.note_lists()
                     for namespace, guards in guarded:
-                        kept.put_back('os', kept.put_back_attributes, namespace, guards)
+                        effects.restore('os', effects.restore_attributes, namespace, guards)
         finally:
             self._descriptors = None
-            before.put_back(kept)
+            before.restore(effects)
 
     def _close_in_fork(self) -> None:
         if self._descriptors:
@@ -165,7 +177,7 @@ _end_copy = partial(os._exit, 0)
 
 
 class _Snapshot:
-    """What is put back."""
+    """The state of the interpreter before a file is loaded."""
 
     def __init__(self, are_pairs: Dict[int, bool]) -> None:
         self.builtins = _BUILTINS.copy()
@@ -173,8 +185,8 @@ class _Snapshot:
         self._handlers = signal_handlers()
         self._threads = threading.enumerate()
         self._loop = asyncio._get_running_loop()
-        self._of_functions = [value_of(get) for get, _ in OF_FUNCTIONS]
-        self._of_the_process = [value_of(get) for get, _ in OF_THE_PROCESS]
+        self._of_functions = [value_of(get) for _, get, _ in OF_FUNCTIONS]
+        self._of_the_process = [value_of(get) for _, get, _ in OF_THE_PROCESS]
         self._attributes = [(vars(module), vars(module).copy()) for module in _MODULES]
         self._environment = _environment().copy()
         self._lists = [(holder, name, getattr(holder, name), list(getattr(holder, name))) for holder, name in _LISTS]
@@ -182,39 +194,41 @@ class _Snapshot:
         self._modules, self._imported = sys.modules, sys.modules.copy()
 
     def note_lists(self) -> None:
-        """What the names lead to now, before attributes are put back."""
+        """Remember the present lists, before the attributes that lead to them are restored."""
         self._now = [getattr(holder, name, ()) for holder, name in _LISTS]
 
-    def put_back(self, kept: Kept) -> None:
-        """Everything; what differs is noted in `kept`."""
+    def restore(self, effects: Effects) -> None:
+        """Restore everything, and note in `effects` what was different."""
         asyncio._set_running_loop(self._loop)
         for namespace, before in self._attributes:
-            kept.put_back('the attributes of a module', kept.put_back_attributes, namespace, before)
+            effects.restore('the attributes of a module', effects.restore_attributes, namespace, before)
         for (holder, name, the_list, items), now in zip(self._lists, self._now):
-            kept.put_back(f'{holder.__name__}.{name}', kept.put_back_list, holder, name, now, the_list, items)
-        kept.put_back('sys.modules', kept.put_back_modules, self._modules, self._imported)
-        kept.put_back('os.environ', _put_back_environment, self._environment)
-        kept.put_back_settings(OF_FUNCTIONS, self._of_functions, of_functions=True)
-        kept.put_back_settings(OF_THE_PROCESS, self._of_the_process, of_functions=False)
+            effects.restore(f'{holder.__name__}.{name}', effects.restore_list, holder, name, now, the_list, items)
+        effects.restore('sys.modules', effects.restore_modules, self._modules, self._imported)
+        effects.restore('os.environ', _restore_environment, self._environment)
+        effects.restore_settings(OF_FUNCTIONS, self._of_functions, of_functions=True)
+        effects.restore_settings(OF_THE_PROCESS, self._of_the_process, of_functions=False)
         for (number, handler), (_, now) in zip(self._handlers, signal_handlers()):
             if handler is not None and now is not handler:
                 signal.signal(number, handler)
         lost = self.descriptors.put_back()
         if lost:
-            kept.faults.append('it closed descriptors of the daemon (' + ', '.join(map(str, sorted(lost))) + '), or put '
-                               'others in their place; allowed: to close what it has opened itself')
-        kept.threads = [thread.name for thread in threading.enumerate() if thread not in self._threads]
+            effects.faults.append('it closed descriptors of the daemon (' + ', '.join(map(str, sorted(lost))) + '), or '
+                                  'replaced them; allowed: to close what it has opened itself')
+        effects.threads = [thread.name for thread in threading.enumerate() if thread not in self._threads]
 
 
 @contextmanager
 def _refusing(descriptors: KeptDescriptors, pid: int) -> Iterator[None]:
-    """Refuse calls that would end the daemon, or change it for good. A process that the file forks may do as it likes."""
+    """Refuse calls that would end the daemon or change it for good. They are allowed in a
+    process that the file forks, and in other threads."""
     thread, is_loading = threading.get_ident(), [True]
 
     def refused(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        """In the place of the function; a library may keep it for later."""
+        """A replacement for the function. A library may keep it, so it must work after the
+        load as well."""
         def guard(*args: Any, **kwargs: Any) -> Any:
-            """As the function."""
+            """Call the function, or raise SpecError."""
             if is_loading and os.getpid() == pid and threading.get_ident() == thread:
                 if name in _REFUSED:
                     raise SpecError(f'os.{name} was called while the file was being loaded: that would be the daemon\'s own '
@@ -241,11 +255,11 @@ def _refusing(descriptors: KeptDescriptors, pid: int) -> Iterator[None]:
 
 
 def _environment() -> Dict[Any, Any]:
-    """What os.environ keeps its variables in."""
+    """The dict in which os.environ keeps its variables."""
     return os.environ._data  # type: ignore[attr-defined,no-any-return]
 
 
-def _put_back_environment(before: Dict[Any, Any]) -> None:
+def _restore_environment(before: Dict[Any, Any]) -> None:
     data = _environment()
     if data != before:
         for name in data.keys() - before.keys():

@@ -1,7 +1,9 @@
-"""The configuration language: the text of a .twc file becomes a list of WatchSpecs, or one ConfigError.
+"""The configuration language: executes the text of a .twc file, and returns its
+WatchSpecs or raises one ConfigError.
 
-A file is plain Python and may do anything while it is executed, except end the daemon or change what others find: see
-`isolation`, `file_logging` and `printed`. It is interrupted when it has not returned after TIME_LIMIT.
+A file is plain Python and may do anything, except end the daemon or change what the
+daemon or other files find: see `isolation`, `isolation_logging` and `captured_output`. It
+is interrupted if it has not returned after TIME_LIMIT.
 """
 
 from __future__ import annotations
@@ -12,16 +14,16 @@ import sys
 import traceback
 from contextlib import ExitStack
 from types import ModuleType
-from typing import Any, ContextManager, List, Mapping, Optional
+from typing import Any, ContextManager, List, Mapping, Optional, TextIO
 
 from twitcher.config.action import Exec, FileFunction, being_loaded
 from twitcher.config.arguments import LANGUAGE, make_spec
+from twitcher.config.captured_output import print_to, printing_collected
 from twitcher.config.deadline import STOPPING, DeadlineError, interrupted_after
-from twitcher.config.file_logging import FileLogging, logging_of_its_own
-from twitcher.config.helpers import CONTEXT, HelperCode, Helpers
-from twitcher.config.isolation import ISOLATION, Kept
-from twitcher.config.printed import printing_collected
-from twitcher.config.reach import can_reach_interpreter
+from twitcher.config.helper_modules import CONTEXT, HelperCode, Helpers
+from twitcher.config.isolation import ISOLATION, Effects
+from twitcher.config.isolation_check import can_reach_interpreter
+from twitcher.config.isolation_logging import FileLogging, isolated_logging
 from twitcher.config.spec import WatchSpec
 from twitcher.errors import ConfigError, SpecError, StopError
 from twitcher.log import get_logger
@@ -30,104 +32,109 @@ from twitcher.log_target import DEBUG, INFO, WARNING
 log = get_logger(__name__)
 
 TIME_LIMIT = 10.0
-"""Seconds that a file may take to execute. Nothing else happens meanwhile: files are expected to take milliseconds."""
+"""Seconds that a file may take to execute. It blocks the daemon: files are expected to take
+milliseconds."""
 
 MODULE = '__twitcher__'
-"""What a file finds as its __name__."""
+"""The __name__ that a file finds."""
 ARGUMENTS = make_spec.__code__.co_varnames[:make_spec.__code__.co_argcount + make_spec.__code__.co_kwonlyargcount]
 _POSITIONAL = 5
 
 
 def load_config(path: str, source: bytes, time_limit: float = TIME_LIMIT, helpers: Optional[Helpers] = None,
                 is_retry: bool = False) -> List[WatchSpec]:
-    """Execute the source of the file at `path` and return what it registered, in order. It may import the `helpers`.
+    """Execute the source of the file at `path` and return the watches that it registers,
+    in order. It may import the `helpers`.
 
-    What it prints is logged; if `is_retry` says that this was done before, at DEBUG.
-    Must be called in the main thread, where signals are delivered. Raises ConfigError, which names the file, the line where
-    it is known, and the reason; StopError if SIGTERM or SIGINT came meanwhile.
+    Logs what the file prints: at DEBUG if `is_retry`, because it was logged before. Must
+    be called in the main thread, where signals are delivered. Raises ConfigError, which
+    gives the file, the line if it is known, and the reason; and StopError if SIGTERM or
+    SIGINT arrives during the execution.
     """
-    # A module, so that what looks up the module of a class (dataclasses do) finds the file's globals.
-    home = _Home(ModuleType(MODULE), helpers or Helpers(HelperCode(os.path.dirname(path)), path))
-    collector = _Collector(home)
-    home.module.__dict__.update({'__file__': path, 'Exec': Exec, 'RegisterWatch': collector.register, **dict(LANGUAGE),
-                                 CONTEXT: home.helpers})
+    # A module, because dataclasses look up the module of a class to find its globals.
+    context = _FileContext(ModuleType(MODULE), helpers or Helpers(HelperCode(os.path.dirname(path)), path))
+    collector = _Collector(context)
+    context.module.__dict__.update({'__file__': path, 'Exec': Exec, 'RegisterWatch': collector.register, **dict(LANGUAGE),
+                                    CONTEXT: context.helpers})
     signals: List[int] = []
     with printing_collected() as printed:
         try:
-            fault = _execute(path, source, time_limit, home, signals)
+            fault = _execute(path, source, time_limit, context, signals)
         except BaseException as error:
-            fault = _fault(path, error, time_limit, home.helpers)
+            fault = _fault(path, error, time_limit, context.helpers)
         finally:
             collector.is_open = False
     for line in printed.lines():
         log.log(DEBUG if is_retry else INFO, '%s printed: %s', path, line)
     if any(number in STOPPING for number in signals):
         raise StopError(f'{path}: interrupted')
-    if home.kept.faults and not fault:
-        fault = f'{path}: {"; ".join(home.kept.faults)}'
-    if home.kept.threads:
+    if context.effects.faults and not fault:
+        fault = f'{path}: {"; ".join(context.effects.faults)}'
+    if context.effects.threads:
         log.log(DEBUG if is_retry else WARNING,
-                '%s has left threads in the daemon, which cannot be ended and run on until it stops: %s', path,
-                    ', '.join(map(str, home.kept.threads)))
+                '%s has left threads in the daemon, which cannot be ended and run until the daemon stops: %s', path,
+                ', '.join(map(str, context.effects.threads)))
     if fault:
         raise ConfigError(' '.join(filter(None, map(str.strip, fault.splitlines()))))
     return collector.specs
 
 
-def _execute(path: str, source: bytes, time_limit: float, home: _Home, signals: List[int]) -> Optional[str]:
-    """Execute the file in the globals of its module. Returns what is wrong with it; adds signals that came meanwhile."""
-    names = home.module.__dict__
+def _execute(path: str, source: bytes, time_limit: float, context: _FileContext, signals: List[int]) -> Optional[str]:
+    """Execute the file in the globals of its module. Returns its fault, if any. Adds the
+    signals that arrive to `signals`."""
+    names = context.module.__dict__
     with ExitStack() as stack:
         try:
-            # Outermost: its end needs the descriptors that the rest puts back.
+            # Outermost: its end needs descriptors that the others restore.
             stack.enter_context(interrupted_after(time_limit, path, signals))
             code = compile(source, path, 'exec', dont_inherit=True)
             if can_reach_interpreter(code):
-                home.logging = stack.enter_context(logging_of_its_own())
-                stack.enter_context(home.helpers.importable())
-                home.kept = stack.enter_context(ISOLATION.keeping(lambda other: other is names))
-                sys.modules[MODULE] = home.module
+                context.logging = stack.enter_context(isolated_logging())
+                stack.enter_context(context.helpers.importable())
+                context.effects = stack.enter_context(ISOLATION.isolated(lambda other: other is names))
+                sys.modules[MODULE] = context.module
                 stack.callback(sys.modules.pop, MODULE, None)
             stack.enter_context(being_loaded())
             exec(code, names)
-        except BaseException as error:  # SystemExit and KeyboardInterrupt are a file's mistakes, too
-            return _fault(path, error, time_limit, home.helpers)
+        except BaseException as error:  # SystemExit and KeyboardInterrupt are errors of the file, too
+            return _fault(path, error, time_limit, context.helpers)
     return None
 
 
-class _Home:
-    """What a file has set up for its functions."""
+class _FileContext:
+    """As action.FileContext says."""
 
-    __slots__ = ('module', 'helpers', 'kept', 'logging')
+    __slots__ = ('module', 'helpers', 'effects', 'logging')
 
     def __init__(self, module: ModuleType, helpers: Helpers) -> None:
         self.module = module
         self.helpers = helpers
-        self.kept = Kept()
+        self.effects = Effects()
         self.logging = FileLogging()
 
-    def enter(self) -> None:
-        """As action.Home says."""
+    def enter(self, stdout: TextIO, stderr: TextIO) -> None:
+        """As action.FileContext says."""
+        print_to(stdout, stderr)
         sys.modules[MODULE] = self.module
         self.logging.enter()
         ISOLATION.enter()
-        self.kept.enter()
+        self.effects.enter()
 
     def importable(self) -> ContextManager[Mapping[str, ModuleType]]:
-        """As action.Home says."""
+        """As action.FileContext says."""
         return self.helpers.importable()
 
 
 class _Collector:
-    """What RegisterWatch is, for one file."""
+    """RegisterWatch of one file."""
 
-    def __init__(self, home: _Home) -> None:
-        self._home = home
+    def __init__(self, context: _FileContext) -> None:
+        self._context = context
         self.specs: List[WatchSpec] = []
         self.is_open = True
 
     def register(self, *args: Any, **kwargs: Any) -> None:
-        """Take down one watch. Raises SpecError."""
+        """Add one watch. Raises SpecError."""
         if not self.is_open:
             raise SpecError('RegisterWatch was called by an action; allowed: only while the file is being loaded')
         for name in kwargs:
@@ -136,7 +143,7 @@ class _Collector:
         try:
             spec = make_spec(*args, **kwargs)
             if not isinstance(spec.action, Exec):
-                spec = spec._replace(action=FileFunction(spec.action, self._home))
+                spec = spec._replace(action=FileFunction(spec.action, self._context))
             self.specs.append(spec)
         except TypeError:
             try:
@@ -151,7 +158,7 @@ def _fault(path: str, error: BaseException, time_limit: float, helpers: Helpers)
     where = _where(path, error)
     try:
         return f'{where}: {_reason(error, time_limit)}{helpers.where(error)}'
-    except BaseException:  # str(error) itself raises
+    except BaseException:  # in case str(error) itself raises
         return f'{where}: {type(error).__name__}'
 
 
@@ -165,7 +172,8 @@ def _reason(error: BaseException, time_limit: float) -> str:
 
 
 def _where(path: str, error: BaseException) -> str:
-    """The file, and the line of it that was being executed when the error came, or that could not be parsed."""
+    """The file, with the line that was being executed when the error was raised, or that
+    cannot be parsed."""
     if isinstance(error, SyntaxError) and error.filename == path:
         line = error.lineno
     else:

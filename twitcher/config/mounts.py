@@ -1,7 +1,9 @@
-"""Mounts: on which file systems inotify says nothing of some changes, and when something is mounted or unmounted.
+"""Mounts: which directories lie on file systems where inotify misses changes, and when a
+file system is mounted or unmounted.
 
-What another machine, a server behind FUSE or the lower layer of an overlay changes does not pass through this kernel's
-names, so that inotify cannot report it. A mount changes a tree without any event in it.
+inotify reports only changes that are made through this kernel's names: none by another
+machine, by a server behind FUSE or in the lower layer of an overlay. A mount changes a
+tree without any event in it.
 """
 
 from __future__ import annotations
@@ -21,13 +23,14 @@ SILENT = {
     'gpfs', 'kafs', 'lustre', 'ncpfs', 'nfs', 'nfs4', 'ocfs2', 'orangefs', 'overlay', 'panfs', 'prl_fs', 'pvfs2', 'smb3',
     'smbfs', 'unionfs', 'vboxsf', 'virtiofs', 'vmhgfs', 'wekafs',
 }
-"""Network and cluster file systems, those of a virtual machine's host, and those that lie over another one. With `fuse`,
-every `fuse.NAME`: there is no telling what is behind it."""
+"""Types of file systems on which inotify is silent about some changes: those of a network,
+a cluster or a virtual machine's host, and those that lie over another one. `fuse` stands
+for every `fuse.NAME`, since what is behind it is not known."""
 
 
 class Mounts:
-    """The mounts of this process. `on_change` is called when one of them comes or goes, with True if it was
-    a .twc file. Raises OSError without /proc.
+    """The mounts of this process. Calls `on_change` when something is mounted or
+    unmounted, with True if it was a .twc file. Raises OSError without /proc.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, on_change: Callable[[bool], None]) -> None:
@@ -35,17 +38,20 @@ class Mounts:
         self._on_change = on_change
         self._types: Dict[int, str] = {}
         self.mounted_files: Set[FileId] = set()
-        """The .twc files that are mounts of their own: events about them go to where they come from."""
+        """The .twc files that are mounts of their own. Their events are reported for the
+        directory that they were mounted from."""
         self._type_of_device: Dict[int, str] = {}
         self._table = os.open(TABLE, os.O_RDONLY | os.O_CLOEXEC)
-        # The kernel reports a change as POLLPRI, which asyncio cannot ask for, and has the table readable at all times.
+        # The kernel reports a change as POLLPRI, which asyncio cannot wait for; the table
+        # is always readable. So the loop watches an epoll descriptor instead.
         self._changes = select.epoll()
         self._changes.register(self._table, select.EPOLLPRI)
         loop.add_reader(self._changes.fileno(), self._changed)
         self._read()
 
     def silent(self, dependencies: Dependencies) -> Dict[FileId, str]:
-        """The directories of contents in which inotify says nothing of some changes, each with its file system's type."""
+        """The listed directories on which inotify is silent about some changes, with the
+        types of their file systems."""
         found = {}
         for path, directory in dependencies.directories.items():
             if directory in dependencies.listed and directory not in found:
@@ -55,7 +61,7 @@ class Mounts:
         return found
 
     def stop(self) -> None:
-        """Follow the mounts no more."""
+        """Stop following the mounts."""
         self._loop.remove_reader(self._changes.fileno())
         self._changes.close()
         os.close(self._table)
@@ -83,10 +89,10 @@ class Mounts:
             if not os.path.isdir(point):
                 self.mounted_files.add(file_id(point))
         except OSError:
-            return  # unmounted since: there is a change of that
+            return  # unmounted since then, which is the next change
 
     def _type_of(self, directory: str, device: int) -> str:
-        """The type of the file system that a directory is on; empty if that cannot be told now."""
+        """The type of the file system that a directory is on; empty if it cannot be found."""
         if device not in self._type_of_device:
             try:
                 descriptor = os.open(directory, os.O_PATH | os.O_CLOEXEC)  # type: ignore[attr-defined, unused-ignore]

@@ -1,8 +1,9 @@
-"""One scan of the configuration directory: its .twc files, what each says, the helper modules beside
-them, and the directories that the result depends on.
+"""One scan of the configuration directory: finds the .twc files and the helper modules,
+and the directories that this result depends on. Reads one file.
 
-Names that begin with a dot are passed over, symlinks are followed, a directory is entered once: by its own name rather
-than by a symlink's. Never opens what is no regular file: a FIFO would block, a device would never end.
+Names that begin with a dot are skipped and symlinks are followed. A directory is entered
+once, by its own name rather than by a symlink's. Only regular files are ever opened: a
+FIFO would block, a device would never end.
 """
 
 from __future__ import annotations
@@ -18,20 +19,24 @@ from twitcher.errors import ConfigError
 SUFFIX = '.twc'
 HELPER_SUFFIX = '.py'
 MAX_FILE_SIZE = 1 << 20
-"""Bytes that a .twc may have. What is larger was not written by an administrator."""
+"""Bytes. A larger file was not written by an administrator."""
 MAX_SYMLINKS = 40
-"""Symlinks that the kernel follows in one path: path_resolution(7)."""
+"""The number of symlinks that the kernel follows in one path: path_resolution(7)."""
 
 Source = Union[bytes, ConfigError]
+"""The text of a file, or the reason why it has none."""
 Stats = Tuple[int, int, int, int, int]
+"""Device, inode, size, mtime and ctime in nanoseconds: different if the file changed."""
 FileId = Tuple[int, int]
 """A file's device and inode."""
 Entry = Tuple[FileId, str]
-"""A name in a directory, which is how inotify reports an event whatever path leads there."""
+"""A directory and a name in it. inotify reports an event like this, no matter which path
+leads there."""
 
 
 class File(NamedTuple):
-    """A .twc file. `entries`: where events about its contents are reported, its own and that of a symlink's target."""
+    """A .twc file or a helper. Events about its contents are reported for its `entries`:
+    its own, and that of its target if it is a symlink."""
 
     stats: Stats
     entries: Tuple[Entry, ...]
@@ -43,19 +48,20 @@ class File(NamedTuple):
 
 
 class Dependencies:
-    """What must be watched so that no change of a scan's result goes unnoticed."""
+    """What must be watched so that no change in the result of a scan is missed."""
 
     def __init__(self) -> None:
         self.directories: Dict[str, FileId] = {}
         self.listed: Set[FileId] = set()
-        """Directories in which the contents of files matter, not only what the entries in `lookups` are."""
+        """The directories in which every file matters. In the others only `lookups` do."""
         self.lookups: Set[Entry] = set()
-        """Entries by which the root or a symlink is resolved."""
+        """The entries through which the root and the symlinks are resolved."""
 
 
 class Tree:
-    """What one scan found. `files` are the .twc files, `helpers` the .py files. `unreadable`: directories; `ignored`: what
-    looks like a .twc file and is none, and why."""
+    """The result of one scan: `files` are the .twc files, `helpers` the .py files.
+    `unreadable` are directories; `ignored` are files that look like .twc files and are
+    not, each with the reason."""
 
     def __init__(self) -> None:
         self.files: Dict[str, File] = {}
@@ -65,7 +71,7 @@ class Tree:
         self.dependencies = Dependencies()
 
     def may_hold(self, path: str) -> bool:
-        """Whether the path could still be there, in a directory that could not be read."""
+        """Whether the path may exist in a directory that could not be read."""
         return any(path.startswith(directory.rstrip('/') + '/') for directory in self.unreadable)
 
 
@@ -75,23 +81,24 @@ def is_config(name: str) -> bool:
 
 
 def is_followed(name: str) -> bool:
-    """Whether changes of a file of this name matter: of a .twc file, or of a module that one may import."""
+    """Whether this is the name of a .twc file, or of a module that one may import."""
     return name.endswith((SUFFIX, HELPER_SUFFIX))
 
 
 def scan(root: str) -> Tree:
-    """Find every .twc file below the root."""
+    """Find every .twc file and helper below the root."""
     return _Scan(root).tree
 
 
 def file_id(path: str) -> FileId:
-    """Which file a path leads to. Raises OSError."""
+    """The file that a path leads to. Raises OSError."""
     status = os.stat(path)
     return status.st_dev, status.st_ino
 
 
 def read(path: str) -> Optional[Tuple[Stats, Source]]:
-    """The stats and the text of a file, or why it can have none; None if it changed meanwhile. Raises OSError."""
+    """The stats and the text of a file; None if it changed while it was read. Raises
+    OSError."""
     status = os.stat(path)
     if not stat.S_ISREG(status.st_mode):
         return _stats(status), ConfigError(f'{path}: it is no regular file')
@@ -112,7 +119,8 @@ def read(path: str) -> Optional[Tuple[Stats, Source]]:
 
 
 def resolution(path: str) -> List[str]:
-    """Every path that is looked up while the absolute path is resolved, up to the first that does not exist."""
+    """Every path that the kernel looks up to resolve an absolute path, up to the first
+    that does not exist."""
     looked_up: List[str] = []
     waiting = deque(path.strip('/').split('/'))
     at = '/'
@@ -142,7 +150,7 @@ def resolution(path: str) -> List[str]:
 
 
 def is_gone(error: OSError) -> bool:
-    """Whether the error says that there is nothing at the path, now or ever, rather than that it cannot be read."""
+    """Whether the error means that nothing is there, rather than that it cannot be read."""
     return error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
 
 
@@ -162,23 +170,24 @@ class _Scan:
     def _enter(self, directory: str) -> None:
         try:
             status = os.stat(directory)
-            place = (status.st_dev, status.st_ino)
-            if not stat.S_ISDIR(status.st_mode) or place in self._entered:
+            directory_id = (status.st_dev, status.st_ino)
+            if not stat.S_ISDIR(status.st_mode) or directory_id in self._entered:
                 return
-            self._entered.add(place)
-            self._found.directories[directory] = place
-            self._found.listed.add(place)
+            self._entered.add(directory_id)
+            self._found.directories[directory] = directory_id
+            self._found.listed.add(directory_id)
             with os.scandir(directory) as entries:
                 for entry in sorted(entries, key=lambda entry: entry.name):
                     if not entry.name.startswith('.'):
-                        self._add(entry, place)
+                        self._add(entry, directory_id)
         except (FileNotFoundError, NotADirectoryError):
-            return  # removed meanwhile: it holds nothing
+            return  # removed since it was listed
         except OSError as error:
             self.tree.unreadable[directory] = error
 
-    def _add(self, entry: os.DirEntry[str], place: FileId) -> None:
-        """One entry of a directory: a file of ours, a directory to enter later, or none of our business."""
+    def _add(self, entry: os.DirEntry[str], directory_id: FileId) -> None:
+        """Add an entry of a directory to the files, or to the directories to enter; or ignore
+        it."""
         is_link = entry.is_symlink()
         target = self._resolve(entry.path) if is_link else None
         try:
@@ -191,7 +200,7 @@ class _Scan:
             (self._linked if is_link else self._own).append(entry.path)
         elif is_followed(entry.name):
             files = self.tree.files if is_config(entry.name) else self.tree.helpers
-            entries = ((place, entry.name),) if target is None else ((place, entry.name), target)
+            entries = ((directory_id, entry.name),) if target is None else ((directory_id, entry.name), target)
             try:
                 status = entry.stat()
             except FileNotFoundError:
@@ -200,24 +209,25 @@ class _Scan:
                                                      'does not exist; create that file or remove the symlink')
                 return
             except OSError:
-                status = entry.stat(follow_symlinks=False)  # reading it will tell why
+                status = entry.stat(follow_symlinks=False)  # `read` reports the error
             files[entry.path] = File(_stats(status), entries)
         elif is_config(entry.name.lower()):
             self.tree.ignored[entry.path] = f'ignored: rename it so that it ends in {SUFFIX}, in lower case'
 
     def _resolve(self, path: str) -> Optional[Entry]:
-        """Note what the path's resolution depends on. Returns the entry that it ends at, if that can be told."""
+        """Add what the resolution of the path depends on. Returns the entry at its end;
+        None if it cannot be resolved."""
         last: Optional[Entry] = None
         for step in resolution(path):
-            home, name = os.path.split(step)
+            directory, name = os.path.split(step)
             try:
-                place = self._found.directories.get(home) or file_id(home)
+                directory_id = self._found.directories.get(directory) or file_id(directory)
             except OSError as error:
                 if not is_gone(error):
-                    self.tree.unreadable[home] = error
+                    self.tree.unreadable[directory] = error
                 return None
-            self._found.directories[home] = place
-            last = (place, name)
+            self._found.directories[directory] = directory_id
+            last = (directory_id, name)
             self._found.lookups.add(last)
         if last and is_followed(path):
             self._found.listed.add(last[0])

@@ -1,8 +1,9 @@
-"""Which strings /bin/sh need not stay for, and which it keeps signals from.
+"""Shell commands: for which ones /bin/sh can replace itself, and in which ones a signal
+meets the shell instead of the program.
 
-`exec` in front of one simple command changes nothing but that the shell is gone once the
-command runs: sh still looks it up, interprets a script without #!, and exits 127 if there
-is no such program. The test is conservative: what it does not know is left to the shell.
+With `exec` in front of one simple command the shell does not wait for it, and nothing
+else changes: sh still looks it up, interprets a script without #!, and exits 127 if there
+is no such program. The test is conservative: anything else is left to the shell.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ from typing import Tuple
 _SIMPLE = r'([A-Za-z0-9_./][A-Za-z0-9_./:,+@%-]*)([ \t]+[A-Za-z0-9_./:,=+@%-]+)*'
 _BLANKS = ' \t\n'
 
-# sh(1p), and the builtins of dash, bash, busybox, mksh and ksh93. A program of the same
-# name does something else, or says it in other words.
+# Reserved words of sh(1p), and the builtins of dash, bash, busybox, mksh and ksh93. A
+# program of the same name behaves or prints differently.
 _NOT_PROGRAMS = frozenset((
     'case', 'coproc', 'do', 'done', 'elif', 'else', 'esac', 'fi', 'for', 'function', 'if',
     'in', 'namespace', 'select', 'then', 'time', 'until', 'while', '.', '..', 'alias',
@@ -32,16 +33,17 @@ _HANDLES_SIGNALS = r'\b(exec|trap)\b'
 
 
 def argv(command: str) -> Tuple[str, str, str]:
-    """What is executed for a string."""
+    """The program and arguments that run the string."""
     return ('/bin/sh', '-c', f'exec {command.strip(_BLANKS)}' if _is_simple(command) else command)
 
 
 def keeps_signals(command: str) -> bool:
-    """Whether a signal meets the shell that runs the string, which has made no arrangements for it."""
+    """Whether a signal reaches a shell that neither passes it on nor traps it."""
     return not _is_simple(command) and not re.search(_HANDLES_SIGNALS, command)
 
 
 def _is_simple(command: str) -> bool:
-    """Whether the string is a program and plain words, so that no shell is needed once it is found."""
+    """Whether the string is one program with plain words, which needs no shell once it is
+    found."""
     match = re.fullmatch(_SIMPLE, command.strip(_BLANKS))
     return match is not None and match[1] not in _NOT_PROGRAMS

@@ -23,7 +23,6 @@ from typing import Any, Callable, Dict, List, NoReturn, Optional, TextIO, Tuple
 
 from twitcher.config.account import Account
 from twitcher.config.action import FileFunction
-from twitcher.config.printed import print_to
 from twitcher.config.spec import WatchSpec
 from twitcher.daemonize import UMASK
 
@@ -38,12 +37,11 @@ def run_in_child(spec: WatchSpec, environment: Dict[str, str], stdin: int, outpu
         os.environ.update(environment)
         streams = _reset_interpreter()
         if isinstance(spec.action, FileFunction):
-            home = spec.action.home
-            home.enter()
-            print_to(*streams)
-            with home.importable() as helpers:
+            context = spec.action.context
+            context.enter(*streams)
+            with context.importable() as helpers:
                 code = _run(spec.action.function)
-                _finalize([home.module, *helpers.values()], streams)
+                _finalize([context.module, *helpers.values()], streams)
         else:
             code = _run(spec.action)
             _finalize([], streams)

@@ -1,7 +1,8 @@
-"""What a .twc file prints: sys.stdout and sys.stderr as the file finds them.
+"""What a .twc file prints: the sys.stdout and sys.stderr that the file finds.
 
-While the file is loaded its lines are collected for the daemon's log. In the process of one of its functions the same
-two streams, which the file may have kept, write to that process's stdout and stderr.
+While the file is loading, its lines are collected for the daemon's log. The file may keep
+the two streams for its functions; in the process of a function they write to that
+process's stdout and stderr.
 """
 
 from __future__ import annotations
@@ -13,11 +14,12 @@ from contextlib import contextmanager
 from typing import Any, Iterator, List, Optional, TextIO
 
 MAX_PRINTED = 100_000
-"""Bytes that are kept of what one file prints while it is loaded."""
+"""Bytes of the output of one file that are kept; the rest is dropped and counted."""
 
 
 class _Sink(io.RawIOBase):
-    """Takes the bytes of one stream to wherever they belong at the moment."""
+    """Writes the bytes of one stream to where they belong at the moment: the collected
+    lines, a stream, or the descriptor."""
 
     def __init__(self, descriptor: int) -> None:
         super().__init__()
@@ -39,7 +41,8 @@ class _Sink(io.RawIOBase):
         return True
 
     def fileno(self) -> int:
-        """As io.IOBase says. A process that the file starts writes to the daemon's own descriptor."""
+        """As io.IOBase says. A process that the file starts writes to the daemon's
+        descriptor."""
         return self._descriptor
 
     def isatty(self) -> bool:
@@ -48,7 +51,7 @@ class _Sink(io.RawIOBase):
 
 
 class _Printed:
-    """The lines of one file."""
+    """The output of one file."""
 
     def __init__(self) -> None:
         self._lines: List[bytes] = []
@@ -57,7 +60,7 @@ class _Printed:
         self._dropped = 0
 
     def add(self, descriptor: int, data: bytes) -> None:
-        """Take what is printed to stdout or stderr."""
+        """Add output of stdout (1) or stderr (2)."""
         kept = data[:max(0, MAX_PRINTED - self._size)]
         self._size += len(kept)
         self._dropped += len(data) - len(kept)
@@ -65,7 +68,7 @@ class _Printed:
         self._lines += lines
 
     def lines(self) -> List[str]:
-        """The lines in order, the last of which may be one about what was not kept."""
+        """The lines in order, with a last one about dropped bytes if there are any."""
         lines = [line.decode('utf-8', 'backslashreplace') for line in (*self._lines, *filter(None, self._open.values()))]
         if self._dropped:
             lines.append(f'... and {self._dropped} bytes more, which are not logged; allowed: {MAX_PRINTED}')
@@ -73,20 +76,20 @@ class _Printed:
 
 
 class _Streams:
-    """One pair for all files: it serves one at a time."""
+    """The pair of streams that all files use, one file at a time."""
 
     def __init__(self) -> None:
         self.sinks: List[Any] = []
         self.texts: List[Any] = []
 
     def renew(self) -> None:
-        """A file may have closed or detached what it found."""
+        """Make a new pair, because a file has closed or detached the old one."""
         self.sinks = [_Sink(1), _Sink(2)]
         self.texts = [io.TextIOWrapper(sink, 'utf-8', 'backslashreplace',  # raw: unbuffered
                                        line_buffering=True, write_through=True) for sink in self.sinks]
 
     def are_usable(self) -> bool:
-        """Whether they are as they were made."""
+        """Whether they are still open and attached to their sinks."""
         try:
             return bool(self.texts) and not any(text.closed or text.buffer is not sink
                                                 for text, sink in zip(self.texts, self.sinks))
@@ -99,7 +102,7 @@ _STREAMS = _Streams()
 
 @contextmanager
 def printing_collected() -> Iterator[_Printed]:
-    """Collect what is printed inside."""
+    """Collect what is printed in the block."""
     if not _STREAMS.are_usable():
         _STREAMS.renew()
     printed = _Printed()
@@ -117,6 +120,7 @@ def printing_collected() -> Iterator[_Printed]:
 
 
 def print_to(stdout: TextIO, stderr: TextIO) -> None:
-    """In the process of a function: let what the file has kept of its streams write in order with these."""
+    """In the process of a function: let the streams that the file has kept write in order
+    with these."""
     for sink, stream in zip(_STREAMS.sinks, (stdout, stderr)):
         sink.stream = stream

@@ -1,7 +1,8 @@
-"""Whether code can reach the interpreter it runs in at all, judged by the names in it.
+"""Whether a file needs isolation: can its code reach the state of the interpreter, judging
+by the names in it?
 
-Most .twc files only call RegisterWatch and Exec, perhaps in a loop. Ten thousand of those load without the cost of keeping
-the daemon from them.
+Most .twc files only call RegisterWatch and Exec, perhaps in a loop. Ten thousand of those
+load without the cost of isolation.
 """
 
 from __future__ import annotations
@@ -18,11 +19,12 @@ _HARMLESS = frozenset((
 _REACHING = frozenset(vars(builtins)) - _HARMLESS
 _IMPORT_NAME = opmap['IMPORT_NAME']
 _FRAMES = ('_', 'ag_', 'co_', 'cr_', 'f_', 'gi_', 'tb_')
-"""How names begin that lead from an object to its frame, its globals or its class."""
+"""Prefixes of the attributes that lead from an object to its frame, globals or class."""
 
 
 def can_reach_interpreter(code: types.CodeType) -> bool:
-    """False only if the code imports nothing and names nothing from which the interpreter's state could be reached."""
+    """False only if the code imports nothing and contains no name through which the
+    interpreter's state can be reached."""
     if any(name in _REACHING or name.startswith(_FRAMES) for name in code.co_names) or _imports(code):
         return True
     return any(can_reach_interpreter(each) for each in code.co_consts if isinstance(each, types.CodeType))

@@ -1,7 +1,8 @@
-"""Scans of one directory, each of which depends on nothing that was not watched before it began.
+"""Scans of one directory. Everything that a scan depends on was watched before the scan
+began, so that a change which the scan misses comes as an event.
 
-So what a scan has missed comes as an event. Where it may not, because inotify is short of something or says nothing there,
-the scanner tells so.
+Where inotify cannot guarantee that, because of the kernel's limits or the type of the
+file system, the scanner names the directories.
 """
 
 from __future__ import annotations
@@ -17,15 +18,16 @@ from twitcher.log import get_logger
 log = get_logger(__name__)
 
 MAX_ROUNDS = 20
-"""Scans in a row that find a directory which was not watched yet; a tree that grows faster is left for a later scan."""
+"""Scans in a row that may find a directory which is not watched yet. A tree that grows
+faster is left to a later scan."""
 
 
 class Scanner:
-    """Scans `root`. `on_event` gets what inotify reports. `request_scan` is called when another scan is needed: after
-    a mount or unmount, for example.
+    """Scans `root`. Passes the events of inotify to `on_event`, and calls `request_scan`
+    when another scan is needed, for example after a mount.
 
-    `limited` are the directories and the mounted files of the last scan whose changes may come without an event: `shortages`
-    says why in general, `silent` why for a path.
+    `limited` are the directories and mounted files of the last scan that can change
+    without an event. `shortages` has the general reasons, `silent` the reasons by path.
     """
 
     def __init__(self, root: str, loop: asyncio.AbstractEventLoop, on_event: OnEvent, request_scan: Callable[[], None]) -> None:
@@ -41,11 +43,11 @@ class Scanner:
         self.silent: Dict[str, str] = {}
 
     def scan(self) -> Tree:
-        """Find every .twc file; again, while that leads to directories that were not watched."""
+        """Scan, and again while that finds directories that are not watched yet."""
         self.shortages = set()
         self._open()
         for _ in range(MAX_ROUNDS):
-            self.drain()  # a watch that has ended must be known to have: its inode may be in use again
+            self.drain()  # learn which watches have ended: their inodes may be in use again
             tree = scan(self._root)
             self._dependencies = tree.dependencies
             if not self._inotify or not self._inotify.watch(tree.dependencies):
@@ -56,18 +58,18 @@ class Scanner:
         return tree
 
     def drain(self) -> None:
-        """Report the events up to now."""
+        """Pass on the events up to now."""
         if self._inotify:
             self._inotify.drain()
 
     def stop(self) -> None:
-        """Watch nothing any more."""
+        """Stop watching."""
         for follower in (self._inotify, self._mounts):
             if follower:
                 follower.stop()
 
     def _open(self) -> None:
-        """Open what reports changes. What cannot be had now is tried again by each scan."""
+        """Open inotify and the table of mounts. What fails is tried again by each scan."""
         try:
             self._mounts = self._mounts or Mounts(self._loop, self._mounts_changed)
         except OSError as error:

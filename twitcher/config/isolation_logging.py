@@ -1,7 +1,9 @@
-"""Python's global logging, given to each .twc file as a new process finds it, and taken back afterwards.
+"""Isolates Python's global logging: each .twc file finds it as in a new process, and its
+configuration is removed when the file has been loaded.
 
-What a file sets up is in force again in the processes of its functions. In the daemon it has no effect once the file is
-loaded, and holds no descriptor: handlers open their files and sockets again when they next emit a record.
+That configuration is in force again in the processes of the file's functions. In the
+daemon it has no effect, and holds no descriptor: handlers reopen their files and sockets
+when they next emit a record.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Set, Tuple
 
 
 class _Settings(NamedTuple):
-    """What a logger is set to: its attributes, and what is in its two lists."""
+    """The settings of a logger: its attributes, and the contents of its two lists."""
 
     attributes: Dict[str, Any]
     handlers: Tuple[Any, ...]
@@ -24,7 +26,7 @@ _Loggers = List[Tuple[logging.Logger, _Settings]]
 
 
 class FileLogging:
-    """What one file has set up."""
+    """The logging configuration of one file."""
 
     def __init__(self) -> None:
         self._loggers: List[Tuple[logging.Logger, _Settings]] = []
@@ -32,7 +34,8 @@ class FileLogging:
         self._handlers: List[Any] = []
 
     def take(self, before: _Loggers, manager: Dict[str, Any]) -> None:
-        """Note what is not as it was when the file was begun, and let go of what its handlers have open."""
+        """Move what the file has changed from the loggers to this object, and close what its
+        handlers have open."""
         self._handlers = logging._handlerList[:]  # type: ignore[attr-defined]  # what shutdown() closes
         known = {logger for logger, _ in before}
         for logger, settings in [*before, *((logger, _as_new(logger)) for logger in _loggers() if logger not in known)]:
@@ -45,10 +48,10 @@ class FileLogging:
         met: Set[int] = set()
         for handler in [*(reference() for reference in self._handlers),
                         *(handler for _, settings in self._loggers for handler in settings.handlers)]:
-            _let_go(handler, met)
+            _release(handler, met)
 
     def enter(self) -> None:
-        """In the process of a function: be in force."""
+        """Put the configuration into force, in the process of a function."""
         _set_root()
         logging._handlerList[:] = self._handlers  # type: ignore[attr-defined]
         for logger, settings in self._loggers:
@@ -58,8 +61,9 @@ class FileLogging:
 
 
 @contextmanager
-def logging_of_its_own() -> Iterator[FileLogging]:
-    """Inside, global logging is as in a new process, but for the loggers that there are already."""
+def isolated_logging() -> Iterator[FileLogging]:
+    """In the block, global logging is as in a new process, except that existing loggers
+    stay. Yields the object that has the file's configuration after the block."""
     root = _settings(logging.root)
     manager, names = dict(vars(logging.root.manager)), dict(logging.root.manager.loggerDict)
     handlers = logging._handlerList[:]  # type: ignore[attr-defined]
@@ -90,7 +94,7 @@ def _loggers() -> List[logging.Logger]:
 
 
 def _is_same(one: _Settings, other: _Settings) -> bool:
-    """Calls nothing of what a file may have put there."""
+    """Compares identities, and so calls no method of a file's objects."""
     return all(len(a) == len(b) and all(map(is_, a, b)) for a, b in zip(one[1:], other[1:])) and len(
         one.attributes) == len(other.attributes) and all(map(is_, one.attributes.values(), other.attributes.values()))
 
@@ -113,12 +117,13 @@ def _set_root() -> None:
 
 
 def _forget_levels() -> None:
-    """Loggers remember which levels are enabled."""
+    """Loggers cache which levels are enabled."""
     logging.root.manager._clear_cache()  # type: ignore[attr-defined]
 
 
-def _let_go(handler: Any, met: Set[int]) -> None:
-    """Close what a handler of the standard library has open, such that it opens it again by itself."""
+def _release(handler: Any, met: Set[int]) -> None:
+    """Close the file or socket of a handler from the standard library, in a way that lets
+    the handler reopen it."""
     if not isinstance(handler, logging.Handler) or id(handler) in met:
         return
     met.add(id(handler))
@@ -128,7 +133,7 @@ def _let_go(handler: Any, met: Set[int]) -> None:
             stream, handler.stream, handler.mode = handler.stream, None, 'a'  # as with delay=True
             stream.close()
     elif handlers and isinstance(handler, handlers.MemoryHandler):
-        _let_go(handler.target, met)
+        _release(handler.target, met)
     elif handlers and isinstance(handler, handlers.SocketHandler):
         if handler.sock:
             handler.sock.close()

@@ -1,11 +1,11 @@
-"""Helper modules: what lies below the configuration directory is importable from the
-.twc files there.
+"""Helper modules: the .twc files can import modules that lie below the configuration
+directory.
 
-Each load of a file executes the helpers that it imports anew, as modules of its own: an
-edit takes effect, and no file sees what another has made of them. They are in
-sys.modules only while their file, or a function of it, is executed. What a file does to
-sys.path ends there, too. The standard library keeps its names, and modules from
-elsewhere stay as Python has them.
+Each load of a file executes the helpers that it imports again, as modules of its own: an
+edit takes effect, and files do not share what they change in a helper. The helpers are in
+sys.modules, and a file's changes to sys.path in force, only while the file or a function
+of it is executed. A helper never replaces a module of the standard library. Modules from
+elsewhere are imported and shared as usual.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ _NOTHING: Mapping[str, bytes] = types.MappingProxyType({})
 
 
 class HelperCode:
-    """What the loads of all files share: the code of each helper, compiled once, and
-    which names a directory has."""
+    """What the loads of all files share: the compiled code of each helper, and the names
+    of the modules in each directory."""
 
     def __init__(self, root: str) -> None:
         self.root = root
@@ -37,7 +37,7 @@ class HelperCode:
         self._names: Dict[str, Set[str]] = {}
 
     def begin(self) -> None:
-        """Files are about to be loaded: look at the directories again."""
+        """Forget the names of the modules, before files are loaded."""
         self._names.clear()
 
     def compiled(self, path: str, text: bytes) -> types.CodeType:
@@ -49,8 +49,8 @@ class HelperCode:
         return code
 
     def names(self, directory: str) -> Set[str]:
-        """The names of the modules that lie in the directory, without those that the
-        standard library has."""
+        """The names of the modules in the directory, except those that the standard
+        library has, too."""
         if directory not in self._names:
             try:
                 found = os.listdir(directory)
@@ -66,27 +66,27 @@ class HelperCode:
 class Helpers:
     """The helpers of one load of the file at `path`.
 
-    `texts` are those of an earlier load, which are executed again in the place of what
-    lies on the disk.
+    `texts` are the helpers of an earlier load, by path. They are executed instead of the
+    files on the disk.
     """
 
-    __slots__ = ('modules', 'texts', 'looked_for', '_path', '_code', '_given', '_sys_path', '__weakref__')
+    __slots__ = ('modules', 'texts', 'candidates', '_path', '_code', '_saved_texts', '_sys_path', '__weakref__')
 
     def __init__(self, code: HelperCode, path: str, texts: Mapping[str, bytes] = _NOTHING) -> None:
         self.modules: Dict[str, types.ModuleType] = {}
         self.texts: Dict[str, bytes] = {}
-        """Of all that were executed, by path."""
-        self.looked_for: Set[str] = set()
-        """Where the imports would have found a helper, had there been one."""
+        """The texts of the helpers that were executed, by path."""
+        self.candidates: Set[str] = set()
+        """The paths where the imports have looked for a helper."""
         self._path = path
         self._code = code
-        self._given = texts
+        self._saved_texts = texts
         self._sys_path: Optional[List[str]] = None
 
     @contextmanager
     def importable(self) -> Iterator[Mapping[str, types.ModuleType]]:
-        """What is executed in the block finds the helpers, and sys.path as it has left
-        it. Yields those that have been imported, by name."""
+        """Make the helpers importable in the block, with sys.path as the last block has
+        left it. Yields the imported helpers by name."""
         path, entries = sys.path, sys.path[:]
         hidden = {name: sys.modules.pop(name) for name in self._hiding()}
         if self._sys_path is not None:
@@ -105,21 +105,21 @@ class Helpers:
             sys.modules.update(hidden)
 
     def where(self, error: BaseException) -> str:
-        """Which line of a helper an error came from, for the end of its message; empty
-        if from none."""
-        if isinstance(error, SyntaxError) and error.filename in self.looked_for:
+        """The line of a helper that raised the error, for the end of its message; empty
+        if none did."""
+        if isinstance(error, SyntaxError) and error.filename in self.candidates:
             return f' in {error.filename}:{error.lineno}'
-        place, step = '', error.__traceback__
+        location, step = '', error.__traceback__
         while step:
             if step.tb_frame.f_code.co_filename in self.texts:
-                place = f' in {step.tb_frame.f_code.co_filename}:{step.tb_lineno}'
+                location = f' in {step.tb_frame.f_code.co_filename}:{step.tb_lineno}'
             step = step.tb_next
-        return place
+        return location
 
     def find_spec(self, fullname: str, path: Optional[Sequence[str]] = None, target: Optional[types.ModuleType] = None
                   ) -> Optional[ModuleSpec]:
         """As importlib.abc.MetaPathFinder says."""
-        if not self._is_asked_by_us():
+        if not self._is_file_importing():
             return None
         directories = self._directories() if path is None else [each for each in path if self._is_below(each)]
         if path is None and _is_standard(fullname):
@@ -127,48 +127,48 @@ class Helpers:
         name = fullname.rpartition('.')[2]
         for directory in directories:
             base = os.path.join(directory, name)
-            for place, package in ((os.path.join(base, '__init__' + HELPER_SUFFIX), [base]), (base + HELPER_SUFFIX, None)):
-                text = self._text(place)
+            for candidate, package in ((os.path.join(base, '__init__' + HELPER_SUFFIX), [base]), (base + HELPER_SUFFIX, None)):
+                text = self._text(candidate)
                 if text is not None:
-                    return self._spec(fullname, place, text, package)
+                    return self._spec(fullname, candidate, text, package)
         packages = [base for base in (os.path.join(each, name) for each in directories)
-                    if os.path.isdir(base) or any(place.startswith(base + '/') for place in self._given)]
+                    if os.path.isdir(base) or any(candidate.startswith(base + '/') for candidate in self._saved_texts)]
         if not packages or path is None and PathFinder.find_spec(fullname):
             return None
-        spec = ModuleSpec(fullname, None, is_package=True)  # a package without __init__.py comes last, as ever
+        spec = ModuleSpec(fullname, None, is_package=True)  # a package without __init__.py comes last, as in Python
         spec.submodule_search_locations = packages
         self.modules[fullname] = types.ModuleType(fullname)
         return spec
 
-    def _spec(self, fullname: str, place: str, text: bytes, package: Optional[List[str]]) -> ModuleSpec:
-        self.texts[place] = text
-        spec = ModuleSpec(fullname, _Loader(fullname, place, text, self, self._code), origin=place)
+    def _spec(self, fullname: str, path: str, text: bytes, package: Optional[List[str]]) -> ModuleSpec:
+        self.texts[path] = text
+        spec = ModuleSpec(fullname, _Loader(fullname, path, text, self, self._code), origin=path)
         spec.submodule_search_locations = package
         spec.has_location = True
-        self.modules[fullname] = types.ModuleType(fullname)  # the name counts: the module is taken out of sys.modules
+        self.modules[fullname] = types.ModuleType(fullname)  # only its name is used, to take it out of sys.modules
         return spec
 
-    def _text(self, place: str) -> Optional[bytes]:
-        """The helper that lies there, if one does. Raises ImportError if it cannot be
-        read."""
-        self.looked_for.add(place)
-        if place in self._given:
-            return self._given[place]
-        if not os.path.isfile(place):
+    def _text(self, path: str) -> Optional[bytes]:
+        """The text of the helper at this path, if there is one. Raises ImportError if it
+        cannot be read."""
+        self.candidates.add(path)
+        if path in self._saved_texts:
+            return self._saved_texts[path]
+        if not os.path.isfile(path):
             return None
         try:
-            reading = read(place)
+            reading = read(path)
         except OSError as error:
-            raise ImportError(f'{place}: cannot be read: {error.strerror}') from None
+            raise ImportError(f'{path}: cannot be read: {error.strerror}') from None
         if reading is None:
-            raise ImportError(f'{place}: it is being written')
+            raise ImportError(f'{path}: it is being written')
         if isinstance(reading[1], ConfigError):
             raise ImportError(str(reading[1]))
         return reading[1]
 
     def _directories(self) -> List[str]:
-        """Where to look: the file's own directory, the root, and what the file has put
-        into sys.path below the root."""
+        """Where to search: the file's own directory, the root, and the directories below
+        the root that the file has added to sys.path."""
         below = [entry for entry in sys.path if isinstance(entry, str) and self._is_below(entry)]
         return list(dict.fromkeys([os.path.dirname(self._path), self._code.root, *below]))
 
@@ -176,16 +176,15 @@ class Helpers:
         return path.startswith(self._code.root.rstrip('/') + '/') or path == self._code.root
 
     def _hiding(self) -> List[str]:
-        """The modules from elsewhere that are loaded already and have the name of a
-        helper."""
+        """The loaded modules from elsewhere whose names a helper has, too."""
         names = self._code.names(os.path.dirname(self._path)) | self._code.names(self._code.root)
         if not names or names.isdisjoint(sys.modules):
             return []
         return [name for name in sys.modules if name.partition('.')[0] in names]
 
-    def _is_asked_by_us(self) -> bool:
-        """Whether what imports is the file or a helper. A module from elsewhere stays,
-        and must not keep a helper."""
+    def _is_file_importing(self) -> bool:
+        """Whether the file or a helper is importing. A module from elsewhere is shared by
+        all files, and must not refer to the helper of one."""
         frame: Optional[types.FrameType] = sys._getframe(2)
         while frame and frame.f_globals.get('__name__') in _IMPORTERS:
             frame = frame.f_back
@@ -193,7 +192,7 @@ class Helpers:
 
 
 class _Loader(SourceFileLoader):
-    """Executes the text that was found, and writes no .pyc."""
+    """Executes a text that was read before, and writes no .pyc."""
 
     def __init__(self, fullname: str, path: str, text: bytes, helpers: Helpers, code: HelperCode) -> None:
         super().__init__(fullname, path)

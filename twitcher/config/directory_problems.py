@@ -1,4 +1,5 @@
-"""Problems with the configuration directory: logs each one once when it has lasted for a moment, and its end."""
+"""Problems with the configuration directory. Each is logged once, after it has lasted
+for RETRY seconds, and again when it ends."""
 
 from __future__ import annotations
 
@@ -11,17 +12,18 @@ from twitcher.log_target import WARNING
 log = get_logger(__name__)
 
 RETRY = 1.0
-"""Seconds until what could not be read is tried again for the first time; what passes before that is not logged."""
+"""Seconds until the first new attempt. A problem that is over by then is not logged."""
 MAX_RETRY = 10.0
-"""Seconds between two attempts at most."""
+"""Maximum of the seconds between two attempts."""
 
 _LASTING = {errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENAMETOOLONG, errno.ENXIO, errno.ENODEV}
 
 
 class Problem(NamedTuple):
-    """What is wrong with something, `level` to log it at, and what to log at its end, if anything.
+    """A problem, the `level` to log it at, and what to log when it ends, if anything.
 
-    `is_lasting`: it is logged at once. `is_retried`: it may pass without an event.
+    `is_lasting`: log it at once. `is_retried`: it may end without an event, so scan
+    again.
     """
 
     message: str
@@ -39,28 +41,31 @@ class _Known:
 
 
 def is_lasting(error: OSError) -> bool:
-    """Whether the error is one of permissions or of what a file is, rather than a shortage or a fault that may pass."""
+    """Whether the error comes from permissions or the kind of file, rather than from a
+    shortage or a fault that may pass."""
     return error.errno in _LASTING
 
 
 class Problems:
-    """Those that the last scan met, by what has them."""
+    """The problems that the last scan met, by their subjects (mostly paths)."""
 
     def __init__(self) -> None:
         self._known: Dict[str, _Known] = {}
 
     def has_lasted(self, subject: str, now: float) -> bool:
-        """Whether the subject has had a problem for longer than a moment."""
+        """Whether the subject has had a problem for RETRY seconds."""
         known = self._known.get(subject)
         return known is not None and now - known.since >= RETRY
 
     def carry_over(self, subject: str, found: Dict[str, Problem]) -> None:
-        """Add the subject's problem, if it had one, to what a scan found that did not look again."""
+        """Keep the subject's problem, if it had one, in the results of a scan that did not
+        check it."""
         if subject in self._known:
             found.setdefault(subject, self._known[subject].problem)
 
     def update(self, found: Dict[str, Problem], now: float) -> Optional[float]:
-        """Log what has begun and ended. Returns the seconds until the next scan should be made; None if it need not."""
+        """Log what has begun and ended. Returns the seconds until the next scan is due; None
+        if no problem needs one."""
         for subject in [subject for subject in self._known if subject not in found]:
             known = self._known.pop(subject)
             if known.is_logged and known.problem.end:
