@@ -15,8 +15,8 @@ PACKAGE = TOP / 'twitcher'
 # Each module may import those that stand before it, and no others.
 LAYERS = [
     'lazy_imports', 'errors', 'run_record', 'znode', 'config.account', 'config.shell', 'config.action', 'config.spec',
-    'config.arguments', 'log_target', 'log_queue', 'log', 'config.scan', 'config.helper_modules', 'config.deadline',
-    'config.isolation_check', 'descriptors', 'config.isolation_settings', 'config.isolation',
+    'config.checks', 'config.arguments', 'log_target', 'log_queue', 'log', 'config.scan', 'config.helper_modules',
+    'config.deadline', 'config.isolation_check', 'descriptors', 'config.isolation_settings', 'config.isolation',
     'config.isolation_logging', 'config.captured_output', 'config.language', 'config.inotify', 'config.mounts',
     'config.watched_scan', 'config.recent_events', 'config.directory_problems', 'config.directory',
     'zookeeper.ensemble', 'zookeeper.transport', 'zookeeper.client', 'zookeeper.loop_calls', 'zookeeper.session',

@@ -17,6 +17,7 @@ class WatchType(Enum):
 
     DATA = 'WATCH_DATA'
     CHILDREN = 'WATCH_CHILDREN'
+    TREE = 'WATCH_TREE'
 
 
 class Revision(NamedTuple):
@@ -57,20 +58,26 @@ class Event(Enum):
     CREATED = 'created'
     CHANGED = 'changed'
     CHILDREN = 'children'
+    DELETED = 'deleted'
+    REPEAT = 'repeat'
 
 
 class Update:
-    """A state of a znode that a watch has to run for. `arrived` orders it among the
-    updates of other znodes."""
+    """A state of a znode that a watch has to run for.
 
-    __slots__ = ('event', 'contents', 'version', 'revision', 'arrived')
+    `arrived` orders it among the updates of other znodes. `attempt` is 1 for the first
+    run, and counts up in retries.
+    """
 
-    def __init__(self, event: Event, contents: bytes, version: int, revision: Revision) -> None:
+    __slots__ = ('event', 'contents', 'version', 'revision', 'arrived', 'attempt')
+
+    def __init__(self, event: Event, contents: bytes, version: int, revision: Revision, attempt: int = 1) -> None:
         self.event = event
         self.contents = contents
         self.version = version
         self.revision = revision
         self.arrived = time.monotonic()
+        self.attempt = attempt
 
 
 def znode_fault(path: str) -> Optional[str]:

@@ -16,26 +16,27 @@ from tests.support.daemon import TOP, Ensemble
 from tests.support.language import AT_ONCE, PATH, load, load_one, refusal
 from twitcher.config.action import Exec
 from twitcher.config.language import load_config
-from twitcher.config.spec import RunMode, WatchSpec
+from twitcher.config.spec import RunMode, RunOnLoad, WatchSpec
 from twitcher.znode import WatchType, znode_fault
 
 # What RegisterWatch takes
 
 def test_a_watch_of_two_arguments_has_the_defaults_of_the_manual() -> None:
     spec = load_one("'/git/head', Exec('true')")
-    assert spec == WatchSpec('/git/head', Exec('true'), True, True, RunMode.QUEUE, None, None, None, '', WatchType.DATA)
+    assert spec == WatchSpec('/git/head', Exec('true'), True, RunOnLoad.ALWAYS, RunMode.QUEUE, None, None, None, '',
+                             WatchType.DATA)
 
 
 def test_the_first_five_arguments_may_be_positional() -> None:
     spec = load_one("'/a', Exec('x'), False, False, DISCARD")
-    assert (spec.pipe_stdin, spec.run_on_load, spec.run_mode) == (False, False, RunMode.DISCARD)
+    assert (spec.pipe_stdin, spec.run_on_load, spec.run_mode) == (False, RunOnLoad.NEVER, RunMode.DISCARD)
 
 
 def test_every_argument_may_be_a_keyword() -> None:
     spec = load_one("watch_type=WATCH_CHILDREN, description='d', timeout=1.5, notify_signal='SIGHUP', gid='nogroup', "
                     "uid='nobody', run_mode=PARALLEL, run_on_load=False, pipe_stdin=False, action=Exec('x'), znode='/a'")
     assert spec.account and (spec.account.uid, spec.account.gid, spec.account.groups) == (65534, 65534, (65534,))
-    assert (spec.znode, spec.action, spec.pipe_stdin, spec.run_on_load) == ('/a', Exec('x'), False, False)
+    assert (spec.znode, spec.action, spec.pipe_stdin, spec.run_on_load) == ('/a', Exec('x'), False, RunOnLoad.NEVER)
     assert (spec.run_mode, spec.notify_signal, spec.timeout) == (RunMode.PARALLEL, signal.SIGHUP, 1.5)
     assert (spec.description, spec.watch_type) == ('d', WatchType.CHILDREN)
 

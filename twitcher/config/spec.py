@@ -4,7 +4,7 @@ ZooKeeper or processes."""
 from __future__ import annotations
 
 from enum import Enum
-from typing import NamedTuple, Optional
+from typing import NamedTuple, Optional, Tuple
 
 from twitcher.config import shell
 from twitcher.config.account import Account
@@ -19,6 +19,7 @@ class RunMode(Enum):
     QUEUE = 'QUEUE'
     DISCARD = 'DISCARD'
     PARALLEL = 'PARALLEL'
+    RESTART = 'RESTART'
 
     @property
     def overlaps(self) -> bool:
@@ -30,6 +31,72 @@ class RunMode(Enum):
         """Whether an update that arrives during a run is forgotten."""
         return self is RunMode.DISCARD
 
+    @property
+    def restarts(self) -> bool:
+        """Whether an update that arrives during a run ends that run."""
+        return self is RunMode.RESTART
+
+
+class RunOnLoad(Enum):
+    """Whether a watch runs when it comes into force."""
+
+    NEVER = False
+    ALWAYS = True
+    CHANGED = 'CHANGED'
+
+
+class Then(Enum):
+    """What follows a failure, after the last retry if there are any."""
+
+    KEEP = 'KEEP'
+    STOP = 'STOP'
+
+
+class FailurePolicy(NamedTuple):
+    """What is a failure, and what follows it: up to `times` retries, then `then`.
+
+    `times` is infinite for FOREVER. The first retry comes `delay` seconds after the
+    failure; each further delay is `backoff` times as long, but no longer than
+    `max_delay` seconds.
+    """
+
+    then: Then = Then.KEEP
+    times: float = 0
+    delay: float = 1.0
+    backoff: float = 2.0
+    max_delay: float = 300.0
+    ok_codes: Tuple[int, ...] = (0,)
+
+
+class Timing(NamedTuple):
+    """When a pending update runs, and what runs without one. Times are in seconds; a
+    `settle` or `splay` of 0 is none."""
+
+    settle: float = 0.0
+    splay: float = 0.0
+    repeat: Optional[float] = None
+    lock: Optional[str] = None
+    run_on_delete: bool = False
+
+
+class ProcessSettings(NamedTuple):
+    """What the process of a run gets, and how it is ended.
+
+    `environment` are names and values, sorted. A `umask` of None is the daemon's.
+    `grace` is the time between SIGTERM and SIGKILL in seconds.
+    """
+
+    environment: Tuple[Tuple[str, str], ...] = ()
+    cwd: str = '/'
+    umask: Optional[int] = None
+    grace: float = 5.0
+
+
+# Shared by all watches that ask for nothing else: there may be tens of thousands.
+DEFAULT_FAILURE = FailurePolicy()
+DEFAULT_TIMING = Timing()
+DEFAULT_PROCESS = ProcessSettings()
+
 
 class WatchSpec(NamedTuple):
     """One watch of a config, every field checked. `description` is empty if the file
@@ -38,13 +105,21 @@ class WatchSpec(NamedTuple):
     znode: str
     action: Action
     pipe_stdin: bool
-    run_on_load: bool
+    run_on_load: RunOnLoad
     run_mode: RunMode
     account: Optional[Account]
     notify_signal: Optional[int]
     timeout: Optional[float]
     description: str
     watch_type: WatchType
+    failure: FailurePolicy = DEFAULT_FAILURE
+    timing: Timing = DEFAULT_TIMING
+    process: ProcessSettings = DEFAULT_PROCESS
+
+    @property
+    def run_on_delete(self) -> bool:
+        """Whether a deletion of the znode is run for."""
+        return self.timing.run_on_delete
 
     @property
     def notifies_shell(self) -> bool:

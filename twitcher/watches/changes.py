@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Optional
 
-from twitcher.config.spec import WatchSpec
+from twitcher.config.spec import RunOnLoad, WatchSpec
 from twitcher.znode import ABSENT, Event, Revision, WatchType, ZnodeState
 
 
@@ -22,7 +22,7 @@ class LastSeen:
     def __init__(self, spec: WatchSpec) -> None:
         self._change = Event.CHANGED if spec.watch_type is WatchType.DATA else Event.CHILDREN
         self._revision: Optional[Revision] = None
-        self.is_load_due = spec.run_on_load
+        self.is_load_due = spec.run_on_load is not RunOnLoad.NEVER
 
     def __bool__(self) -> bool:
         """Whether a state has been seen."""
