@@ -142,4 +142,4 @@ class Bench:
         return None
 
 
-MODES = list(RunMode)
+MODES = [RunMode.QUEUE, RunMode.DISCARD, RunMode.PARALLEL]
