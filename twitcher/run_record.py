@@ -6,7 +6,8 @@ them, and by watches/, which hears of the end without importing runs/.
 
 from __future__ import annotations
 
-from typing import NamedTuple, Optional
+from enum import Enum
+from typing import NamedTuple, Optional, Tuple
 
 from twitcher.errors import SpawnError
 
@@ -16,11 +17,15 @@ class RunRecord(NamedTuple):
 
     `id` is unique among all runs of a state. `watch` is the name of the watch, and
     `path` its file; empty if unknown. `pipe` is the inode of the pipe that the process
-    prints to. `began` and `sigterm`, the moment of SIGTERM after a timeout, are in
-    seconds of CLOCK_MONOTONIC, which counts from the boot; `timeout` is in seconds from
-    `began`. `has_slot` says that the run counts against --max_running. `pid` and
+    prints to. `has_slot` says that the run counts against --max_running. `pid` and
     `start_time`, in clock ticks, are None until the process exists, and for ever if the
     daemon dies before it has noted them.
+
+    `began`, `sigterm` and `notified` are in seconds of CLOCK_MONOTONIC, which counts
+    from the boot; `timeout` is in seconds from `began`. `sigterm` is the moment when
+    the process group was sent SIGTERM, because of the timeout if `is_overdue`, and
+    `grace` the seconds until SIGKILL. `notified` is the moment of a notify_signal that
+    is expected to kill the process. `ok_codes` are the exit codes of a success.
     """
 
     id: int
@@ -34,14 +39,42 @@ class RunRecord(NamedTuple):
     start_time: Optional[int] = None
     path: str = ''
     sigterm: Optional[float] = None
+    is_overdue: bool = False
+    notified: Optional[float] = None
+    grace: float = 5.0
+    ok_codes: Tuple[int, ...] = (0,)
+
+
+class Outcome(Enum):
+    """What an end means for what follows a failure."""
+
+    SUCCESS = 'an exit code that is one'
+    FAILURE = 'another exit code, a signal, a timeout, or a program that cannot be started for good'
+    UNKNOWN = 'no daemon was there to see the exit code'
+    NEITHER = 'it was ended for an update, or the machine refused to start it'
 
 
 class RunEnd(NamedTuple):
     """How a run ended: its exit code, or the error if its process could not be started.
 
     An exit code below 0 is minus the signal that killed the process; None is unknown,
-    because an earlier daemon was its parent.
+    because an earlier daemon was its parent. `is_overdue` says that its timeout ended
+    it, and `is_terminated` that it was ended because of an update.
     """
 
     exit_code: Optional[int] = None
     error: Optional[SpawnError] = None
+    is_overdue: bool = False
+    is_terminated: bool = False
+    ok_codes: Tuple[int, ...] = (0,)
+
+    @property
+    def outcome(self) -> Outcome:
+        """Whether that is a success, a failure, or neither."""
+        if self.is_overdue:
+            return Outcome.FAILURE
+        if self.is_terminated or self.error and self.error.transient:
+            return Outcome.NEITHER
+        if self.exit_code is None and not self.error:
+            return Outcome.UNKNOWN
+        return Outcome.SUCCESS if self.exit_code in self.ok_codes else Outcome.FAILURE

@@ -17,22 +17,29 @@ from twitcher import good_configs
 from twitcher.database import Database, Execute, Later
 from twitcher.good_configs import GoodConfigs
 from twitcher.lock import StateLock
-from twitcher.run_record import RunRecord
+from twitcher.run_record import Outcome, RunEnd, RunRecord
 from twitcher.znode import UNKNOWN, Revision
 
-_VERSION = 2
+_VERSION = 3
 _SCHEMA = """
     CREATE TABLE run (
         id INTEGER PRIMARY KEY, watch TEXT NOT NULL, description TEXT NOT NULL, boot TEXT NOT NULL, pipe INTEGER NOT NULL,
         began REAL NOT NULL, timeout REAL, has_slot INTEGER NOT NULL, pid INTEGER, start_time INTEGER,
-        sigterm REAL);
+        sigterm REAL, is_overdue INTEGER NOT NULL DEFAULT 0, notified REAL, grace REAL NOT NULL DEFAULT 5.0,
+        ok_codes TEXT NOT NULL DEFAULT '0');
     CREATE TABLE watch (
         name TEXT PRIMARY KEY, czxid INTEGER, zxid INTEGER, moment INTEGER, started REAL, ended REAL, exit_code INTEGER,
-        waiting_czxid INTEGER, waiting_zxid INTEGER, waiting_moment INTEGER, path TEXT);
+        waiting_czxid INTEGER, waiting_zxid INTEGER, waiting_moment INTEGER, path TEXT,
+        stopped INTEGER, attempt INTEGER, failed INTEGER);
 """
 _RUNS = """
     SELECT id, watch, description, pipe, began, timeout, has_slot, pid, start_time,
-        COALESCE((SELECT path FROM watch WHERE name = run.watch), ''), sigterm FROM run WHERE boot = ? ORDER BY id
+        COALESCE((SELECT path FROM watch WHERE name = run.watch), ''), sigterm, is_overdue, notified, grace, ok_codes
+    FROM run WHERE boot = ? ORDER BY id
+"""
+_RUN_BEGINS = """
+    INSERT INTO run (id, watch, description, boot, pipe, began, timeout, has_slot, grace, ok_codes)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 # A daemon killed right after a start may not have noted that nothing is pending any more.
 _PENDING = """
@@ -42,11 +49,12 @@ _PENDING = """
 _APPLIED = """
     INSERT INTO watch (name, path, czxid, zxid, moment, started) VALUES (?, ?, ?, ?, ?, ?)
     ON CONFLICT (name) DO UPDATE SET czxid = excluded.czxid, zxid = excluded.zxid, moment = excluded.moment,
-        path = excluded.path, started = excluded.started, ended = NULL, exit_code = NULL
+        path = excluded.path, started = excluded.started, ended = NULL, exit_code = NULL, failed = NULL
 """
 # A watch may have been forgotten while its program was being executed.
 _APPLIED_IF_KNOWN = """
-    UPDATE watch SET czxid = ?, zxid = ?, moment = ?, started = ?, ended = NULL, exit_code = NULL WHERE name = ?
+    UPDATE watch SET czxid = ?, zxid = ?, moment = ?, started = ?, ended = NULL, exit_code = NULL, failed = NULL
+    WHERE name = ?
 """
 _SAVE_PENDING = """
     INSERT INTO watch (name, path, waiting_czxid, waiting_zxid, waiting_moment) VALUES (?, ?, ?, ?, ?)
@@ -62,6 +70,7 @@ _INTERRUPTED = f"""
 """
 # In pages: ten thousand rows at once would take megabytes.
 _PAGE = "SELECT rowid, name, COALESCE(path, '') FROM watch WHERE rowid > ? ORDER BY rowid LIMIT 500"
+_FAILED = {Outcome.SUCCESS: 0, Outcome.FAILURE: 1}
 _NAME_1 = r'(.*?\.twc) (WATCH_DATA|WATCH_CHILDREN) (/.*) (\d+)'
 """The name of a watch in version 1: its file, the side, the znode and a number."""
 
@@ -91,7 +100,7 @@ class State:
         self._database = Database(
             directory, self._lock.name, _SCHEMA + good_configs.SCHEMA,
             [_RUNS.replace('?', "''"), _PENDING, *good_configs.QUERIES], _VERSION, later, self._lock.acquire,
-            {1: self._from_version_1})
+            {1: self._from_version_1, 2: _from_version_2})
         self.good_configs = GoodConfigs(self._database)
         self._database.note('interrupted', _INTERRUPTED, self._machine)
         self._database.note('boot', 'DELETE FROM run WHERE boot != ?', self._machine)
@@ -107,7 +116,8 @@ class State:
         A run that ended with its machine (a crash, a reboot, the end of a container) is not among them: its watch has an
         update pending instead, for it is not known how far the run came.
         """
-        return [RunRecord(*row) for row in self._database.rows(_RUNS, self._machine)]
+        return [RunRecord(*row)._replace(ok_codes=tuple(map(int, row[-1].split())))
+                for row in self._database.rows(_RUNS, self._machine)]
 
     def pending(self) -> List[Tuple[str, str]]:
         """The name and the file of each watch with an update for which no earlier daemon has started a run."""
@@ -124,17 +134,18 @@ class State:
     def run_begins(self, record: RunRecord) -> None:
         """Note a run before its process exists, so that it is found even if we die in between."""
         self._database.note(
-            f'run {record.id}', 'INSERT INTO run VALUES (?, ?, ?, ?, ?, ?, ?, ?, NULL, NULL, NULL)', record.id, record.watch,
-            record.description, self._machine, record.pipe, record.began, record.timeout, record.has_slot)
+            f'run {record.id}', _RUN_BEGINS, record.id, record.watch, record.description, self._machine, record.pipe,
+            record.began, record.timeout, record.has_slot, record.grace, ' '.join(map(str, record.ok_codes)))
 
     def run_started(self, record: RunRecord) -> None:
         """Note the process of a run: its pid and start time."""
         self._database.note(f'pid {record.id}', 'UPDATE run SET pid = ?, start_time = ? WHERE id = ?',
                             record.pid, record.start_time, record.id)
 
-    def run_overdue(self, record: RunRecord) -> None:
-        """Note when the process group of a run was sent SIGTERM."""
-        self._database.note(f'sigterm {record.id}', 'UPDATE run SET sigterm = ? WHERE id = ?', record.sigterm, record.id)
+    def run_signalled(self, record: RunRecord) -> None:
+        """Note when the process group of a run was sent SIGTERM, and when its process a notify_signal."""
+        self._database.note(f'signal {record.id}', 'UPDATE run SET sigterm = ?, is_overdue = ?, notified = ? WHERE id = ?',
+                            record.sigterm, record.is_overdue, record.notified, record.id)
 
     def run_lost(self, record: RunRecord) -> None:
         """Forget a run that may never have had a process, and note that its watch has an update pending."""
@@ -145,15 +156,16 @@ class State:
         """Forget a run whose process could not be started."""
         was_noted = not self._database.cancel(f'run {record.id}')
         self._database.cancel(f'pid {record.id}')
-        self._database.cancel(f'sigterm {record.id}')
+        self._database.cancel(f'signal {record.id}')
         if was_noted:
             self._database.note(f'end {record.id}', 'DELETE FROM run WHERE id = ?', record.id)
 
-    def run_ended(self, record: RunRecord, exit_code: Optional[int]) -> None:
-        """Note the end of a run; the exit code is None if it is not known."""
+    def run_ended(self, record: RunRecord, end: RunEnd) -> None:
+        """Note the end of a run, and whether it was a success."""
         self.run_failed(record)
-        self._database.note(f'ended {record.watch}', 'UPDATE watch SET ended = ?, exit_code = ? WHERE name = ?', time.time(),
-                            exit_code, record.watch)
+        self._database.note(
+            f'ended {record.watch}', 'UPDATE watch SET ended = ?, exit_code = ?, failed = ? WHERE name = ?', time.time(),
+            end.exit_code, _FAILED.get(end.outcome), record.watch)
 
     def applied(self, watch: str, revision: Revision) -> None:
         """Note for which state of its znode a watch has started a run."""
@@ -210,3 +222,13 @@ class State:
                 new = f'{side} {znode} {crc32(name.encode("utf-8", "surrogateescape")):08x} {number}'
                 execute('UPDATE run SET watch = ? WHERE watch = ?', new, name)
                 execute('UPDATE watch SET name = ?, path = ? WHERE name = ?', new, path, name)
+
+
+def _from_version_2(execute: Execute) -> None:
+    """Every SIGTERM was because of a timeout, and had the same grace."""
+    for column in ('is_overdue INTEGER NOT NULL DEFAULT 0', 'notified REAL', 'grace REAL NOT NULL DEFAULT 5.0',
+                   "ok_codes TEXT NOT NULL DEFAULT '0'"):
+        execute(f'ALTER TABLE run ADD COLUMN {column}')
+    execute('UPDATE run SET is_overdue = 1 WHERE sigterm IS NOT NULL')
+    for column in ('stopped', 'attempt', 'failed'):
+        execute(f'ALTER TABLE watch ADD COLUMN {column} INTEGER')

@@ -10,6 +10,7 @@ from typing import Callable, Iterator, List
 import pytest
 
 from tests.support.state_directory import WATCH, Clock, begin, fill, has_pending, opened, pipes, small_disk, use
+from twitcher.run_record import RunEnd
 from twitcher.znode import Revision
 
 
@@ -60,12 +61,12 @@ def test_a_disk_that_fills_up_costs_one_warning_each_time_and_loses_no_note(
             assert len(warnings()) == times
             during = begin(state, 2)
             ended = begin(state, 3)
-            state.run_ended(ended, 0)
+            state.run_ended(ended, RunEnd(0))
             (small / 'filler').unlink()
             clock.ring()
             assert pipes(state) == [1, 2]
-            state.run_ended(during, 0)
-        state.run_ended(before, 0)
+            state.run_ended(during, RunEnd(0))
+        state.run_ended(before, RunEnd(0))
         last = begin(state, 4)
     with opened(small) as state:
         assert [record.id for record in state.unfinished()] == [last.id]

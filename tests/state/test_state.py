@@ -27,6 +27,7 @@ from tests.support.state_directory import (
     pipes,
     use,
 )
+from twitcher.run_record import RunEnd
 from twitcher.znode import Revision
 
 
@@ -39,7 +40,7 @@ def database(directory: Path) -> Path:
 def test_what_is_noted_is_known_to_the_next(tmp_path: Path) -> None:
     with opened(tmp_path) as state:
         ended, failed, going = begin(state, 1), begin(state, 2), begin(state, 3)
-        state.run_ended(ended, 0)
+        state.run_ended(ended, RunEnd(0))
         state.run_failed(failed)
         state.save_pending(WATCH, Revision(1, 2, 4))
     with opened(tmp_path) as state:

@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 from typing import Callable, Iterator, List, Optional
 
-from twitcher.run_record import RunRecord
+from twitcher.run_record import RunEnd, RunRecord
 from twitcher.runs.procfs import start_time
 from twitcher.state import State
 from twitcher.znode import Revision
@@ -51,7 +51,7 @@ def use(state: State, watch: str = WATCH) -> None:
     state.pending()
     state.has_run(watch)
     state.purge(lambda name, path: False)
-    state.run_ended(first, 0)
+    state.run_ended(first, RunEnd(0))
     state.run_failed(second)
     state.in_force = {}
     state.forget(watch)

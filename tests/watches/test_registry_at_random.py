@@ -114,7 +114,7 @@ class World:
         for record in self.state.unfinished():
             run = self.runs[record.pipe][1]
             if run.is_over:
-                self.state.run_ended(record, None)
+                self.state.run_ended(record, RunEnd())
             else:
                 run.on_end(partial(self._note_end, record))
                 self.watches.add_reattached(record, run)
@@ -210,7 +210,7 @@ class World:
         return run
 
     def _note_end(self, record: RunRecord, end: RunEnd) -> None:
-        self.state.run_ended(record, end.exit_code)
+        self.state.run_ended(record, end)
 
     def check(self) -> None:
         """Whatever has been received is run for, unless the job, or one that is gone, has a run in progress."""

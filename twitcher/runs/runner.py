@@ -149,7 +149,8 @@ class Runner:
             raise spawn_error(f'no run: a pipe for its output cannot be made: {error.strerror}', error) from error
         environment = self._variables(spec, description, update)
         record = RunRecord(self._state.new_run_id(), watch, description, os.fstat(writer).st_ino, self._loop.time(),
-                           spec.timeout, has_slot=spec.run_mode.overlaps)
+                           spec.timeout, has_slot=spec.run_mode.overlaps, grace=spec.process.grace,
+                           ok_codes=spec.failure.ok_codes)
         return _Launch(record, spec, update, environment, reader, [stdin, writer])
 
     def _spawn(self, launch: _Launch) -> Child:
@@ -203,23 +204,23 @@ class Runner:
         """Note the end of a run that an earlier daemon has begun, and that has no process now."""
         if pid:
             log.info('%s: pid %d, started by an earlier daemon, ended while no daemon was running', record.description, pid)
-            self._state.run_ended(record, None)
+            self._state.run_ended(record, RunEnd())
         else:
             log.info('%s: a run that an earlier daemon began has no process: its update is pending again', record.description)
             self._state.run_lost(record)
 
     def _supervise(self, record: RunRecord, update: Optional[Update] = None) -> Run:
-        run = Run(record, self._timer, self._state.run_overdue, self._note_end, update)
+        run = Run(record, self._timer, self._state.run_signalled, self._note_end, update)
         run.on_end(self._ended)
         return run
 
     def _note_end(self, record: RunRecord, end: RunEnd) -> None:
         if end.error and self._is_closing and end.error.transient:  # its watch is closed: the next daemon tries again
             self._state.run_lost(record)
-        elif end.error:
+        elif end.error and end.error.transient:
             self._state.run_failed(record)
         else:
-            self._state.run_ended(record, end.exit_code)
+            self._state.run_ended(record, end)
 
     def _ended(self, end: RunEnd) -> None:
         if not end.error:
