@@ -28,6 +28,7 @@ from twitcher.watches.watch import WatchContext
 from twitcher.zookeeper.ensemble import Ensemble
 from twitcher.zookeeper.session import Session
 from twitcher.zookeeper.subscriptions import Subscriptions
+from twitcher.zookeeper.tree import Trees
 
 log = get_logger(__name__)
 
@@ -72,16 +73,16 @@ class _Daemon:
         self._stop = asyncio.Event()
         self._notifier = Notifier(os.environ, loop.call_later)
         session = Session(self._settings.ensemble, self._connection_changed)
-        self._subscriptions = subscriptions = Subscriptions(session)
+        subscriptions = Subscriptions(session)
         state = State(self._settings.state_dir, self._settings.config_path, machine_id(), loop.call_later, self._settings.lock)
         output = Output(self._settings.log_target)
         retries = Retries(loop.call_later)
         runner = Runner(output, state, retries.serve)
         reattached = [(record, runner.reattach(record)) for record in state.unfinished()]
         context = WatchContext(runner.start, state.save_pending, retries, Backlog())
-        watches = Watches(self._settings.config_path, subscriptions, state, context, Slots(self._settings.max_running),
+        watches = Watches(self._settings.config_path, Trees(subscriptions), state, context, Slots(self._settings.max_running),
                           loop.call_later)
-        state.in_force = watches.in_force
+        self._watches = state.in_force = watches.in_force
         self._loader = Loader(self._settings.config_path, state.good_configs, watches.replace, watches.remove, loop.call_later,
                               self._report_status)
         configs = ConfigDir(self._settings.config_path, self._apply, self._loader.known)
@@ -141,4 +142,4 @@ class _Daemon:
         failing = self._loader.failing
         faults = f'; files that do not load: {len(failing)}, {escaped(failing[0])} first' if failing else ''
         self._notifier.status(f'{"connected" if self._connected else "trying to connect"} to {self._settings.ensemble}; '
-                              f'watches in force: {self._subscriptions.count}{faults}')
+                              f'watches in force: {len(self._watches)}{faults}')

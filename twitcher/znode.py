@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 from enum import Enum
-from typing import NamedTuple, Optional
+from typing import Dict, NamedTuple, Optional, Union
 
 MAX_PATH_LENGTH = 4096
 """Characters. A request that is larger than the server's jute.maxbuffer would cost every
@@ -13,7 +13,7 @@ watch its connection."""
 
 
 class WatchType(Enum):
-    """Which side of a znode is watched."""
+    """Which side of a znode is watched, or that all below it is, too."""
 
     DATA = 'WATCH_DATA'
     CHILDREN = 'WATCH_CHILDREN'
@@ -26,7 +26,8 @@ class Revision(NamedTuple):
 
     For contents `zxid` is the mzxid, and `tiebreak` the mtime, which tells the znode of
     a restored or replaced ensemble from its namesake if their zxids happen to be equal.
-    For children they are the pzxid and the cversion.
+    For children they are the pzxid and the cversion. For a tree they are the mzxid of
+    its root and a digest of all paths and revisions.
     """
 
     czxid: int
@@ -42,12 +43,73 @@ UNKNOWN = Revision(-2, -2, -2)
 """Of an update that is pending: any state of the znode calls for a run."""
 
 
+class Tree(Dict[str, Revision]):
+    """The znodes of a tree at one moment, by path. Not to be changed."""
+
+
+class LastStarted:
+    """The tree for which the last run of a watch was started; at first none.
+
+    `number` counts the updates of the watch, and is that of the one it ran for.
+    """
+
+    __slots__ = ('tree', 'number', 'updates')
+
+    def __init__(self) -> None:
+        self.tree = Tree()
+        self.number = self.updates = 0
+
+
+class TreeChanges:
+    """What is new in a tree since the last run of a watch that was started.
+
+    It is found when a run starts, not when the update arrives: updates that are
+    replaced, dropped or refused in between lose nothing.
+    """
+
+    __slots__ = ('_tree', '_number', '_last')
+
+    def __init__(self, tree: Tree, last: LastStarted) -> None:
+        last.updates += 1
+        self._tree = tree
+        self._number = last.updates
+        self._last = last
+
+    def __len__(self) -> int:
+        """About as many bytes as the tree takes."""
+        return _NODE_SIZE * len(self._tree)
+
+    def lines(self) -> bytes:
+        """`created`, `changed` or `deleted`, a tab, and the path, for each znode that
+        differs. Sorted by path, so that each comes after its parent."""
+        if self._number <= self._last.number:  # a later update has had its run already
+            return b''
+        before, now = self._last.tree, self._tree
+        changes = {path: 'deleted' for path in before if path not in now}
+        for path, revision in now.items():
+            old = before.get(path)
+            if old != revision:
+                changes[path] = 'changed' if old and old.czxid == revision.czxid else 'created'
+        return ''.join(f'{changes[path]}\t{path}\n' for path in sorted(changes)).encode()
+
+    def note_started(self) -> None:
+        """The process of the run with these changes exists."""
+        if self._number > self._last.number:
+            self._last.tree, self._last.number = self._tree, self._number
+
+
+Contents = Union[bytes, TreeChanges]
+
+_NODE_SIZE = 100
+"""Bytes that each znode of a tree takes, for the bound on what may be pending."""
+
+
 class ZnodeState(NamedTuple):
     """What a read found: no znode (`revision` is None), one that may not be read
     (`contents` is None), or its contents."""
 
     revision: Optional[Revision] = None
-    contents: Optional[bytes] = None
+    contents: Union[bytes, Tree, None] = None
     version: int = -1
 
 
@@ -71,13 +133,22 @@ class Update:
 
     __slots__ = ('event', 'contents', 'version', 'revision', 'arrived', 'attempt')
 
-    def __init__(self, event: Event, contents: bytes, version: int, revision: Revision, attempt: int = 1) -> None:
+    def __init__(self, event: Event, contents: Contents, version: int, revision: Revision, attempt: int = 1) -> None:
         self.event = event
         self.contents = contents
         self.version = version
         self.revision = revision
         self.arrived = time.monotonic()
         self.attempt = attempt
+
+    def stdin(self) -> bytes:
+        """What a run that starts now is given."""
+        return self.contents if isinstance(self.contents, bytes) else self.contents.lines()
+
+    def note_started(self) -> None:
+        """The process of its run exists."""
+        if isinstance(self.contents, TreeChanges):
+            self.contents.note_started()
 
 
 def znode_fault(path: str) -> Optional[str]:

@@ -49,6 +49,7 @@ class HandMadeRun:
     def __init__(self, spec: WatchSpec, update: Update) -> None:
         self.spec = spec
         self.given = update
+        self.stdin = update.stdin()
         self.update: Optional[Update] = update
         self.is_over = False
         self.signals: List[int] = []
@@ -110,7 +111,7 @@ class Bench:
     @property
     def started(self) -> List[str]:
         """The contents that each run was given."""
-        return [run.given.contents.decode() for run in self.runs]
+        return [run.stdin.decode() for run in self.runs]
 
     @property
     def events(self) -> List[str]:

@@ -34,7 +34,7 @@ class Told:
     def contents(self) -> List[bytes]:
         """The contents that were told, without repetitions."""
         different = [state for before, state in zip([None, *self.states], self.states) if state != before]
-        return [state.contents for state in different if state.contents is not None]
+        return [state.contents for state in different if isinstance(state.contents, bytes)]
 
     def wait(self, contents: bytes) -> ZnodeState:
         """The last state, as soon as it has these contents."""

@@ -154,7 +154,9 @@ class World:
         if not self.is_up:
             return
         for job in self.jobs():
-            current = int((self.znodes[job.znode].state.contents or b'').decode())
+            contents = self.znodes[job.znode].state.contents
+            assert isinstance(contents, bytes)
+            current = int(contents)
             if job.seen is not None and job.seen != current:
                 job.received = current
                 job.causes += 1
@@ -199,7 +201,7 @@ class World:
             assert earlier.is_over or self.has(run_command(earlier)), f'{command} overlaps with {run_command(earlier)}'
         job.causes -= 1
         assert job.causes >= 0, f'{command} runs without a cause'
-        self.history.setdefault(command, []).append(int(update.contents))
+        self.history.setdefault(command, []).append(int(update.stdin()))
         run = HandMadeRun(spec, update)
         record = RunRecord(self.state.new_run_id(), name, description, len(self.runs), 0.0, None, has_slot=False)
         self.state.run_begins(record)

@@ -62,8 +62,8 @@ def RETRY(times: Any = 3, delay: Any = 1.0, backoff: Any = 2.0, max_delay: Any =
 
 LANGUAGE: Tuple[Tuple[str, Any], ...] = (
     ('QUEUE', RunMode.QUEUE), ('DISCARD', RunMode.DISCARD), ('PARALLEL', RunMode.PARALLEL), ('RESTART', RunMode.RESTART),
-    ('WATCH_DATA', WatchType.DATA), ('WATCH_CHILDREN', WatchType.CHILDREN), ('CHANGED', RunOnLoad.CHANGED),
-    ('KEEP', Then.KEEP), ('STOP', Then.STOP), ('RETRY', RETRY), ('FOREVER', FOREVER),
+    ('WATCH_DATA', WatchType.DATA), ('WATCH_CHILDREN', WatchType.CHILDREN), ('WATCH_TREE', WatchType.TREE),
+    ('CHANGED', RunOnLoad.CHANGED), ('KEEP', Then.KEEP), ('STOP', Then.STOP), ('RETRY', RETRY), ('FOREVER', FOREVER),
 )
 """What the configuration language adds to Python besides RegisterWatch and Exec, with the
 values."""

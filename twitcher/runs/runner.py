@@ -138,7 +138,7 @@ class Runner:
         """Open what the process needs, and make the record. Raises SpawnError."""
         uid, gid = (spec.account.uid, spec.account.gid) if spec.account else (-1, -1)
         try:
-            stdin = open_stdin(update.contents if spec.pipe_stdin else None, uid, gid)
+            stdin = open_stdin(update.stdin() if spec.pipe_stdin else None, uid, gid)
         except OSError as error:
             raise spawn_error(f'no run: its stdin cannot be made: {error.strerror}', error) from error
         try:
@@ -174,6 +174,7 @@ class Runner:
         may_print = self._output.set_pid(launch.reader, child.pid)  # at once: after a kill, lines would have no pid in the log
         self._state.run_started(record)
         self._state.applied(record.watch, update.revision)
+        update.note_started()
         log.info('%s: pid %d started (%s, version %d)', record.description, child.pid, update.event.value, update.version,
                  on_delivered=may_print)
         run.send_signals()

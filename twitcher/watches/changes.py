@@ -8,7 +8,17 @@ from __future__ import annotations
 from typing import Optional
 
 from twitcher.config.spec import RunOnLoad, WatchSpec
-from twitcher.znode import ABSENT, Event, Revision, WatchType, ZnodeState
+from twitcher.znode import (
+    ABSENT,
+    Contents,
+    Event,
+    LastStarted,
+    Revision,
+    Tree,
+    TreeChanges,
+    WatchType,
+    ZnodeState,
+)
 
 
 class LastSeen:
@@ -20,7 +30,7 @@ class LastSeen:
     __slots__ = ('_change', '_revision', 'is_load_due')  # there may be tens of thousands
 
     def __init__(self, spec: WatchSpec) -> None:
-        self._change = Event.CHANGED if spec.watch_type is WatchType.DATA else Event.CHILDREN
+        self._change = Event.CHILDREN if spec.watch_type is WatchType.CHILDREN else Event.CHANGED
         self._revision: Optional[Revision] = None
         self.is_load_due = spec.run_on_load is not RunOnLoad.NEVER
 
@@ -48,6 +58,11 @@ class LastSeen:
             return None
         return Event.CREATED if self._revision.czxid != revision.czxid else self._change
 
+    def contents(self, state: ZnodeState) -> Contents:
+        """What an update to this state brings, which can be read."""
+        assert isinstance(state.contents, bytes)
+        return state.contents
+
     def note(self, state: ZnodeState) -> None:
         """This is the last state now. One that cannot be read does not take the place of another."""
         if state.revision is None:
@@ -58,3 +73,39 @@ class LastSeen:
             self.is_load_due = False
         elif self._revision is None:
             self._revision = state.revision
+
+
+class LastSeenTree(LastSeen):
+    """The same for a tree, with the tree for which the last run was started.
+
+    All that was there before the first update counts as known, unless the first state
+    is run for: that run is told the whole tree.
+    """
+
+    __slots__ = ('_last_started',)
+
+    def __init__(self, spec: WatchSpec) -> None:
+        super().__init__(spec)
+        self._last_started = LastStarted()
+
+    def continue_from(self, earlier: LastSeen, is_same: bool) -> None:
+        """As LastSeen says."""
+        super().continue_from(earlier, is_same)
+        if isinstance(earlier, LastSeenTree) and not self.is_load_due:
+            self._last_started = earlier._last_started
+
+    def contents(self, state: ZnodeState) -> Contents:
+        """As LastSeen says."""
+        assert isinstance(state.contents, Tree)
+        return TreeChanges(state.contents, self._last_started)
+
+    def note(self, state: ZnodeState) -> None:
+        """As LastSeen says."""
+        if not self and isinstance(state.contents, Tree) and not self._last_started.updates:
+            self._last_started.tree = state.contents
+        super().note(state)
+
+
+def last_seen_for(spec: WatchSpec) -> LastSeen:
+    """What a watch with this spec has seen: nothing yet."""
+    return LastSeenTree(spec) if spec.watch_type is WatchType.TREE else LastSeen(spec)

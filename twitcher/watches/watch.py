@@ -15,7 +15,7 @@ from twitcher.errors import SpawnError
 from twitcher.log import get_logger
 from twitcher.run_record import RunEnd
 from twitcher.watches.backlog import Backlog
-from twitcher.watches.changes import LastSeen
+from twitcher.watches.changes import last_seen_for
 from twitcher.watches.gates import Gate
 from twitcher.watches.retries import Retries
 from twitcher.znode import UNKNOWN, Event, Revision, Update, ZnodeState
@@ -80,7 +80,7 @@ class Watch:
         self.spec = spec
         self.description = description
         self.runs: Tuple[Running, ...] = ()
-        self.last_seen = LastSeen(spec)
+        self.last_seen = last_seen_for(spec)
         self._awaited: Tuple[Running, ...] = ()
         self._context = context
         self._gate = gate
@@ -147,7 +147,7 @@ class Watch:
             is_pending = self._noted is not None and not self._pending
             event = self.last_seen.event(state.revision, is_pending)
             if event:
-                self._updated(Update(event, state.contents, state.version, state.revision))
+                self._updated(Update(event, self.last_seen.contents(state), state.version, state.revision))
         self.last_seen.note(state)  # not earlier: if the update fails, this state is delivered again
 
     def _updated(self, update: Update) -> None:

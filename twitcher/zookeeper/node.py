@@ -58,12 +58,13 @@ class Node:
     `state` is how its reading stands on `connection`; it is Reads that changes both.
     `wanted` is what it waits in the backlog for. Listeners have been given the state
     with the revision `known`, last on the connection `known_on`. `failure` is what
-    keeps it from being read, and `retry` the timer for another attempt.
+    keeps it from being read, and `retry` the timer for another attempt. A listener
+    `awaits_creation` if nothing else tells it that the znode is there again.
     """
 
     # There may be tens of thousands.
     __slots__ = ('path', 'watch_type', 'listeners', 'wanted', 'state', 'connection', 'known', 'known_on', 'failure',
-                 'retry')
+                 'retry', 'awaits_creation')
 
     def __init__(self, path: str, watch_type: WatchType) -> None:
         self.path = path
@@ -75,6 +76,7 @@ class Node:
         self.known: Optional[Revision] = None
         self.failure = ''
         self.retry: Optional[asyncio.TimerHandle] = None
+        self.awaits_creation = False
 
 
 def revision_of(watch_type: WatchType, stat: Any) -> Revision:

@@ -74,13 +74,15 @@ class Subscriptions:
         self._loop = asyncio.get_running_loop()
         self._checks.start(self._loop)
 
-    def subscribe(self, path: str, watch_type: WatchType, listener: Listener) -> None:
-        """Call the listener with the znode's state, soon and after each change."""
+    def subscribe(self, path: str, watch_type: WatchType, listener: Listener, awaits_creation: bool = True) -> None:
+        """Call the listener with the znode's state, soon and after each change; after
+        its creation only if it `awaits_creation`, which leaves a watch on the server."""
         nodes = self._nodes[watch_type]
         node = nodes.get(path)
         if not node:
             node = nodes[path] = Node(path, watch_type)
         node.listeners += (listener,)
+        node.awaits_creation |= awaits_creation
         self._schedule(node)
 
     def unsubscribe(self, path: str, watch_type: WatchType, listener: Listener) -> None:
@@ -90,11 +92,6 @@ class Subscriptions:
         if not node.listeners:
             del self._nodes[watch_type][path]
             self._checks.forget(node)
-
-    @property
-    def count(self) -> int:
-        """How many listeners there are."""
-        return sum(len(node.listeners) for node in self._all_nodes())
 
     # On kazoo's thread
 
@@ -245,7 +242,7 @@ class Subscriptions:
         error = answer.exception
         if isinstance(error, NoNodeError):
             node.failure = ''
-            return self._ask_further(node, Request.EXISTS)
+            return self._ask_further(node, Request.EXISTS) if node.awaits_creation else self._notify(node, ZnodeState())
         if isinstance(error, NoAuthError):
             self._checks.suspect(node)
             self._note_failure(node, f'no permission to read {node.path}')
@@ -274,7 +271,7 @@ class Subscriptions:
         self._note_failure(node, '')
         return True
 
-    def _notify(self, node: Node, state: ZnodeState) -> None:
+    def _notify(self, node: Node, state: ZnodeState) -> bool:
         """Call all listeners. Raises what the first has raised that failed: then the
         node is read again soon."""
         first_error: Optional[Exception] = None
@@ -286,6 +283,7 @@ class Subscriptions:
         if first_error:
             raise first_error
         node.known, node.known_on = state.revision, self._session.connection
+        return True
 
     def _note_failure(self, node: Node, failure: str) -> None:
         """Log what keeps a node from being read when it begins, and when it ends."""

@@ -1,0 +1,265 @@
+"""A tree: a znode and all below it, put together from subscriptions to each znode.
+
+Guarantees: a listener is given the first state of a tree when all of it has been read,
+and further ones soon after changes, many changes in one state. No state is given twice,
+not even after a lost session. What may not be read stays as it was known last, and
+keeps nothing else from being told. All happens on the event loop's thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Dict, List, Optional, Set, Tuple
+from zlib import crc32
+
+from twitcher.log import get_logger
+from twitcher.znode import ABSENT, MAX_PATH_LENGTH, Revision, Tree, WatchType, ZnodeState
+from twitcher.zookeeper.node import Listener
+from twitcher.zookeeper.subscriptions import RETRY_DELAY, Subscriptions
+
+log = get_logger(__name__)
+
+QUIET = 0.02
+"""Seconds from a change to the state that has it, so that changes which are made
+together are told together."""
+MAX_WAIT = 1.0
+"""Seconds that a change waits for new znodes to be read."""
+
+_DIGEST = (1 << 63) - 1
+
+
+class Trees:
+    """The subscriptions to znodes and to trees, in the form in which watches want them."""
+
+    def __init__(self, subscriptions: Subscriptions) -> None:
+        self._subscriptions = subscriptions
+        self._trees: Dict[Tuple[str, Listener], TreeSubscription] = {}
+
+    def subscribe(self, path: str, watch_type: WatchType, listener: Listener) -> None:
+        """As Subscriptions.subscribe."""
+        if watch_type is WatchType.TREE:
+            self._trees[path, listener] = TreeSubscription(self._subscriptions, path, listener)
+        else:
+            self._subscriptions.subscribe(path, watch_type, listener)
+
+    def unsubscribe(self, path: str, watch_type: WatchType, listener: Listener) -> None:
+        """As Subscriptions.unsubscribe."""
+        if watch_type is WatchType.TREE:
+            self._trees.pop((path, listener)).close()
+        else:
+            self._subscriptions.unsubscribe(path, watch_type, listener)
+
+
+class _Znode:
+    """A znode that is listed as a child in the tree, or its root.
+
+    `names` are its children as a read has them: sorted, one a line. They are watched
+    once it could be read. `is_read` says that nothing more is known to come.
+    """
+
+    __slots__ = ('tree', 'path', 'names', 'is_read', 'are_children_watched')  # there may be many
+
+    def __init__(self, tree: TreeSubscription, path: str) -> None:
+        self.tree = tree
+        self.path = path
+        self.names = b''
+        self.is_read = self.are_children_watched = False
+
+    def on_data(self, state: ZnodeState) -> None:
+        """The listener of its contents."""
+        self.tree.data_read(self, state)
+
+    def on_children(self, state: ZnodeState) -> None:
+        """The listener of its children."""
+        self.tree.children_read(self, state)
+
+
+# The life of a znode in here:
+#
+# - Its parent's children list it: its contents are read and watched, and once that has
+#   succeeded, its children.
+# - It is deleted: it is not part of the tree any more. Nothing is left on the server to
+#   wait for its creation, which would add up where znodes come and go. If the list of
+#   the parent, which is read again after any deletion or creation, still has it, then
+#   it has been created again, and is read again.
+# - The list has it no more: it is forgotten, with all below it.
+# - It may not be read: it stays as it is; Subscriptions tries again.
+class TreeSubscription:
+    """Gives the listener the states of the tree below `root`, whose revision is equal
+    exactly if nothing has changed."""
+
+    def __init__(self, subscriptions: Subscriptions, root: str, listener: Listener) -> None:
+        self._subscriptions = subscriptions
+        self._listener = listener
+        self._loop = asyncio.get_running_loop()
+        self._znodes: Dict[str, _Znode] = {}
+        self._tree = Tree()
+        self._is_shared = False
+        """Whether the tree has been given away, so that a change must not touch it."""
+        self._digest = 0
+        self._version = -1
+        self._unread = 0
+        self._is_complete = False
+        self._absent: Set[_Znode] = set()
+        self._known: Optional[Revision] = None
+        self._timer: Optional[asyncio.TimerHandle] = None
+        self._root = self._watch(root, awaits_creation=True)
+
+    def close(self) -> None:
+        """Never call the listener again."""
+        self._forget([self._root])
+        if self._timer:
+            self._timer.cancel()
+
+    def data_read(self, znode: _Znode, state: ZnodeState) -> None:
+        """The contents of a znode have been read, or could not be."""
+        if state.revision is None:
+            self._absent.add(znode)
+            self._unwatch_children(znode)
+            self._set(znode, None)
+        elif state.contents is not None:
+            self._absent.discard(znode)
+            if znode is self._root:
+                self._version = state.version
+            self._set(znode, state.revision)
+            if not znode.are_children_watched:
+                self._watch_children(znode)
+                return
+        self._finish(znode)
+
+    def children_read(self, znode: _Znode, state: ZnodeState) -> None:
+        """The children of a znode have been read, or could not be."""
+        if isinstance(state.contents, bytes):
+            self._set_names(znode, state.contents)
+        elif state.revision is None:  # if it is there again, the next read of its contents finds it
+            self._unwatch_children(znode)
+        self._finish(znode)
+
+    def _watch(self, path: str, awaits_creation: bool = False) -> _Znode:
+        """A znode is in the tree from now on."""
+        znode = self._znodes[path] = _Znode(self, path)
+        self._unread += 1
+        self._subscriptions.subscribe(path, WatchType.DATA, znode.on_data, awaits_creation)
+        return znode
+
+    def _watch_again(self, znode: _Znode) -> None:
+        """An absent znode seems to have been created: have it read again."""
+        self._subscriptions.unsubscribe(znode.path, WatchType.DATA, znode.on_data)
+        self._begin(znode)
+        self._subscriptions.subscribe(znode.path, WatchType.DATA, znode.on_data, awaits_creation=False)
+
+    def _watch_children(self, znode: _Znode) -> None:
+        znode.are_children_watched = True
+        self._begin(znode)
+        self._subscriptions.subscribe(znode.path, WatchType.CHILDREN, znode.on_children, awaits_creation=False)
+
+    def _unwatch_children(self, znode: _Znode) -> None:
+        """The znode is gone, and so are all below it."""
+        self._forget(self._children(znode))
+        znode.names = b''
+        if znode.are_children_watched:
+            znode.are_children_watched = False
+            self._subscriptions.unsubscribe(znode.path, WatchType.CHILDREN, znode.on_children)
+
+    def _forget(self, znodes: List[_Znode]) -> None:
+        """These are not in the tree any more, nor is anything below them."""
+        while znodes:
+            znode = znodes.pop()
+            znodes += self._children(znode)
+            del self._znodes[znode.path]
+            self._subscriptions.unsubscribe(znode.path, WatchType.DATA, znode.on_data)
+            if znode.are_children_watched:
+                self._subscriptions.unsubscribe(znode.path, WatchType.CHILDREN, znode.on_children)
+            self._absent.discard(znode)
+            self._set(znode, None)
+            self._finish(znode)
+
+    def _children(self, znode: _Znode) -> List[_Znode]:
+        paths = (_child(znode, name) for name in znode.names.split(b'\n')[:-1])
+        return [self._znodes[path] for path in paths if path in self._znodes]
+
+    def _set_names(self, znode: _Znode, names: bytes) -> None:
+        """The znode has these children, as on_children has them."""
+        if names != znode.names:
+            before, now = set(znode.names.split(b'\n')), set(names.split(b'\n'))
+            gone = (_child(znode, name) for name in before - now)
+            self._forget([self._znodes[path] for path in gone if path in self._znodes])
+            znode.names = names
+            for path in (_child(znode, name) for name in now - before):
+                if len(path) <= MAX_PATH_LENGTH:
+                    self._watch(path)
+                else:
+                    log.warning('ZooKeeper: %s... is left out of the tree: its path has more than %d characters',
+                                path[:100], MAX_PATH_LENGTH)
+        if self._absent:
+            listed = {_child(znode, name) for name in names.split(b'\n')[:-1]}
+            for other in [other for other in self._absent if other.path in listed]:
+                self._watch_again(other)
+
+    def _set(self, znode: _Znode, revision: Optional[Revision]) -> None:
+        """What is known of the znode itself; None if it is not there."""
+        before = self._tree.get(znode.path)
+        if revision == before:
+            return
+        if self._is_shared:
+            self._tree, self._is_shared = Tree(self._tree), False
+        if before:
+            self._digest -= _digest(znode.path, before)
+            del self._tree[znode.path]
+        if revision:
+            self._digest += _digest(znode.path, revision)
+            self._tree[znode.path] = revision
+        self._schedule()
+
+    def _begin(self, znode: _Znode) -> None:
+        """A read of the znode has begun that a state has to wait for."""
+        self._unread += znode.is_read
+        znode.is_read = False
+
+    def _finish(self, znode: _Znode) -> None:
+        """Nothing more is to be read of it, for now."""
+        self._unread -= not znode.is_read
+        znode.is_read = True
+        if not self._is_complete:
+            self._schedule()
+
+    def _schedule(self) -> None:
+        """Notify the listener soon."""
+        if not self._timer and (self._is_complete or not self._unread):
+            self._timer = self._loop.call_later(QUIET, self._notify, self._loop.time())
+
+    def _notify(self, since: float) -> None:
+        """Give the listener the state, which has changed at that time."""
+        self._timer = None
+        if self._unread and (not self._is_complete or self._loop.time() < since + MAX_WAIT):
+            if self._is_complete:
+                self._timer = self._loop.call_later(QUIET, self._notify, since)
+            return
+        state = self._state()
+        if state and (state.revision or ABSENT) != self._known:
+            try:
+                self._listener(state)
+            except Exception:
+                log.exception('ZooKeeper: internal error (please report it)')
+                self._timer = self._loop.call_later(RETRY_DELAY, self._notify, since)
+            else:
+                self._known = state.revision or ABSENT
+
+    def _state(self) -> Optional[ZnodeState]:
+        """The tree as it is known; None if its root may not be read and never could."""
+        root = self._tree.get(self._root.path)
+        self._is_complete = root is not None
+        if root:
+            self._is_shared = True
+            return ZnodeState(root._replace(tiebreak=self._digest & _DIGEST), self._tree, self._version)
+        return ZnodeState() if self._root in self._absent else None
+
+
+def _child(parent: _Znode, name: bytes) -> str:
+    """The path of a child."""
+    return f'{parent.path.rstrip("/")}/{name.decode()}'
+
+
+def _digest(path: str, revision: Revision) -> int:
+    """A part of the digest of a tree: the sum of these is the same in each daemon."""
+    return hash((crc32(path.encode()), *revision))
