@@ -77,7 +77,8 @@ class HandMadeRun:
 class Bench:
     """Starts runs, or fails to: `failures` says for the next starts how, `transient` or not.
 
-    `noted` are the pending updates, as they were noted for the next daemon.
+    `noted` are the pending updates, as they were noted for the next daemon. With
+    `is_exec_slow`, the processes of runs do not exist yet.
     """
 
     def __init__(self, limit: int = 256) -> None:
@@ -85,6 +86,7 @@ class Bench:
         self.runs: List[HandMadeRun] = []
         self.failures: Deque[bool] = deque()
         self.most_at_once = 0
+        self.is_exec_slow = False
         self.noted: List[Optional[Revision]] = []
         self._now = 0.0
         self._alarms: List[Tuple[float, Callable[[], None]]] = []
@@ -135,6 +137,8 @@ class Bench:
         if self.failures:
             raise SpawnError('no run: the test says so', transient=self.failures.popleft())
         self.runs.append(HandMadeRun(spec, update))
+        if not self.is_exec_slow:
+            update.note_started()
         self.most_at_once = max(self.most_at_once, len(self.active))
         return self.runs[-1]
 
