@@ -14,16 +14,16 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Callable, Dict
 
-from bench import fleet, growth, idle, latency, memory, reload, start, throughput
+from bench import fleet, growth, idle, latency, memory, reload, start, throughput, tree
 from bench.table import Table
 from bench.world import HERE, World
 from twitcher import __version__
 
 BENCHMARKS: Dict[str, Callable[..., Table]] = {
     'latency': latency.run, 'memory': memory.run, 'start': start.run, 'throughput': throughput.run, 'fleet': fleet.run,
-    'reload': reload.run, 'idle': idle.run, 'growth': growth.run,
+    'reload': reload.run, 'idle': idle.run, 'growth': growth.run, 'tree': tree.run,
 }
-_WITH_ROUNDS = ('latency', 'memory', 'start', 'fleet', 'reload')
+_WITH_ROUNDS = ('latency', 'memory', 'start', 'fleet', 'reload', 'tree')
 RESULTS = HERE / 'RESULTS'
 
 

@@ -10,7 +10,7 @@ from typing import Any, Callable, Dict, Iterator
 
 import pytest
 
-from bench import fleet, growth, idle, latency, memory, reload, start, throughput
+from bench import fleet, growth, idle, latency, memory, reload, start, throughput, tree
 from bench.__main__ import BENCHMARKS, machine, write
 from bench.contenders.floor import Floor
 from bench.contenders.naive import Naive
@@ -31,6 +31,7 @@ SMALL: Dict[Callable[..., Table], Dict[str, Any]] = {
     idle.run: {'seconds': 4, 'watches': 5},  # the sessions' heartbeats are 3.3 s apart
     growth.run: {'watches': [1, 2], 'files': [1, 2], 'rates': [10, 20], 'sizes': [1, 1000], 'concurrent': [1, 2],
                  'seconds': 0.2},
+    tree.run: {'rounds': 1, 'sizes': [1, 205]},
 }
 
 
