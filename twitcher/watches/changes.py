@@ -82,17 +82,24 @@ class LastSeenTree(LastSeen):
     is run for: that run is told the whole tree.
     """
 
-    __slots__ = ('_last_started',)
+    __slots__ = ('_last_started', '_is_known')
 
     def __init__(self, spec: WatchSpec) -> None:
         super().__init__(spec)
         self._last_started = LastStarted()
+        self._is_known = False
 
     def continue_from(self, earlier: LastSeen, is_same: bool) -> None:
         """As LastSeen says."""
         super().continue_from(earlier, is_same)
         if isinstance(earlier, LastSeenTree) and not self.is_load_due:
             self._last_started = earlier._last_started
+
+    def event(self, revision: Revision, is_pending: bool) -> Optional[Event]:
+        """As LastSeen says."""
+        event = super().event(revision, is_pending)
+        self._is_known = not event and not self
+        return event
 
     def contents(self, state: ZnodeState) -> Contents:
         """As LastSeen says."""
@@ -101,7 +108,7 @@ class LastSeenTree(LastSeen):
 
     def note(self, state: ZnodeState) -> None:
         """As LastSeen says."""
-        if not self and isinstance(state.contents, Tree) and not self._last_started.updates:
+        if self._is_known and isinstance(state.contents, Tree):
             self._last_started.tree = state.contents
         super().note(state)
 
