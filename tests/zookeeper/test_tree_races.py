@@ -1,0 +1,165 @@
+"""What a tree makes of znodes that go and come back while they are read, in an order that the test decides."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Callable, Dict, List, Tuple, cast
+
+import pytest
+
+from tests.support.subscriber import CHILDREN, DATA
+from twitcher.znode import Revision, Tree, WatchType, ZnodeState
+from twitcher.zookeeper.node import Listener
+from twitcher.zookeeper.subscriptions import Subscriptions
+from twitcher.zookeeper.tree import TreeSubscription
+
+
+class FakeSubscriptions:
+    """Tells what the test says. `asked` are the subscriptions that have not been told anything yet."""
+
+    def __init__(self) -> None:
+        self._listeners: Dict[Tuple[str, WatchType], Listener] = {}
+        self.asked: List[Tuple[str, WatchType]] = []
+        self._zxid = 0
+
+    def subscribe(self, path: str, watch_type: WatchType, listener: Listener, awaits_creation: bool = True) -> None:
+        """As Subscriptions.subscribe."""
+        assert (path, watch_type) not in self._listeners
+        self._listeners[path, watch_type] = listener
+        self.asked.append((path, watch_type))
+
+    def unsubscribe(self, path: str, watch_type: WatchType, listener: Listener) -> None:
+        """As Subscriptions.unsubscribe."""
+        assert self._listeners.pop((path, watch_type)) == listener
+        self.asked = [asked for asked in self.asked if asked != (path, watch_type)]
+
+    def tell(self, path: str, watch_type: WatchType, contents: bytes = b'') -> None:
+        """It was read, and is another znode than before."""
+        self._zxid += 1
+        self._tell(path, watch_type, ZnodeState(Revision(self._zxid, self._zxid, 0), contents, 0))
+
+    def tell_absent(self, path: str, watch_type: WatchType) -> None:
+        """It was not there."""
+        self._tell(path, watch_type, ZnodeState())
+
+    def tell_hidden(self, path: str, watch_type: WatchType) -> None:
+        """It may not be read."""
+        self._tell(path, watch_type, ZnodeState(Revision(1, 1, 1)))
+
+    def _tell(self, path: str, watch_type: WatchType, state: ZnodeState) -> None:
+        self.asked = [asked for asked in self.asked if asked != (path, watch_type)]
+        self._listeners[path, watch_type](state)
+
+
+class Follower:
+    """A tree below /t, and the paths of the znodes in its states."""
+
+    def __init__(self) -> None:
+        self.znodes = FakeSubscriptions()
+        self.states: List[List[str]] = []
+        self._tree = TreeSubscription(cast(Subscriptions, self.znodes), '/t', self._on_state)
+
+    def _on_state(self, state: ZnodeState) -> None:
+        self.states.append(sorted(state.contents) if isinstance(state.contents, Tree) else [])
+
+    async def next(self) -> List[str]:
+        """The next state."""
+        count = len(self.states)
+        while len(self.states) == count:
+            await asyncio.sleep(0.001)
+        return self.states[-1]
+
+    def tell_all(self, *paths: str) -> None:
+        """Read each znode, and that it has no children."""
+        for path in paths:
+            self.znodes.tell(path, DATA)
+            self.znodes.tell(path, CHILDREN)
+
+
+def on_a_loop(test: Callable[[], object]) -> Callable[[], None]:
+    """Run an async test."""
+    def run() -> None:
+        asyncio.run(asyncio.wait_for(test(), 40))  # type: ignore[arg-type]
+    run.__name__ = test.__name__
+    return run
+
+
+@on_a_loop
+async def test_no_state_is_told_before_all_has_been_read() -> None:
+    tree = Follower()
+    znodes = tree.znodes
+    znodes.tell('/t', DATA)
+    znodes.tell('/t', CHILDREN, b'a\nb\n')
+    tree.tell_all('/t/a')
+    znodes.tell('/t/b', DATA)
+    await asyncio.sleep(0.1)
+    assert tree.states == []
+    znodes.tell('/t/b', CHILDREN, b'c\n')
+    znodes.tell_absent('/t/b/c', DATA)
+    assert await tree.next() == ['/t', '/t/a', '/t/b']
+    assert znodes.asked == []
+
+
+@on_a_loop
+async def test_a_znode_that_was_gone_is_read_again_when_its_parent_lists_it_again() -> None:
+    tree = Follower()
+    znodes = tree.znodes
+    znodes.tell('/t', DATA)
+    znodes.tell('/t', CHILDREN, b'a\n')
+    znodes.tell_absent('/t/a', DATA)
+    assert await tree.next() == ['/t']
+    assert znodes.asked == []
+    znodes.tell('/t', CHILDREN, b'a\n')
+    assert znodes.asked == [('/t/a', DATA)]
+    tree.tell_all('/t/a')
+    assert await tree.next() == ['/t', '/t/a']
+
+
+@on_a_loop
+async def test_children_that_were_gone_are_read_again_when_their_znode_is_there_again() -> None:
+    tree = Follower()
+    znodes = tree.znodes
+    znodes.tell('/t', DATA)
+    znodes.tell('/t', CHILDREN, b'a\n')
+    znodes.tell('/t/a', DATA)
+    znodes.tell('/t/a', CHILDREN, b'b\n')
+    tree.tell_all('/t/a/b')
+    assert await tree.next() == ['/t', '/t/a', '/t/a/b']
+    znodes.tell_absent('/t/a', CHILDREN)
+    znodes.tell('/t/a', DATA)  # it was created again between the two reads
+    assert znodes.asked == [('/t/a', CHILDREN)]
+    znodes.tell('/t/a', CHILDREN, b'c\n')
+    tree.tell_all('/t/a/c')
+    assert await tree.next() == ['/t', '/t/a', '/t/a/c']
+
+
+@pytest.mark.parametrize('watch_type', [DATA, CHILDREN])
+def test_what_cannot_be_read_any_more_stays(watch_type: WatchType) -> None:
+    async def follow() -> None:
+        tree = Follower()
+        znodes = tree.znodes
+        znodes.tell('/t', DATA)
+        znodes.tell('/t', CHILDREN, b'a\nb\n')
+        tree.tell_all('/t/a', '/t/b')
+        await tree.next()
+        znodes.tell_hidden('/t', watch_type)
+        znodes.tell_absent('/t/b', DATA)
+        assert await tree.next() == ['/t', '/t/a']
+
+    asyncio.run(asyncio.wait_for(follow(), 40))
+
+
+@on_a_loop
+async def test_a_tree_that_comes_back_is_told_when_it_is_complete() -> None:
+    tree = Follower()
+    znodes = tree.znodes
+    tree.tell_all('/t')
+    assert await tree.next() == ['/t']
+    znodes.tell_absent('/t', DATA)
+    assert await tree.next() == []
+    znodes.tell('/t', DATA)
+    znodes.tell('/t', CHILDREN, b'a\n')
+    await asyncio.sleep(0.1)
+    assert len(tree.states) == 2
+    tree.tell_all('/t/a')
+    assert await tree.next() == ['/t', '/t/a']
