@@ -24,6 +24,7 @@ from twitcher.errors import SpawnError
 from twitcher.runs import posix_spawn, procfs
 from twitcher.runs.exec_errors import reason
 from twitcher.runs.fork import run_in_child
+from twitcher.runs.process_group import signal_name
 
 _SHORTAGE = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
 _TRANSIENT = (*_SHORTAGE, errno.ETXTBSY, errno.ESTALE, errno.EIO, errno.ETIMEDOUT, errno.ENOTCONN, errno.EINTR)
@@ -39,6 +40,11 @@ class ExitStatus(NamedTuple):
     is unknown, because we are not its parent."""
 
     code: Optional[int]
+
+    def __str__(self) -> str:
+        if self.code is None:
+            return 'ended (exit code unknown: it was started by an earlier daemon)'
+        return f'exited {self.code}' if self.code >= 0 else f'was killed by {signal_name(-self.code)}'
 
 
 class Child(Protocol):

@@ -15,6 +15,7 @@ import signal
 from typing import Callable, Dict, Optional, Set
 
 from twitcher.log import get_logger
+from twitcher.runs.process_group import signal_name
 from twitcher.runs.procfs import SignalMasks, signal_masks
 
 log = get_logger(__name__)
@@ -121,11 +122,3 @@ def _has_own_session(pid: int) -> bool:
         return os.getsid(pid) == pid
     except OSError:
         return True
-
-
-def signal_name(signum: int) -> str:
-    """For example SIGTERM. Real-time signals have no names."""
-    try:
-        return signal.Signals(signum).name
-    except ValueError:
-        return f'signal {signum}'

@@ -204,7 +204,8 @@ class Runner:
         """Note the end of a run that an earlier daemon has begun, and that has no process now."""
         if pid:
             log.info('%s: pid %d, started by an earlier daemon, ended while no daemon was running', record.description, pid)
-            self._state.run_ended(record, RunEnd())
+            was_terminated = record.sigterm is not None and not record.is_overdue
+            self._state.run_ended(record, RunEnd(is_overdue=record.is_overdue, is_terminated=was_terminated))
         else:
             log.info('%s: a run that an earlier daemon began has no process: its update is pending again', record.description)
             self._state.run_lost(record)
