@@ -174,8 +174,8 @@ class Runner:
         may_print = self._output.set_pid(launch.reader, child.pid)  # at once: after a kill, lines would have no pid in the log
         self._state.run_started(record)
         self._state.applied(record.watch, update.revision)
-        log.info('%s: pid %d started (%s, version %d)', record.description, child.pid, update.event.value, update.version,
-                 on_delivered=may_print)
+        log.info('%s: pid %d started (%s, version %d%s)', record.description, child.pid, update.event.value, update.version,
+                 f', attempt {update.attempt}' if update.attempt > 1 else '', on_delivered=may_print)
         run.send_signals()
         self._on_room()
 
@@ -237,4 +237,5 @@ class Runner:
             'TWITCHER_VERSION': str(update.version),
             'TWITCHER_MZXID': str(update.revision.zxid),
             'TWITCHER_DESCRIPTION': description,
+            'TWITCHER_ATTEMPT': str(update.attempt),
         }
