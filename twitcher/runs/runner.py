@@ -232,6 +232,7 @@ class Runner:
         return {
             **self._environment,
             **account,
+            **dict(spec.process.environment),
             'TWITCHER_ZNODE': spec.znode,
             'TWITCHER_EVENT': update.event.value,
             'TWITCHER_VERSION': str(update.version),
