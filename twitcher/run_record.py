@@ -44,6 +44,16 @@ class RunRecord(NamedTuple):
     grace: float = 5.0
     ok_codes: Tuple[int, ...] = (0,)
 
+    @property
+    def is_terminated(self) -> bool:
+        """Whether its process group was sent SIGTERM because of an update."""
+        return self.sigterm is not None and not self.is_overdue
+
+    @property
+    def is_being_ended(self) -> bool:
+        """Whether it was sent a signal that it is expected to end of."""
+        return self.sigterm is not None or self.notified is not None
+
 
 class Outcome(Enum):
     """What an end means for what follows a failure."""
