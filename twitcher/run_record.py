@@ -48,6 +48,16 @@ class RunRecord(NamedTuple):
     ok_codes: Tuple[int, ...] = (0,)
     lock: Optional[str] = None
 
+    @property
+    def is_terminated(self) -> bool:
+        """Whether its process group was sent SIGTERM because of an update."""
+        return self.sigterm is not None and not self.is_overdue
+
+    @property
+    def is_being_ended(self) -> bool:
+        """Whether it was sent a signal that it is expected to end of."""
+        return self.sigterm is not None or self.notified is not None
+
 
 class Outcome(Enum):
     """What an end means for what follows a failure."""

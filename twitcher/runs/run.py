@@ -51,8 +51,8 @@ class Run:
     """A run, whose process exists from `started` on.
 
     `update` is what it runs for, until its process exists. `note_signal(record)` is
-    called before its process group is sent SIGTERM, and `note_end(record, end)` at its
-    end. The times in the record are of the loop's clock, which all processes of a boot
+    called before its process group is sent SIGTERM, or its process a signal that kills
+    it, and `note_end(record, end)` at its end. The times in the record are of the loop's clock, which all processes of a boot
     share: a run may have begun under an earlier daemon.
     """
 
@@ -68,7 +68,7 @@ class Run:
         self._child: Optional[Child] = None
         self._exit_status: Optional[ExitStatus] = None
         self._pidfd: Optional[int] = None
-        self._notifier = Notifier(record.description, self._signal)
+        self._notifier = Notifier(record.description, self._signal, self._expect_death, record.notified is not None)
         self._callbacks: List[Callable[[RunEnd], None]] = []
         self._is_unwanted = False
         self._next_scan = 0.0
@@ -78,11 +78,6 @@ class Run:
         elif record.timeout:
             self._alarm = self._loop.call_at(record.began + record.timeout, self._time_is_up)
         self._warnings = SlowRunWarnings(record.description, record.began, timer)
-
-    @property
-    def _is_terminated(self) -> bool:
-        """Whether its process group was sent SIGTERM because of an update."""
-        return self.record.sigterm is not None and not self.record.is_overdue
 
     @property
     def pid(self) -> Optional[int]:
@@ -159,6 +154,10 @@ class Run:
         except OSError as error:  # a program that changes its user, and we are not root
             log.error('%s: %s to pid %d failed: %s', self._description, signal_name(signum), self.pid, error.strerror)
 
+    def _expect_death(self, is_expected: bool) -> None:
+        self.record = self.record._replace(notified=self._loop.time() if is_expected else None)
+        self._note_signal(self.record)
+
     def _poll(self) -> None:
         self.reap()
         if self._state is _State.RUNNING:
@@ -175,7 +174,7 @@ class Run:
         if self._pidfd is not None:
             self._loop.remove_reader(self._pidfd)
             os.close(self._pidfd)
-        is_expected = status.code is None or status.code in self.record.ok_codes or self._is_terminated
+        is_expected = status.code is None or status.code in self.record.ok_codes or self.record.is_terminated
         log.log(INFO if is_expected else WARNING, '%s: pid %d %s after %.3f s', self._description, self.pid, status,
                 self._loop.time() - self.record.began)
         self._notifier.stop()
@@ -220,7 +219,7 @@ class Run:
 
     def _end(self, exit_code: Optional[int] = None, error: Optional[SpawnError] = None) -> RunEnd:
         is_killed = not error and not self.record.is_overdue and self._notifier.has_killed(exit_code)
-        return RunEnd(exit_code, error, self.record.is_overdue, self._is_terminated or is_killed, self.record.ok_codes)
+        return RunEnd(exit_code, error, self.record.is_overdue, self.record.is_terminated or is_killed, self.record.ok_codes)
 
     def _finish(self, end: RunEnd) -> None:
         """Note the end in the state first, then call back."""

@@ -188,9 +188,9 @@ class Runner:
                 record = record._replace(pid=child.pid, start_time=child.start_time)
                 self._state.run_started(record)
             log.info('%s: pid %d of an earlier daemon is still running', record.description, child.pid)
-        elif child and record.sigterm is not None and is_group_left(child.pid, record.start_time or 0):
-            log.info('%s: pid %d of an earlier daemon has ended, but its process group, which was sent SIGTERM, has not',
-                     record.description, child.pid)
+        elif child and record.is_being_ended and is_group_left(child.pid, record.start_time or 0):
+            log.info('%s: pid %d of an earlier daemon has ended, but its process group, which %s sent SIGTERM, has not',
+                     record.description, child.pid, 'is' if record.sigterm is None else 'was')
         else:
             self._forget(record, pid)
             return None
@@ -204,7 +204,7 @@ class Runner:
         """Note the end of a run that an earlier daemon has begun, and that has no process now."""
         if pid:
             log.info('%s: pid %d, started by an earlier daemon, ended while no daemon was running', record.description, pid)
-            was_terminated = record.sigterm is not None and not record.is_overdue
+            was_terminated = record.is_being_ended and not record.is_overdue
             self._state.run_ended(record, RunEnd(is_overdue=record.is_overdue, is_terminated=was_terminated))
         else:
             log.info('%s: a run that an earlier daemon began has no process: its update is pending again', record.description)
@@ -232,6 +232,7 @@ class Runner:
         return {
             **self._environment,
             **account,
+            **dict(spec.process.environment),
             'TWITCHER_ZNODE': spec.znode,
             'TWITCHER_EVENT': update.event.value,
             'TWITCHER_VERSION': str(update.version),
