@@ -50,14 +50,22 @@ class Tree(Dict[str, Revision]):
 class LastStarted:
     """The tree for which the last run of a watch was started; at first none.
 
-    `number` counts the updates of the watch, and is that of the one it ran for.
+    `number` is that of the update that it ran for, of so many `updates`.
     """
 
-    __slots__ = ('tree', 'number', 'updates')
+    __slots__ = ('tree', 'number', 'updates', '_before')
 
     def __init__(self) -> None:
-        self.tree = Tree()
+        self.tree = self._before = Tree()
         self.number = self.updates = 0
+
+    def note_started(self, tree: Tree, number: int) -> None:
+        """A run has started for this tree."""
+        self._before, self.tree, self.number = self.tree, tree, number
+
+    def withdraw(self) -> None:
+        """That run does not count: the next one is told what it was told."""
+        self.tree, self.number = self._before, 0
 
 
 class TreeChanges:
@@ -95,7 +103,7 @@ class TreeChanges:
     def note_started(self) -> None:
         """The process of the run with these changes exists."""
         if self._number > self._last.number:
-            self._last.tree, self._last.number = self._tree, self._number
+            self._last.note_started(self._tree, self._number)
 
 
 Contents = Union[bytes, TreeChanges]
@@ -149,6 +157,10 @@ class Update:
         """The process of its run exists."""
         if isinstance(self.contents, TreeChanges):
             self.contents.note_started()
+
+    def again(self, event: Event, attempt: int = 1) -> Update:
+        """Another update with the same contents."""
+        return Update(event, self.contents, self.version, self.revision, attempt)
 
 
 def znode_fault(path: str) -> Optional[str]:

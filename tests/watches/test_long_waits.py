@@ -11,7 +11,7 @@ def test_an_update_that_waits_long_for_a_run_is_worth_a_line(
         twitcher: Twitcher, ensemble: Ensemble, trace: Trace) -> None:
     twitcher.config('w.twc', f"""
         import sys
-        for name in ('twitcher.runs.run', 'twitcher.runs.coarse_timer'):
+        for name in ('twitcher.runs.slow_run', 'twitcher.runs.coarse_timer'):
             if name in sys.modules:
                 vars(sys.modules[name]).update(LONG_WAIT=1, INTERVAL=0.1)
         RegisterWatch('/w', Exec('echo `cat` >> {trace}; until [ -e {trace}.go ]; do sleep 0.05; done'), description='long')

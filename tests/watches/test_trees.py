@@ -6,11 +6,13 @@ from typing import Any, Dict
 
 import pytest
 
-from tests.support.fake_machine import Bench
-from twitcher.config.spec import RunMode
+from tests.support.fake_machine import Bench, HandMadeRun
+from twitcher.config.arguments import RETRY
+from twitcher.config.spec import RunMode, RunOnLoad
 from twitcher.errors import SpawnError
+from twitcher.run_record import LastRun
 from twitcher.watches.watch import Watch
-from twitcher.znode import Revision, Tree, WatchType, ZnodeState
+from twitcher.znode import UNKNOWN, Event, Revision, Tree, Update, WatchType, ZnodeState
 
 
 class FakeTree:
@@ -148,6 +150,61 @@ def test_updates_that_the_backlog_drops_are_told_with_the_next(tree: FakeTree) -
     told = [line for text in bench.started for line in text.splitlines()]
     assert sorted(told) == sorted(['created\t/z', *(f'created\t/z/{number}' for number in range(1000)),
                                    *(f'created\t/z/more{number}' for number in range(1000))])
+
+
+def test_a_retry_is_told_what_the_failed_run_was_told(bench: Bench, tree: FakeTree) -> None:
+    watch = watch_tree(bench, on_failure=RETRY(times=3, delay=1))
+    watch.on_state(tree.state())
+    bench.end_all()
+    watch.on_state(tree.put('/z/a'))
+    bench.active[0].end(code=1)
+    bench.wait(1)
+    bench.active[0].end(code=1)
+    watch.on_state(tree.put('/z/b'))  # instead of a retry
+    bench.active[0].end(code=0)
+    watch.on_state(tree.put('/z/c'))
+    assert bench.started[1:] == [lines('created /z/a'), lines('created /z/a'), lines('created /z/a', 'created /z/b'),
+                                 lines('created /z/c')]
+
+
+def test_the_run_after_one_that_restart_has_ended_is_told_what_that_was_told(bench: Bench, tree: FakeTree) -> None:
+    watch = watch_tree(bench, run_mode=RunMode.RESTART)
+    watch.on_state(tree.state())
+    watch.on_state(tree.put('/z/a'))
+    bench.active[0].end(code=-15)
+    assert bench.started == [lines('created /z'), lines('created /z', 'created /z/a')]
+    bench.active[0].end(code=0)
+    watch.on_state(tree.put('/z/b'))
+    assert bench.started[2:] == [lines('created /z/b')]
+
+
+def test_a_failed_run_of_an_earlier_daemon_is_followed_by_the_whole_tree(bench: Bench, tree: FakeTree) -> None:
+    watch = watch_tree(bench, run_on_load=False, on_failure=RETRY(times=3, delay=1))
+    earlier = HandMadeRun(watch.spec, Update(Event.CHANGED, b'', 0, UNKNOWN))
+    watch.take_over([earlier])
+    watch.on_state(tree.put('/z/a'))
+    earlier.end(code=1)
+    bench.wait(1)
+    assert bench.started == [lines('created /z', 'created /z/a')]
+
+
+def test_a_repetition_without_a_change_is_told_nothing(bench: Bench, tree: FakeTree) -> None:
+    watch = watch_tree(bench, repeat=60)
+    watch.on_state(tree.state())
+    bench.end_all()
+    bench.wait(60)
+    assert bench.started == [lines('created /z'), '']
+
+
+def test_with_changed_a_tree_that_is_the_same_is_known_and_another_one_is_told_as_a_whole(bench: Bench, tree: FakeTree) -> None:
+    state = tree.put('/z/a')
+    last = LastRun(state.revision, has_ended=True, failed=False, attempt=1, stopped=None)
+    same, other = (watch_tree(bench, run_on_load=RunOnLoad.CHANGED, last=last) for _ in range(2))
+    same.on_state(state)
+    assert bench.started == []
+    same.on_state(tree.put('/z/b'))
+    other.on_state(tree.state())
+    assert bench.started == [lines('created /z/b'), lines('created /z', 'created /z/a', 'created /z/b')]
 
 
 def test_without_run_on_load_what_is_there_at_first_is_known(bench: Bench, tree: FakeTree) -> None:

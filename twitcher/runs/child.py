@@ -1,8 +1,8 @@
 """Starts the process of a run, and reaps it: the parent's half.
 
 The process has the contents on stdin, one pipe as stdout and stderr, and no other
-descriptor; no signal blocked or ignored; a session and process group of its own; cwd /,
-umask 022; and the user, groups and environment that the watch asks for. If any of this
+descriptor; no signal blocked or ignored; a session and process group of its own; and
+the user, groups, environment, cwd and umask that the watch asks for. If any of this
 cannot be had, that is a SpawnError: no action ever runs as another user. A command is
 spawned directly; a Python function runs in a fork (fork.py).
 """
@@ -16,21 +16,20 @@ import subprocess
 import sys
 from typing import Any, Dict, NamedTuple, Optional, Protocol
 
-from twitcher.config.account import Account
 from twitcher.config.action import Exec
 from twitcher.config.spec import WatchSpec
 from twitcher.daemonize import UMASK
 from twitcher.errors import SpawnError
 from twitcher.runs import posix_spawn, procfs
-from twitcher.runs.exec_errors import reason
+from twitcher.runs.exec_errors import directory_fault, reason
 from twitcher.runs.fork import run_in_child
+from twitcher.runs.process_group import signal_name
 
 _SHORTAGE = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
 _TRANSIENT = (*_SHORTAGE, errno.ETXTBSY, errno.ESTALE, errno.EIO, errno.ETIMEDOUT, errno.ENOTCONN, errno.EINTR)
 
-if not posix_spawn.is_available and sys.version_info[:2] in ((3, 10), (3, 11)):
-    # fork is slower, but vfork may hold the GIL until the exec is done: see
-    # posix_spawn.py.
+if (3, 10) <= sys.version_info < (3, 11, 4):
+    # fork is slower, but vfork holds the GIL until the exec is done: see posix_spawn.py.
     vars(subprocess)['_USE_VFORK'] = False
 
 
@@ -39,6 +38,11 @@ class ExitStatus(NamedTuple):
     is unknown, because we are not its parent."""
 
     code: Optional[int]
+
+    def __str__(self) -> str:
+        if self.code is None:
+            return 'ended (exit code unknown: it was started by an earlier daemon)'
+        return f'exited {self.code}' if self.code >= 0 else f'was killed by {signal_name(-self.code)}'
 
 
 class Child(Protocol):
@@ -57,12 +61,14 @@ def spawn(spec: WatchSpec, environment: Dict[str, str], stdin: int, output: int)
     """
     try:
         if isinstance(spec.action, Exec):
-            return _spawn_command(spec.action, spec.account, environment, stdin, output)
+            return _spawn_command(spec.action, spec, environment, stdin, output)
         return _Forked(spec, environment, stdin, output)
     except (OSError, subprocess.SubprocessError, ValueError) as error:
         if isinstance(spec.action, Exec):
             what = repr(spec.action.command)
-            why = reason(error, spec.action.argv[0], environment) if isinstance(error, OSError) else str(error)
+            why = str(error)
+            if isinstance(error, OSError):
+                why = directory_fault(spec.process.cwd) or reason(error, spec.action.argv[0], environment, spec.process.cwd)
         else:
             what, why = 'a Python function', getattr(error, 'strerror', None) or str(error)
         raise spawn_error(f'{what} cannot be run: {why}', error) from error
@@ -75,17 +81,19 @@ def spawn_error(message: str, error: BaseException) -> SpawnError:
     return SpawnError(message, not isinstance(error, (subprocess.SubprocessError, ValueError)), isinstance(error, MemoryError))
 
 
-def _spawn_command(action: Exec, account: Optional[Account], environment: Dict[str, str], stdin: int, output: int) -> Child:
+def _spawn_command(action: Exec, spec: WatchSpec, environment: Dict[str, str], stdin: int, output: int) -> Child:
+    account, cwd, umask = spec.account, spec.process.cwd, spec.process.umask
     if account and account.is_in_force():
         account = None
-    if not account and posix_spawn.is_available:
+    if not account and umask is None and posix_spawn.is_available:
         os.umask(UMASK)  # a .twc file may have set the daemon's
-        return _Process(posix_spawn.posix_spawn(action.argv, environment, stdin, output))
+        return _Process(posix_spawn.posix_spawn(action.argv, environment, stdin, output, cwd))
     who: Dict[str, Any] = {}
     if account:  # and only then: with these arguments subprocess forks instead of vforking
         who = {'user': account.uid, 'group': account.gid, 'extra_groups': account.groups}
-    return _Spawned(subprocess.Popen(action.argv, stdin=stdin, stdout=output, stderr=output, env=environment, cwd='/',
-                                     umask=UMASK, start_new_session=True, close_fds=True, **who))
+    # posix_spawn has no umask, and the daemon's is that of all threads: subprocess sets it in the child.
+    return _Spawned(subprocess.Popen(action.argv, stdin=stdin, stdout=output, stderr=output, env=environment, cwd=cwd,
+                                     umask=UMASK if umask is None else umask, start_new_session=True, close_fds=True, **who))
 
 
 class _Process:

@@ -1,4 +1,4 @@
-"""Says why a program cannot be executed, and which file is missing.
+"""Says why a program cannot be executed, and which file or directory is missing.
 
 execve(2) reports ENOENT as well if not the program, but its interpreter or its dynamic
 loader is missing. The program may belong to any user, so only regular files are opened,
@@ -25,17 +25,30 @@ _ELF_HEADERS = {1: '<16xHHIIIIIHHH', 2: '<16xHHIQQQIHHH'}
 _PT_INTERP = 3
 
 
-def reason(error: OSError, program: str, environment: Dict[str, str]) -> str:
-    """Why execve failed; names the missing file if that is not the program."""
+def directory_fault(path: str) -> Optional[str]:
+    """Why a process cannot be started in this directory, or None."""
+    try:
+        handle = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        return f'its cwd {path!r}: {os.strerror(error.errno or 0)}'
+    try:
+        return None if os.access(path, os.X_OK) else f'its cwd {path!r}: {os.strerror(errno.EACCES)}'
+    finally:
+        os.close(handle)
+
+
+def reason(error: OSError, program: str, environment: Dict[str, str], cwd: str = '/') -> str:
+    """Why execve in that directory failed; names the missing file if that is not the program."""
     text = os.strerror(error.errno) if error.errno else str(error)
     if error.errno != errno.ENOENT:
         return text
-    path = next((path for path in candidates(program, environment) if os.path.exists(os.path.join(b'/', path))), None)
+    base = os.fsencode(cwd)
+    path = next((path for path in candidates(program, environment) if os.path.exists(os.path.join(base, path))), None)
     for _ in range(_MAX_INTERPRETERS):
         if path is None:
             break
-        kind, path = _needed_by(os.path.join(b'/', path))
-        if path and not os.path.exists(os.path.join(b'/', path)):
+        kind, path = _needed_by(os.path.join(base, path))
+        if path and not os.path.exists(os.path.join(base, path)):
             return f'{text}: its {kind} {os.fsdecode(path)!r}'
     return text
 

@@ -23,15 +23,17 @@ from typing import Any, Callable, Dict, List, NoReturn, Optional, TextIO, Tuple
 
 from twitcher.config.account import Account
 from twitcher.config.action import FileFunction
-from twitcher.config.spec import WatchSpec
+from twitcher.config.spec import ProcessSettings, WatchSpec
 from twitcher.daemonize import UMASK
+from twitcher.errors import SpawnError
 
 
 def run_in_child(spec: WatchSpec, environment: Dict[str, str], stdin: int, output: int) -> NoReturn:
     """Everything that the fork does. It exits here, whatever is raised."""
-    code = 1
+    code = next((code for code in range(1, 256) if code not in spec.failure.ok_codes), 1)  # until the function is called
     try:
         _new_session(stdin, output)
+        _enter(spec.process)
         _drop_privileges(spec.account)
         os.environ.clear()
         os.environ.update(environment)
@@ -45,6 +47,8 @@ def run_in_child(spec: WatchSpec, environment: Dict[str, str], stdin: int, outpu
         else:
             code = _run(spec.action)
             _finalize([], streams)
+    except SpawnError as error:
+        os.write(2, f'a Python function cannot be run: {error}\n'.encode('utf-8', 'backslashreplace'))
     except BaseException:
         traceback.print_exc()
         _flush(sys.stderr)
@@ -68,8 +72,14 @@ def _new_session(stdin: int, output: int) -> None:
                 os.close(int(name))
             except OSError:
                 continue  # the descriptor that listdir had open
-    os.chdir('/')
-    os.umask(UMASK)
+
+
+def _enter(settings: ProcessSettings) -> None:
+    os.umask(UMASK if settings.umask is None else settings.umask)
+    try:
+        os.chdir(settings.cwd)
+    except OSError as error:
+        raise SpawnError(f'its cwd {settings.cwd!r}: {error.strerror}', transient=False) from None
 
 
 def _drop_privileges(account: Optional[Account]) -> None:

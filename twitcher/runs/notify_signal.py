@@ -15,6 +15,7 @@ import signal
 from typing import Callable, Dict, Optional, Set
 
 from twitcher.log import get_logger
+from twitcher.runs.process_group import signal_name
 from twitcher.runs.procfs import SignalMasks, signal_masks
 
 log = get_logger(__name__)
@@ -36,11 +37,18 @@ _DEADLY = signal.valid_signals() - {
 
 
 class Notifier:
-    """Decides when the process of one run is sent a signal; `send(signum)` sends it."""
+    """Decides when the process of one run is sent a signal; `send(signum)` sends it.
 
-    def __init__(self, description: str, send: Callable[[int], None]) -> None:
+    `expect_death(True)` is called before a signal that is going to kill the process,
+    and `expect_death(False)` if it has not. `is_expected` says that an earlier daemon
+    has sent such a signal.
+    """
+
+    def __init__(self, description: str, send: Callable[[int], None], expect_death: Callable[[bool], None],
+                 is_expected: bool) -> None:
         self._description = description
         self._send = send
+        self._expect_death = expect_death
         self._loop = asyncio.get_running_loop()
         self._pid: Optional[int] = None
         self._deadlines: Dict[int, float] = {}
@@ -48,6 +56,9 @@ class Notifier:
         self._next = 0.0
         self._sent: Set[int] = set()
         self._killed_until = 0.0
+        self._death_timer: Optional[asyncio.TimerHandle] = None
+        if is_expected:
+            self._start_death_timer()
         self._masks: Optional[SignalMasks] = None
 
     def notify(self, signum: int) -> None:
@@ -66,8 +77,9 @@ class Notifier:
     def stop(self) -> None:
         """The process has ended: send nothing more."""
         self._deadlines.clear()
-        if self._timer:
-            self._timer.cancel()
+        for timer in (self._timer, self._death_timer):
+            if timer:
+                timer.cancel()
 
     def has_killed(self, exit_code: Optional[int]) -> bool:
         """Whether the process was killed by a signal from here.
@@ -75,7 +87,8 @@ class Notifier:
         If its exit code is unknown, because an earlier daemon was its parent, a deadly
         signal that was sent up to DEATH_TIMEOUT seconds ago counts as the cause.
         """
-        return self._loop.time() < self._killed_until if exit_code is None else -exit_code in self._sent
+        is_expected = self._loop.time() < self._killed_until
+        return is_expected if exit_code is None else -exit_code in self._sent or is_expected and exit_code < 0
 
     def _proceed(self) -> None:
         """Send the signals that can be sent now, and set a timer for the others."""
@@ -110,9 +123,16 @@ class Notifier:
         is_taken = masks.is_caught(signum) or masks.is_blocked(signum) or masks.is_ignored(signum)
         self._sent.add(signum)
         if not is_taken and signum in _DEADLY:
-            self._killed_until = self._loop.time() + DEATH_TIMEOUT
+            self._expect_death(True)
+            self._start_death_timer()
         log.info('%s: %s to pid %d: an update is waiting', self._description, signal_name(signum), self._pid)
         self._send(signum)
+
+    def _start_death_timer(self) -> None:
+        self._killed_until = self._loop.time() + DEATH_TIMEOUT
+        if self._death_timer:
+            self._death_timer.cancel()
+        self._death_timer = self._loop.call_later(DEATH_TIMEOUT, self._expect_death, False)
 
 
 def _has_own_session(pid: int) -> bool:
@@ -121,11 +141,3 @@ def _has_own_session(pid: int) -> bool:
         return os.getsid(pid) == pid
     except OSError:
         return True
-
-
-def signal_name(signum: int) -> str:
-    """For example SIGTERM. Real-time signals have no names."""
-    try:
-        return signal.Signals(signum).name
-    except ValueError:
-        return f'signal {signum}'

@@ -33,11 +33,11 @@ def _attributes() -> ctypes.Array[ctypes.c_char]:
     return attributes
 
 
-def posix_spawn(argv: Sequence[str], environment: Dict[str, str], stdin: int, output: int) -> int:
-    """Execute argv in a new session, in /, with three descriptors. Returns its pid.
+def posix_spawn(argv: Sequence[str], environment: Dict[str, str], stdin: int, output: int, cwd: str = '/') -> int:
+    """Execute argv in a new session, in `cwd`, with three descriptors. Returns its pid.
 
     The program is searched for in the PATH of the given environment, as subprocess
-    does. Raises OSError if it cannot be executed.
+    does. Raises OSError if it cannot be executed, or the directory not be entered.
     """
     arguments = _vector([os.fsencode(word) for word in argv])
     variables = _vector([os.fsencode(f'{name}={value}') for name, value in environment.items()])
@@ -47,7 +47,7 @@ def posix_spawn(argv: Sequence[str], environment: Dict[str, str], stdin: int, ou
         for target, source in enumerate((stdin, output, output)):
             _check(_libc.posix_spawn_file_actions_adddup2(actions, source, target))
         _check(_libc.posix_spawn_file_actions_addclosefrom_np(actions, 3))
-        _check(_libc.posix_spawn_file_actions_addchdir_np(actions, b'/'))
+        _check(_libc.posix_spawn_file_actions_addchdir_np(actions, os.fsencode(cwd)))
         failure = errno.ENOENT
         for path in candidates(argv[0], environment):
             error: int = _libc.posix_spawn(ctypes.byref(pid), path, actions, attributes, arguments, variables)

@@ -1,10 +1,11 @@
 """One run in progress: its end, its timeout and its signals.
 
 A run begins before its process exists, because an exec may take long. It ends with its
-process; but after a timeout, or if notify_signal has killed the process, not before the
-whole process group has ended or has been sent SIGKILL. It looks after itself until
-then, so that nobody has to keep a reference to it. The state notes its end before any
-callback of `on_end` is called. Its output is the business of output.py.
+process. But if Twitcher ends it, because of its timeout or of an update, or if
+notify_signal has killed the process, it ends with the whole process group, which is
+sent SIGTERM, and SIGKILL when the grace is over. It looks after itself until then, so
+that nobody has to keep a reference to it. The state notes its end before any callback
+of `on_end` is called. Its output is the business of output.py.
 """
 
 from __future__ import annotations
@@ -21,22 +22,22 @@ from twitcher.log_target import INFO, WARNING
 from twitcher.run_record import RunEnd, RunRecord
 from twitcher.runs.child import Child, ExitStatus
 from twitcher.runs.coarse_timer import CoarseTimer
-from twitcher.runs.notify_signal import Notifier, signal_name
-from twitcher.runs.procfs import find_session_leader, start_time
+from twitcher.runs.notify_signal import Notifier
+from twitcher.runs.process_group import group_exists, signal_group, signal_name
+from twitcher.runs.procfs import find_session_leader, is_group_left, start_time
+from twitcher.runs.slow_run import SlowRunWarnings
 from twitcher.znode import Update
 
 log = get_logger(__name__)
 
-GRACE = 5.0
-"""Seconds between SIGTERM and SIGKILL."""
+KILL_TIMEOUT = 2.0
+"""Seconds after SIGKILL until a process group is left to itself: a process that hangs in
+the kernel may be in it for ever."""
 POLL = 0.1
 """Seconds between two checks whether a process group has ended."""
 SEARCH = 1.0
-"""Seconds between two searches in /proc for a process whose exec is in progress."""
-SLOW_START = 10.0
-"""Seconds after which the log says that a program has not been executed yet."""
-LONG_WAIT = 60.0
-"""Seconds after which the log says that an update waits for the end of a run."""
+"""Seconds between two searches in /proc: for a process whose exec is in progress, or for
+what is left of a process group."""
 
 
 class _State(Enum):
@@ -49,35 +50,34 @@ class _State(Enum):
 class Run:
     """A run, whose process exists from `started` on.
 
-    `update` is what it runs for, until its process exists. `note_sigterm(record)` is
-    called before its process group is sent SIGTERM, and `note_end(record, end)` at its
-    end. The times in the record are of the loop's clock, which all processes of a boot
+    `update` is what it runs for, until its process exists. `note_signal(record)` is
+    called before its process group is sent SIGTERM, or its process a signal that kills
+    it, and `note_end(record, end)` at its end. The times in the record are of the loop's clock, which all processes of a boot
     share: a run may have begun under an earlier daemon.
     """
 
-    def __init__(self, record: RunRecord, timer: CoarseTimer, note_sigterm: Callable[[RunRecord], None],
+    def __init__(self, record: RunRecord, timer: CoarseTimer, note_signal: Callable[[RunRecord], None],
                  note_end: Callable[[RunRecord, RunEnd], None], update: Optional[Update] = None) -> None:
         self.record = record
         self.update = update
         self._description = record.description
-        self._timer = timer
-        self._note_sigterm = note_sigterm
+        self._note_signal = note_signal
         self._note_end = note_end
         self._loop = asyncio.get_running_loop()
         self._state = _State.STARTING
         self._child: Optional[Child] = None
         self._exit_status: Optional[ExitStatus] = None
         self._pidfd: Optional[int] = None
-        self._notifier = Notifier(record.description, self._signal)
+        self._notifier = Notifier(record.description, self._signal, self._expect_death, record.notified is not None)
         self._callbacks: List[Callable[[RunEnd], None]] = []
-        self._is_overdue = record.sigterm is not None
-        self._awaited_since: Optional[float] = None
+        self._is_unwanted = False
+        self._next_scan = 0.0
         self._alarm: Optional[asyncio.TimerHandle] = None
         if record.sigterm is not None:
-            self._alarm = self._loop.call_at(record.sigterm + GRACE, self._grace_is_over)
+            self._alarm = self._loop.call_at(record.sigterm + record.grace, self._grace_is_over)
         elif record.timeout:
             self._alarm = self._loop.call_at(record.began + record.timeout, self._time_is_up)
-        timer.call_later(SLOW_START, self._warn_slow_start)
+        self._warnings = SlowRunWarnings(record.description, record.began, timer)
 
     @property
     def pid(self) -> Optional[int]:
@@ -90,7 +90,7 @@ class Run:
 
     def started(self, child: Child) -> None:
         """Its process exists."""
-        self._timer.cancel(self._warn_slow_start)
+        self._warnings.started(child.pid)
         self._state = _State.RUNNING
         self._child, self.update = child, None
         if self.pid is None:
@@ -104,9 +104,9 @@ class Run:
 
     def failed(self, error: SpawnError) -> None:
         """Its process could not be started, or its timeout was over before its exec."""
-        if self._is_overdue:
+        if self.record.is_overdue:
             error = SpawnError(f'{error} (within its timeout)', transient=False)
-        self._finish(RunEnd(error=error))
+        self._finish(self._end(error=error))
 
     def withdraw(self) -> None:
         """It was never started: note no end, and call nobody back."""
@@ -120,16 +120,26 @@ class Run:
         if self._state in (_State.STARTING, _State.RUNNING):
             self._notifier.notify(signum)
 
+    def terminate(self) -> None:
+        """End it because of an update: SIGTERM to its process group, SIGKILL when its grace is over.
+
+        If its process does not exist yet, this waits for it. Nothing happens if the run
+        is being ended already.
+        """
+        if self._state in (_State.STARTING, _State.RUNNING) and self.record.sigterm is None and not self._is_unwanted:
+            self._is_unwanted = True
+            self._set_alarm(0 if self._state is _State.RUNNING else SEARCH, self._end_for_update)
+
     def send_signals(self) -> None:
-        """Send the signals that `notify` was given before the process existed."""
+        """Send the signals that `notify` and `terminate` could not send before the process existed."""
+        if self._is_unwanted and self.record.sigterm is None:
+            self._set_alarm(0, self._end_for_update)
         if self._state is _State.RUNNING and self.pid:
             self._notifier.start(self.pid)
 
     def awaited(self) -> None:
         """From now on an update waits for the end of this run."""
-        if self._awaited_since is None:
-            self._awaited_since = self._loop.time()
-            self._timer.call_later(LONG_WAIT, self._warn_long_wait)
+        self._warnings.awaited()
 
     def _signal(self, signum: int) -> None:
         if self._exit_status or self.pid is None:
@@ -143,6 +153,10 @@ class Run:
             return
         except OSError as error:  # a program that changes its user, and we are not root
             log.error('%s: %s to pid %d failed: %s', self._description, signal_name(signum), self.pid, error.strerror)
+
+    def _expect_death(self, is_expected: bool) -> None:
+        self.record = self.record._replace(notified=self._loop.time() if is_expected else None)
+        self._note_signal(self.record)
 
     def _poll(self) -> None:
         self.reap()
@@ -160,16 +174,17 @@ class Run:
         if self._pidfd is not None:
             self._loop.remove_reader(self._pidfd)
             os.close(self._pidfd)
-        log.log(WARNING if status.code else INFO, '%s: pid %d %s after %.3f s', self._description,
-                self.pid, _outcome(status.code), self._loop.time() - self.record.began)
+        is_expected = status.code is None or status.code in self.record.ok_codes or self.record.is_terminated
+        log.log(INFO if is_expected else WARNING, '%s: pid %d %s after %.3f s', self._description, self.pid, status,
+                self._loop.time() - self.record.began)
         self._notifier.stop()
-        if not self._is_overdue and self._notifier.has_killed(status.code):
+        if self.record.sigterm is None and self._notifier.has_killed(status.code):
             self._end_group()
-        if self._is_overdue:
+        if self.record.sigterm is None:
+            self._finish(self._end(status.code))
+        else:
             self._state = _State.LEFTOVERS
             self._wait_for_group()
-        else:
-            self._finish(RunEnd(status.code))
 
     def _end_group(self) -> None:
         """Send SIGTERM to what is left of a service that notify_signal has killed.
@@ -177,20 +192,34 @@ class Run:
         Otherwise the next run would start the service a second time.
         """
         assert self.pid
-        if _group_exists(self.pid):
+        if group_exists(self.pid):
             log.warning('%s: notify_signal has ended pid %d, but not its process group: SIGTERM to that', self._description,
                         self.pid)
             self._send_sigterm(self.pid)
 
     def _wait_for_group(self) -> None:
         """End the run when its process group has: until then its id is not reused."""
-        assert self.pid and self._exit_status
         if self._state is not _State.LEFTOVERS:
             return
-        if self._alarm and _group_exists(self.pid):
+        assert self._exit_status
+        if self._alarm and self._is_group_left():
             self._loop.call_later(POLL, self._wait_for_group)
         else:
-            self._finish(RunEnd(self._exit_status.code))
+            self._finish(self._end(self._exit_status.code))
+
+    def _is_group_left(self) -> bool:
+        """Whether any process is in its group; zombies, which somebody else has to reap, are found every SEARCH seconds."""
+        assert self.pid
+        if not group_exists(self.pid):
+            return False
+        if self._loop.time() < self._next_scan:
+            return True
+        self._next_scan = self._loop.time() + SEARCH
+        return is_group_left(self.pid, self.record.start_time or 0)
+
+    def _end(self, exit_code: Optional[int] = None, error: Optional[SpawnError] = None) -> RunEnd:
+        is_killed = not error and not self.record.is_overdue and self._notifier.has_killed(exit_code)
+        return RunEnd(exit_code, error, self.record.is_overdue, self.record.is_terminated or is_killed, self.record.ok_codes)
 
     def _finish(self, end: RunEnd) -> None:
         """Note the end in the state first, then call back."""
@@ -201,8 +230,7 @@ class Run:
 
     def _stop(self) -> None:
         self._state = _State.OVER
-        for callback in (self._warn_slow_start, self._warn_long_wait):
-            self._timer.cancel(callback)
+        self._warnings.stop()
         if self._alarm:
             self._alarm.cancel()
 
@@ -211,31 +239,44 @@ class Run:
         return self.pid or find_session_leader(self.record.pipe)
 
     def _time_is_up(self) -> None:
-        """Send SIGTERM, unless the process has ended.
+        leader = self._leader_to_end(self._time_is_up)
+        if leader:
+            log.warning('%s: pid %d is still running after %g s (timeout): SIGTERM to its process group', self._description,
+                        leader, self.record.timeout)
+            self._send_sigterm(leader, is_overdue=True)
 
-        Both may be due at once if the daemon itself was stopped (SIGSTOP): so reap
-        first.
+    def _end_for_update(self) -> None:
+        leader = self._leader_to_end(self._end_for_update)
+        if leader:
+            log.info('%s: an update ends pid %d: SIGTERM to its process group', self._description, leader)
+            self._send_sigterm(leader)
+
+    def _leader_to_end(self, again: Callable[[], None]) -> Optional[int]:
+        """The pid of the process, unless it has ended or is being ended. Calls `again` later if it does not exist yet.
+
+        Its end and its timeout may be due at once if the daemon itself was stopped
+        (SIGSTOP): so reap first.
         """
         self.reap()
-        if self._state is _State.OVER:
-            return
+        if self._state is _State.OVER or self.record.sigterm is not None:
+            return None
         leader = self._leader()
         if leader is None:
-            self._alarm = self._loop.call_later(SEARCH, self._time_is_up)
-            return
-        log.warning('%s: pid %d is still running after %g s (timeout): SIGTERM to its process group', self._description,
-                    leader, self.record.timeout)
-        self._send_sigterm(leader)
+            self._set_alarm(SEARCH, again)
+        return leader
 
-    def _send_sigterm(self, leader: int) -> None:
-        self._is_overdue = True
-        self.record = self.record._replace(sigterm=self._loop.time())
-        self._note_sigterm(self.record)
+    def _send_sigterm(self, leader: int, is_overdue: bool = False) -> None:
+        self.record = self.record._replace(sigterm=self._loop.time(), is_overdue=is_overdue)
+        self._note_signal(self.record)
+        self._set_alarm(self.record.grace, self._grace_is_over)
+        if not signal_group(leader, signal.SIGTERM):  # a fork that has not made its group yet
+            self._signal(signal.SIGTERM)
+
+    def _set_alarm(self, seconds: float, callback: Callable[[], None]) -> None:
+        """Replaces the alarm."""
         if self._alarm:
             self._alarm.cancel()
-        self._alarm = self._loop.call_later(GRACE, self._grace_is_over)
-        if not _signal_group(leader, signal.SIGTERM):  # a fork that has not made its group yet
-            self._signal(signal.SIGTERM)
+        self._alarm = self._loop.call_later(seconds, callback)
 
     def _grace_is_over(self) -> None:
         self.reap()
@@ -244,46 +285,13 @@ class Run:
         leader = self._leader()
         if self._state is _State.OVER or leader is None:
             return
-        self._alarm = None
         log.warning('%s: the process group of pid %d is still there %g s after SIGTERM: SIGKILL', self._description,
-                    leader, GRACE)
-        _signal_group(leader, signal.SIGKILL)
+                    leader, self.record.grace)
+        self._set_alarm(KILL_TIMEOUT, self._give_up)
+        self._next_scan = 0.0
+        signal_group(leader, signal.SIGKILL)
 
-    def _warn_slow_start(self) -> None:
-        log.warning('%s: its program has not been executed after %g s; still waiting for it', self._description,
-                    self._loop.time() - self.record.began)
-
-    def _warn_long_wait(self) -> None:
-        now = self._loop.time()
-        log.warning('%s: an update has been waiting for %.0f s for the end of %s, which was started %.0f s ago',
-                    self._description, now - (self._awaited_since or now),
-                    f'pid {self.pid}' if self.pid else 'a program that is still to be executed', now - self.record.began)
-
-
-def _outcome(exit_code: Optional[int]) -> str:
-    if exit_code is None:
-        return 'ended (exit code unknown: it was started by an earlier daemon)'
-    if exit_code >= 0:
-        return f'exited {exit_code}'
-    return f'was killed by {signal_name(-exit_code)}'
-
-
-def _signal_group(pid: int, signum: int) -> bool:
-    """Send a signal to a process group. Returns whether it exists."""
-    try:
-        os.killpg(pid, signum)
-    except ProcessLookupError:
-        return False
-    except OSError as error:
-        log.error('%s to process group %d failed: %s', signal.Signals(signum).name, pid, error.strerror)
-    return True
-
-
-def _group_exists(pid: int) -> bool:
-    try:
-        os.killpg(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # it exists, but we may not signal it
-        return True
-    return True
+    def _give_up(self) -> None:
+        """Wait for the process alone."""
+        self._alarm = None
+        self._wait_for_group()

@@ -150,7 +150,7 @@ class Runner:
         environment = self._variables(spec, description, update)
         record = RunRecord(self._state.new_run_id(), watch, description, os.fstat(writer).st_ino, self._loop.time(),
                            spec.timeout, has_slot=spec.run_mode.overlaps, grace=spec.process.grace,
-                           ok_codes=spec.failure.ok_codes)
+                           ok_codes=spec.failure.ok_codes, lock=spec.timing.lock)
         return _Launch(record, spec, update, environment, reader, [stdin, writer])
 
     def _spawn(self, launch: _Launch) -> Child:
@@ -173,10 +173,10 @@ class Runner:
         record, update = run.record, launch.update
         may_print = self._output.set_pid(launch.reader, child.pid)  # at once: after a kill, lines would have no pid in the log
         self._state.run_started(record)
-        self._state.applied(record.watch, update.revision)
+        self._state.applied(record.watch, update.revision, update.attempt)
         update.note_started()
-        log.info('%s: pid %d started (%s, version %d)', record.description, child.pid, update.event.value, update.version,
-                 on_delivered=may_print)
+        log.info('%s: pid %d started (%s, version %d%s)', record.description, child.pid, update.event.value, update.version,
+                 f', attempt {update.attempt}' if update.attempt > 1 else '', on_delivered=may_print)
         run.send_signals()
         self._on_room()
 
@@ -189,9 +189,9 @@ class Runner:
                 record = record._replace(pid=child.pid, start_time=child.start_time)
                 self._state.run_started(record)
             log.info('%s: pid %d of an earlier daemon is still running', record.description, child.pid)
-        elif child and record.sigterm is not None and is_group_left(child.pid, record.start_time or 0):
-            log.info('%s: pid %d of an earlier daemon has ended, but its process group, which was sent SIGTERM, has not',
-                     record.description, child.pid)
+        elif child and record.is_being_ended and is_group_left(child.pid, record.start_time or 0):
+            log.info('%s: pid %d of an earlier daemon has ended, but its process group, which %s sent SIGTERM, has not',
+                     record.description, child.pid, 'is' if record.sigterm is None else 'was')
         else:
             self._forget(record, pid)
             return None
@@ -205,7 +205,8 @@ class Runner:
         """Note the end of a run that an earlier daemon has begun, and that has no process now."""
         if pid:
             log.info('%s: pid %d, started by an earlier daemon, ended while no daemon was running', record.description, pid)
-            self._state.run_ended(record, RunEnd())
+            was_terminated = record.is_being_ended and not record.is_overdue
+            self._state.run_ended(record, RunEnd(is_overdue=record.is_overdue, is_terminated=was_terminated))
         else:
             log.info('%s: a run that an earlier daemon began has no process: its update is pending again', record.description)
             self._state.run_lost(record)
@@ -232,9 +233,11 @@ class Runner:
         return {
             **self._environment,
             **account,
+            **dict(spec.process.environment),
             'TWITCHER_ZNODE': spec.znode,
             'TWITCHER_EVENT': update.event.value,
             'TWITCHER_VERSION': str(update.version),
             'TWITCHER_MZXID': str(update.revision.zxid),
             'TWITCHER_DESCRIPTION': description,
+            'TWITCHER_ATTEMPT': str(update.attempt),
         }

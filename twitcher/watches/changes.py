@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Optional
 
 from twitcher.config.spec import RunOnLoad, WatchSpec
+from twitcher.run_record import Outcome
 from twitcher.znode import (
     ABSENT,
     Contents,
@@ -24,25 +25,33 @@ from twitcher.znode import (
 class LastSeen:
     """The last state of its znode that a watch has seen; none at first.
 
-    If the spec asks for a run on load, the first state that can be read is run for.
+    If the spec asks for a run on load, the first state that can be read is run for. If
+    it asks for one after a change only, that state has to differ from `basis`, for which
+    the last run has succeeded.
     """
 
-    __slots__ = ('_change', '_revision', 'is_load_due')  # there may be tens of thousands
+    __slots__ = ('change', '_revision', '_load')  # there may be tens of thousands
 
-    def __init__(self, spec: WatchSpec) -> None:
-        self._change = Event.CHILDREN if spec.watch_type is WatchType.CHILDREN else Event.CHANGED
-        self._revision: Optional[Revision] = None
-        self.is_load_due = spec.run_on_load is not RunOnLoad.NEVER
+    def __init__(self, spec: WatchSpec, basis: Optional[Revision] = None) -> None:
+        self.change = Event.CHILDREN if spec.watch_type is WatchType.CHILDREN else Event.CHANGED
+        self._revision = basis
+        self._load = spec.run_on_load
 
     def __bool__(self) -> bool:
         """Whether a state has been seen."""
-        return self._revision is not None
+        return self._revision is not None and self._load is not RunOnLoad.CHANGED
+
+    @property
+    def is_load_due(self) -> bool:
+        """Whether the next state that can be read is a load."""
+        return self._load is not RunOnLoad.NEVER
 
     def continue_from(self, earlier: LastSeen, is_same: bool) -> None:
         """Go on from what an earlier version of the watch has seen; `is_same` if it asked for the same."""
-        self._revision = earlier._revision
         if is_same:
-            self.is_load_due = earlier.is_load_due
+            self._load = earlier._load
+        if is_same or self._load is not RunOnLoad.CHANGED:
+            self._revision = earlier._revision
 
     def is_deletion(self, state: ZnodeState) -> bool:
         """Whether the znode was there, and is not any more."""
@@ -50,28 +59,31 @@ class LastSeen:
 
     def event(self, revision: Revision, is_pending: bool) -> Optional[Event]:
         """What has happened since, if it calls for a run; `is_pending` if any state does that can be read."""
-        if self.is_load_due:
+        if self._load is RunOnLoad.ALWAYS or self._load is RunOnLoad.CHANGED and self._revision != revision:
             return Event.LOAD
         if is_pending:
-            return self._change
+            return self.change
         if self._revision is None or self._revision == revision:
             return None
-        return Event.CREATED if self._revision.czxid != revision.czxid else self._change
+        return Event.CREATED if self._revision.czxid != revision.czxid else self.change
 
     def contents(self, state: ZnodeState) -> Contents:
         """What an update to this state brings, which can be read."""
         assert isinstance(state.contents, bytes)
         return state.contents
 
+    def run_ended(self, outcome: Outcome) -> None:
+        """A run of the watch has ended."""
+
     def note(self, state: ZnodeState) -> None:
         """This is the last state now. One that cannot be read does not take the place of another."""
         if state.revision is None:
             self._revision = ABSENT
-            self.is_load_due = False
+            self._load = RunOnLoad.NEVER
         elif state.contents is not None:
             self._revision = state.revision
-            self.is_load_due = False
-        elif self._revision is None:
+            self._load = RunOnLoad.NEVER
+        elif self._revision is None and self._load is not RunOnLoad.CHANGED:
             self._revision = state.revision
 
 
@@ -79,15 +91,17 @@ class LastSeenTree(LastSeen):
     """The same for a tree, with the tree for which the last run was started.
 
     All that was there before the first update counts as known, unless the first state
-    is run for: that run is told the whole tree.
+    is run for: that run is told the whole tree. A run that may have to be repeated does
+    not count unless it is a success.
     """
 
-    __slots__ = ('_last_started', '_is_known')
+    __slots__ = ('_last_started', '_is_known', '_may_repeat')
 
-    def __init__(self, spec: WatchSpec) -> None:
-        super().__init__(spec)
+    def __init__(self, spec: WatchSpec, basis: Optional[Revision] = None) -> None:
+        super().__init__(spec, basis)
         self._last_started = LastStarted()
         self._is_known = False
+        self._may_repeat = spec.failure.times > 0 or spec.run_mode.restarts
 
     def continue_from(self, earlier: LastSeen, is_same: bool) -> None:
         """As LastSeen says."""
@@ -106,6 +120,11 @@ class LastSeenTree(LastSeen):
         assert isinstance(state.contents, Tree)
         return TreeChanges(state.contents, self._last_started)
 
+    def run_ended(self, outcome: Outcome) -> None:
+        """As LastSeen says."""
+        if self._may_repeat and outcome is not Outcome.SUCCESS:
+            self._last_started.withdraw()
+
     def note(self, state: ZnodeState) -> None:
         """As LastSeen says."""
         if self._is_known and isinstance(state.contents, Tree):
@@ -113,6 +132,6 @@ class LastSeenTree(LastSeen):
         super().note(state)
 
 
-def last_seen_for(spec: WatchSpec) -> LastSeen:
+def last_seen_for(spec: WatchSpec, basis: Optional[Revision]) -> LastSeen:
     """What a watch with this spec has seen: nothing yet."""
-    return LastSeenTree(spec) if spec.watch_type is WatchType.TREE else LastSeen(spec)
+    return (LastSeenTree if spec.watch_type is WatchType.TREE else LastSeen)(spec, basis)
