@@ -77,8 +77,8 @@ NO_SECONDS = ['-1', 'True', "'5'", "float('nan')", "float('inf')", '[]', '10 ** 
     ('ok_codes', ['0', '()', '[]', 'None', '(0, 256)', '(-15,)', '(True,)', '(0.0,)', "('0',)", "'0'", '{0: 1}'],
      'exit codes from 0 to 255'),
     ('run_on_load', ['None', '0', '1', "'CHANGED'", 'KEEP'], 'True or False, or CHANGED'),
-    ('grace', ['None', *NO_SECONDS], 'seconds 0 or more'), ('settle', ['None', *NO_SECONDS], 'seconds 0 or more'),
-    ('splay', ['None', *NO_SECONDS], 'seconds 0 or more'), ('repeat', ['0', *NO_SECONDS], 'seconds greater than 0'),
+    ('grace', ['None', *NO_SECONDS], 'seconds from 0 to 1e+09'), ('settle', ['None', *NO_SECONDS], 'seconds from 0 to 1e+09'),
+    ('splay', ['None', *NO_SECONDS], 'seconds from 0 to 1e+09'), ('repeat', ['0', *NO_SECONDS], 'seconds greater than 0'),
     ('run_on_delete', ['None', '0', "'yes'"], 'True or False'),
     ('lock', ["''", "' '", r"'a\nb'", '3', "b'x'", "'x' * 201"], 'one printable line'),
     ('environment', ['3', "'A=B'", "[('A', 'B')]", "{'': 'x'}", "{'A=B': 'x'}", r"{'A\0': 'x'}", r"{'A': 'x\0'}", "{'A': 1}",
@@ -99,8 +99,8 @@ def test_a_wrong_value_is_told_with_argument_value_and_what_is_allowed(argument:
     ("times=float('nan')", 'times=nan: allowed'), ("times=None", 'times=None: allowed'), ('delay=-1', 'delay=-1: allowed'),
     ("delay='1'", "delay='1': allowed"), ('backoff=0.5', 'backoff=0.5: allowed: a number from 1'),
     ("backoff=float('nan')", 'backoff=nan: allowed'),
-    ('max_delay=0.5', 'max_delay=0.5: allowed: a number of seconds 1 or more'),
-    ('delay=600', 'max_delay=300.0: allowed: a number of seconds 600 or more'), ('then=RETRY', 'allowed: KEEP, STOP'),
+    ('max_delay=0.5', 'max_delay=0.5: allowed: a number of seconds from 1 to'),
+    ('delay=600', 'max_delay=300.0: allowed: a number of seconds from 600 to'), ('then=RETRY', 'allowed: KEEP, STOP'),
     ('then=True', 'then=True: allowed: KEEP, STOP'), ('tries=3', 'tries'),
 ])
 def test_a_wrong_value_of_retry_is_told_where_it_stands(arguments: str, told: str) -> None:

@@ -6,20 +6,19 @@ import argparse
 import ast
 import inspect
 import re
-from typing import Any, Dict, Iterator, List, Set, Tuple
+from typing import Dict, Iterator, List, Set, Tuple
 
 import pytest
 
+from tests.packaging.argument_table import END, START, shown, table
 from tests.packaging.documents import DOCUMENTS, PAGES, as_text, literals, mandoc, section, terms
 from tests.support.daemon import TOP, Ensemble, Twitcher, call
 from twitcher import __version__, cli
 from twitcher.config.arguments import make_spec
 from twitcher.config.language import load_config
-from twitcher.config.spec import RunMode
 from twitcher.ctl import cli as ctl
 from twitcher.errors import ConfigError
 from twitcher.options import DEFAULT_SERVERS
-from twitcher.znode import WatchType
 
 Options = Dict[Tuple[str, ...], str]
 """The name of each option's argument, or nothing, by how the option is spelled."""
@@ -107,6 +106,11 @@ def test_help_shows_what_the_page_does(program: str) -> None:
     assert shown == told_here
 
 
+def test_the_table_of_the_arguments_is_what_the_code_prints() -> None:
+    text = (TOP / 'man/twitcher.twc.5').read_text()
+    assert text.partition(f'{START}\n')[2].partition(f'\n{END}')[0] == table()
+
+
 def signature(text: str) -> List[Tuple[str, str]]:
     """The arguments and defaults of RegisterWatch where a text has `RegisterWatch(znode, ...)`."""
     (arguments,) = re.findall(r'RegisterWatch(\(znode, action.*?\))$', text, re.MULTILINE | re.DOTALL)
@@ -119,13 +123,6 @@ def signature(text: str) -> List[Tuple[str, str]]:
 
 def real_signature() -> List[Tuple[str, str]]:
     """The arguments and defaults of RegisterWatch."""
-    def shown(default: Any) -> str:
-        if default is inspect.Parameter.empty:
-            return ''
-        if isinstance(default, WatchType):
-            return default.value
-        return default.name if isinstance(default, RunMode) else repr(default)
-
     return [(name, shown(parameter.default)) for name, parameter in inspect.signature(make_spec).parameters.items()]
 
 
@@ -150,7 +147,7 @@ def test_the_variables_are_those_that_an_action_finds(twitcher: Twitcher, ensemb
     twitcher.config('a.twc', "RegisterWatch('/a', Exec('env | sed -n s/^TWITCHER_//p; echo end'))")
     ensemble.put('/a', '')
     twitcher.start()
-    twitcher.wait_printed('a.twc', 6)
+    twitcher.wait_printed('a.twc', 7)
     found = {f'TWITCHER_{line.partition("=")[0]}' for line in twitcher.printed('a.twc')} - {'TWITCHER_end'}
     assert found == {tag for tag in terms('twitcher.twc.5') if tag.startswith('TWITCHER_')}
 

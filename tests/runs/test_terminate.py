@@ -163,9 +163,12 @@ def test_the_grace_survives_a_restart_of_the_daemon(tmp_path: Path, how: str) ->
             (run, end), = new.reattach()
             run.terminate()
             assert run.record.sigterm and run.record.grace == 2
+            assert run.pid
+            reaped = run.pid, signal.SIGKILL
+            await until('its end', lambda: os.waitpid(run.pid or 0, os.WNOHANG) == reaped)
             assert (await end).is_overdue == (how == 'timeout') and (await end).is_terminated == (how == 'terminate')
             assert 2 <= time.monotonic() - run.record.sigterm < 4
-            assert run.pid and group_members(run.pid) == []
+            assert group_members(run.pid) == []
 
     pid = asyncio.run(first())
     os.kill(pid, 0)
@@ -184,3 +187,24 @@ def test_exit_codes_that_are_a_success_are_no_warning(tmp_path: Path, caplog: py
     assert [(record.levelname, record.getMessage().split(' after')[0].partition(' exited ')[2])
             for record in caplog.records if ' exited ' in record.getMessage()] == [
                 ('INFO', '0'), ('INFO', '3'), ('WARNING', '0'), ('WARNING', '4')]
+
+
+def test_a_process_that_init_is_slow_to_reap_is_not_taken_for_deaf(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async def first() -> None:
+        async with machine(tmp_path, is_last=False) as new:
+            run, _ = new.start(Exec(f'echo ready >> {new.trace}; exec sleep 1000'))
+            await new.traced('ready')
+
+    async def second() -> None:
+        async with machine(tmp_path) as new:
+            (run, end), = new.reattach()
+            run.record = run.record._replace(grace=0.2)
+            run.terminate()
+            await until('SIGTERM', lambda: run.record.sigterm)
+            await asyncio.sleep(0.5)  # we are its parent, and slow
+            assert run.pid and os.waitpid(run.pid, 0) == (run.pid, signal.SIGTERM)
+            assert await end in (RunEnd(-signal.SIGTERM, is_terminated=True), RunEnd(is_terminated=True))
+
+    asyncio.run(first())
+    asyncio.run(second())
+    assert not any('SIGKILL' in message for message in caplog.messages)

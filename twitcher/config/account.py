@@ -47,6 +47,9 @@ class Account:
     def __hash__(self) -> int:
         return hash(self.asked)
 
+    def __repr__(self) -> str:
+        return f'Account(uid={self.asked[0]!r}, gid={self.asked[1]!r})'
+
     def environment(self) -> Dict[str, str]:
         """The variables that login(1) would set for this user."""
         return {'HOME': self.home, 'USER': self.name, 'LOGNAME': self.name, 'SHELL': self.shell}

@@ -38,9 +38,9 @@ def checked_seconds(argument: str, value: Any, lowest: float = 0.0, is_lowest_al
                     alternative: str = '') -> float:
     """A number of seconds. The message gives the `alternative` to one as allowed, too."""
     if not _is_number(value) or not lowest <= value <= MAX_SECONDS or value == lowest and not is_lowest_allowed:
-        bound = f'{lowest:g} or more' if is_lowest_allowed else f'greater than {lowest:g}'
-        raise SpecError(f'{argument}={value!r}: allowed: a number of seconds {bound} (and no more than {MAX_SECONDS:g})'
-                        f'{alternative}')
+        bounds = (f'from {lowest:g} to {MAX_SECONDS:g}' if is_lowest_allowed
+                  else f'greater than {lowest:g} (and no more than {MAX_SECONDS:g})')
+        raise SpecError(f'{argument}={value!r}: allowed: a number of seconds {bounds}{alternative}')
     return float(value)
 
 
@@ -68,12 +68,11 @@ def checked_codes(argument: str, value: Any) -> Tuple[int, ...]:
 def checked_environment(argument: str, value: Any) -> Tuple[Tuple[str, str], ...]:
     """Names and values of variables, sorted. A message shows the one that is wrong: the
     others may be secrets."""
-    if not isinstance(value, dict):
-        raise SpecError(f'{argument}={value!r}: allowed: a dict of strings')
-    for name, text in value.items():
-        if not _fits_process(name) or not name or '=' in name or name.startswith(_RESERVED) or not _fits_process(text):
-            raise SpecError(f'{argument}={ {name: text}!r}: allowed: a dict of strings without NUL, whose names are neither '
-                            f'empty, nor hold =, nor begin with {_RESERVED}')
+    wrong = value if not isinstance(value, dict) else next(
+        ({name: text} for name, text in value.items() if not _is_variable(name) or not _fits_process(text)), None)
+    if wrong is not None:
+        raise SpecError(f'{argument}={wrong!r}: allowed: a dict of strings without NUL, whose names are not empty, have no =, '
+                        f'and do not begin with {_RESERVED}')
     return tuple(sorted((str(name), str(text)) for name, text in value.items()))
 
 
@@ -97,6 +96,10 @@ def _is_number(value: Any) -> bool:
 
 def _is_int(value: Any, highest: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= highest
+
+
+def _is_variable(name: Any) -> bool:
+    return _fits_process(name) and bool(name) and '=' not in name and not name.startswith(_RESERVED)
 
 
 def _fits_process(value: Any) -> bool:

@@ -9,18 +9,20 @@ spawned directly; a Python function runs in a fork (fork.py).
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import signal
 import subprocess
 import sys
+import time
 from typing import Any, Dict, NamedTuple, Optional, Protocol
 
 from twitcher.config.action import Exec
 from twitcher.config.spec import WatchSpec
 from twitcher.daemonize import UMASK
 from twitcher.errors import SpawnError
-from twitcher.runs import posix_spawn, procfs
+from twitcher.runs import pidfd, posix_spawn, procfs
 from twitcher.runs.exec_errors import directory_fault, reason
 from twitcher.runs.fork import run_in_child
 from twitcher.runs.process_group import signal_name
@@ -31,6 +33,11 @@ _TRANSIENT = (*_SHORTAGE, errno.ETXTBSY, errno.ESTALE, errno.EIO, errno.ETIMEDOU
 if (3, 10) <= sys.version_info < (3, 11, 4):
     # fork is slower, but vfork holds the GIL until the exec is done: see posix_spawn.py.
     vars(subprocess)['_USE_VFORK'] = False
+
+
+REAP_TIMEOUT = 5.0
+"""Seconds that init may take to reap a process until its exit code is given up: some look
+for ended processes every other second."""
 
 
 class ExitStatus(NamedTuple):
@@ -127,18 +134,43 @@ class _Spawned:
 class Reattached:
     """The process of a run that an earlier daemon has started.
 
-    It is not our child, so its exit code is unknown. `start_time` is in clock ticks;
+    It is not our child, so its exit code is known only if the kernel tells it, and if
+    the process was running when the object was made. `start_time` is in clock ticks;
     None accepts whatever process has this pid now.
     """
 
     def __init__(self, pid: int, start_time: Optional[int]) -> None:
         self.pid = pid
         self.start_time = procfs.start_time(pid) if start_time is None else start_time
+        self._dead_since: Optional[float] = None
+        self._pidfd: Optional[int] = None
+        with contextlib.suppress(OSError):  # it has ended, or we are out of descriptors
+            self._pidfd = os.pidfd_open(pid)
+        if not self._is_running():  # the pidfd may be that of another process
+            self._close()
 
     def poll(self) -> Optional[ExitStatus]:
-        """As Child says."""
-        is_running = self.start_time is not None and procfs.is_running(self.pid, self.start_time)
-        return None if is_running else ExitStatus(None)
+        """As Child says. Waits for init to reap the process, for REAP_TIMEOUT at most."""
+        if self._is_running():
+            return None
+        code = None
+        if self._pidfd is not None:
+            now = time.monotonic()
+            self._dead_since = self._dead_since or now
+            with contextlib.suppress(OSError):  # the kernel does not tell it
+                code = pidfd.exit_code(self._pidfd)
+                if code is None and now - self._dead_since < REAP_TIMEOUT:
+                    return None
+            self._close()
+        return ExitStatus(code)
+
+    def _is_running(self) -> bool:
+        return self.start_time is not None and procfs.is_running(self.pid, self.start_time)
+
+    def _close(self) -> None:
+        if self._pidfd is not None:
+            os.close(self._pidfd)
+            self._pidfd = None
 
 
 class _Forked(_Process):

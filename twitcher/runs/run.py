@@ -11,7 +11,6 @@ of `on_end` is called. Its output is the business of output.py.
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 from enum import Enum
 from typing import Callable, List, Optional
@@ -24,6 +23,7 @@ from twitcher.runs.child import Child, ExitStatus
 from twitcher.runs.coarse_timer import CoarseTimer
 from twitcher.runs.notify_signal import Notifier
 from twitcher.runs.process_group import group_exists, signal_group, signal_name
+from twitcher.runs.process_handle import POLL, ProcessHandle
 from twitcher.runs.procfs import find_session_leader, is_group_left, start_time
 from twitcher.runs.slow_run import SlowRunWarnings
 from twitcher.znode import Update
@@ -33,8 +33,6 @@ log = get_logger(__name__)
 KILL_TIMEOUT = 2.0
 """Seconds after SIGKILL until a process group is left to itself: a process that hangs in
 the kernel may be in it for ever."""
-POLL = 0.1
-"""Seconds between two checks whether a process group has ended."""
 SEARCH = 1.0
 """Seconds between two searches in /proc: for a process whose exec is in progress, or for
 what is left of a process group."""
@@ -67,7 +65,7 @@ class Run:
         self._state = _State.STARTING
         self._child: Optional[Child] = None
         self._exit_status: Optional[ExitStatus] = None
-        self._pidfd: Optional[int] = None
+        self._process: Optional[ProcessHandle] = None
         self._notifier = Notifier(record.description, self._signal, self._expect_death, record.notified is not None)
         self._callbacks: List[Callable[[RunEnd], None]] = []
         self._is_unwanted = False
@@ -95,12 +93,7 @@ class Run:
         self._child, self.update = child, None
         if self.pid is None:
             self.record = self.record._replace(pid=child.pid, start_time=start_time(child.pid))
-        try:
-            self._pidfd = os.pidfd_open(child.pid)
-        except OSError:  # out of descriptors: the process must be waited for all the same
-            self._loop.call_later(POLL, self._poll)
-        else:
-            self._loop.add_reader(self._pidfd, self.reap)
+        self._process = ProcessHandle(child.pid, self.reap)
 
     def failed(self, error: SpawnError) -> None:
         """Its process could not be started, or its timeout was over before its exec."""
@@ -142,13 +135,10 @@ class Run:
         self._warnings.awaited()
 
     def _signal(self, signum: int) -> None:
-        if self._exit_status or self.pid is None:
+        if self._state is not _State.RUNNING or self._process is None:
             return
         try:
-            if self._pidfd is None:
-                os.kill(self.pid, signum)
-            else:
-                signal.pidfd_send_signal(self._pidfd, signum)
+            self._process.send(signum)
         except ProcessLookupError:
             return
         except OSError as error:  # a program that changes its user, and we are not root
@@ -158,22 +148,15 @@ class Run:
         self.record = self.record._replace(notified=self._loop.time() if is_expected else None)
         self._note_signal(self.record)
 
-    def _poll(self) -> None:
-        self.reap()
-        if self._state is _State.RUNNING:
-            self._loop.call_later(POLL, self._poll)
-
     def reap(self) -> None:
         """Reap the process if it has ended."""
         if self._state is not _State.RUNNING:
             return
-        assert self._child
+        assert self._child and self._process
         self._exit_status = status = self._child.poll()
         if status is None:
             return
-        if self._pidfd is not None:
-            self._loop.remove_reader(self._pidfd)
-            os.close(self._pidfd)
+        self._process.close()
         is_expected = status.code is None or status.code in self.record.ok_codes or self.record.is_terminated
         log.log(INFO if is_expected else WARNING, '%s: pid %d %s after %.3f s', self._description, self.pid, status,
                 self._loop.time() - self.record.began)
@@ -258,7 +241,7 @@ class Run:
         (SIGSTOP): so reap first.
         """
         self.reap()
-        if self._state is _State.OVER or self.record.sigterm is not None:
+        if self._state is _State.OVER or self.record.sigterm is not None or self._process and self._process.died:
             return None
         leader = self._leader()
         if leader is None:
@@ -279,17 +262,20 @@ class Run:
         self._alarm = self._loop.call_later(seconds, callback)
 
     def _grace_is_over(self) -> None:
+        self._next_scan = 0.0
         self.reap()
         if self._state is _State.LEFTOVERS:
             self._wait_for_group()
         leader = self._leader()
         if self._state is _State.OVER or leader is None:
             return
+        if self._process and self._process.died and not self._is_group_left():  # and init has not reaped it yet
+            return
         log.warning('%s: the process group of pid %d is still there %g s after SIGTERM: SIGKILL', self._description,
                     leader, self.record.grace)
         self._set_alarm(KILL_TIMEOUT, self._give_up)
-        self._next_scan = 0.0
         signal_group(leader, signal.SIGKILL)
+        self._next_scan = 0.0
 
     def _give_up(self) -> None:
         """Wait for the process alone."""
