@@ -11,7 +11,7 @@ from tests.support.subscriber import CHILDREN, DATA
 from twitcher.znode import Revision, Tree, WatchType, ZnodeState
 from twitcher.zookeeper.node import Listener
 from twitcher.zookeeper.subscriptions import Subscriptions
-from twitcher.zookeeper.tree import TreeSubscription
+from twitcher.zookeeper.tree import MAX_READING, TreeSubscription
 
 
 class FakeSubscriptions:
@@ -52,14 +52,22 @@ class FakeSubscriptions:
 
 
 class Follower:
-    """A tree below /t, and the paths of the znodes in its states."""
+    """A tree below /t, and the paths of the znodes in its states. So many `failures` of its listener are to come."""
 
     def __init__(self) -> None:
         self.znodes = FakeSubscriptions()
         self.states: List[List[str]] = []
+        self.failures = 0
         self._tree = TreeSubscription(cast(Subscriptions, self.znodes), '/t', self._on_state)
 
+    def close(self) -> None:
+        """End it."""
+        self._tree.close()
+
     def _on_state(self, state: ZnodeState) -> None:
+        if self.failures:
+            self.failures -= 1
+            raise ValueError('the test says so')
         self.states.append(sorted(state.contents) if isinstance(state.contents, Tree) else [])
 
     async def next(self) -> List[str]:
@@ -150,16 +158,69 @@ def test_what_cannot_be_read_any_more_stays(watch_type: WatchType) -> None:
 
 
 @on_a_loop
-async def test_a_tree_that_comes_back_is_told_when_it_is_complete() -> None:
+async def test_a_large_tree_is_read_in_parts_so_that_others_have_their_turn() -> None:
     tree = Follower()
     znodes = tree.znodes
-    tree.tell_all('/t')
-    assert await tree.next() == ['/t']
-    znodes.tell_absent('/t', DATA)
-    assert await tree.next() == []
+    names = [f'{number:04}' for number in range(1000)]
     znodes.tell('/t', DATA)
-    znodes.tell('/t', CHILDREN, b'a\n')
-    await asyncio.sleep(0.1)
-    assert len(tree.states) == 2
-    tree.tell_all('/t/a')
-    assert await tree.next() == ['/t', '/t/a']
+    znodes.tell('/t', CHILDREN, ''.join(f'{name}\n' for name in names).encode())
+    most = 0
+    while znodes.asked:
+        most = max(most, len(znodes.asked))
+        znodes.tell(*znodes.asked[0])
+    assert most == MAX_READING
+    assert await tree.next() == ['/t', *(f'/t/{name}' for name in names)]
+
+
+@on_a_loop
+async def test_what_is_gone_before_it_is_read_is_not_read() -> None:
+    tree = Follower()
+    znodes = tree.znodes
+    znodes.tell('/t', DATA)
+    znodes.tell('/t', CHILDREN, ''.join(f'{number:04}\n' for number in range(1000)).encode())
+    znodes.tell('/t', CHILDREN, b'0999\n')
+    assert znodes.asked == [('/t/0999', DATA)]
+    tree.tell_all('/t/0999')
+    assert await tree.next() == ['/t', '/t/0999']
+    tree.close()
+    assert znodes.asked == []
+
+
+def test_a_change_does_not_wait_for_ever_for_what_cannot_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr('twitcher.zookeeper.tree.MAX_WAIT', 0.0)
+
+    async def follow() -> None:
+        tree = Follower()
+        znodes = tree.znodes
+        znodes.tell('/t', DATA)
+        znodes.tell('/t', CHILDREN, b'a\n')
+        await asyncio.sleep(0.1)
+        assert tree.states == []  # the first state is a complete one
+        tree.tell_all('/t/a')
+        assert await tree.next() == ['/t', '/t/a']
+        znodes.tell('/t', CHILDREN, b'a\nb\nc\n')
+        tree.tell_all('/t/c')
+        assert await tree.next() == ['/t', '/t/a', '/t/c']
+        znodes.tell_absent('/t', DATA)
+        assert await tree.next() == []
+        znodes.tell('/t', DATA)
+        znodes.tell('/t', CHILDREN, b'a\n')
+        await asyncio.sleep(0.1)
+        assert tree.states[-1] == []
+        tree.tell_all('/t/a')
+        assert await tree.next() == ['/t', '/t/a']
+
+    asyncio.run(asyncio.wait_for(follow(), 40))
+
+
+def test_a_state_whose_handling_failed_is_given_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr('twitcher.zookeeper.tree.RETRY_DELAY', 0.01)
+
+    async def follow() -> None:
+        tree = Follower()
+        tree.failures = 2
+        tree.tell_all('/t')
+        assert await tree.next() == ['/t']
+        assert tree.failures == 0
+
+    asyncio.run(asyncio.wait_for(follow(), 40))

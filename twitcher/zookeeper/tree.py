@@ -9,12 +9,13 @@ keeps nothing else from being told. All happens on the event loop's thread.
 from __future__ import annotations
 
 import asyncio
-from typing import Dict, List, Optional, Set, Tuple
+from collections import deque
+from typing import Deque, Dict, List, Optional, Set, Tuple
 from zlib import crc32
 
 from twitcher.log import get_logger
 from twitcher.znode import ABSENT, MAX_PATH_LENGTH, Revision, Tree, WatchType, ZnodeState
-from twitcher.zookeeper.node import Listener
+from twitcher.zookeeper.node import MAX_IN_FLIGHT, Listener
 from twitcher.zookeeper.subscriptions import RETRY_DELAY, Subscriptions
 
 log = get_logger(__name__)
@@ -22,6 +23,9 @@ log = get_logger(__name__)
 QUIET = 0.02
 """Seconds from a change to the state that has it, so that changes which are made
 together are told together."""
+MAX_READING = MAX_IN_FLIGHT // 2
+"""Znodes of a tree that are read for the first time at once: a large tree leaves room
+for the reads of other watches."""
 MAX_WAIT = 1.0
 """Seconds that a change waits for new znodes to be read."""
 
@@ -57,13 +61,13 @@ class _Znode:
     once it could be read. `is_read` says that nothing more is known to come.
     """
 
-    __slots__ = ('tree', 'path', 'names', 'is_read', 'are_children_watched')  # there may be many
+    __slots__ = ('tree', 'path', 'names', 'is_read', 'is_watched', 'are_children_watched')  # there may be many
 
     def __init__(self, tree: TreeSubscription, path: str) -> None:
         self.tree = tree
         self.path = path
         self.names = b''
-        self.is_read = self.are_children_watched = False
+        self.is_read = self.is_watched = self.are_children_watched = False
 
     def on_data(self, state: ZnodeState) -> None:
         """The listener of its contents."""
@@ -90,6 +94,7 @@ class TreeSubscription:
 
     def __init__(self, subscriptions: Subscriptions, root: str, listener: Listener) -> None:
         self._subscriptions = subscriptions
+        self._path = root
         self._listener = listener
         self._loop = asyncio.get_running_loop()
         self._znodes: Dict[str, _Znode] = {}
@@ -103,7 +108,8 @@ class TreeSubscription:
         self._absent: Set[_Znode] = set()
         self._known: Optional[Revision] = None
         self._timer: Optional[asyncio.TimerHandle] = None
-        self._root = self._watch(root, awaits_creation=True)
+        self._unwatched: Deque[_Znode] = deque()
+        self._root = self._add(root)
 
     def close(self) -> None:
         """Never call the listener again."""
@@ -135,12 +141,20 @@ class TreeSubscription:
             self._unwatch_children(znode)
         self._finish(znode)
 
-    def _watch(self, path: str, awaits_creation: bool = False) -> _Znode:
+    def _add(self, path: str) -> _Znode:
         """A znode is in the tree from now on."""
         znode = self._znodes[path] = _Znode(self, path)
         self._unread += 1
-        self._subscriptions.subscribe(path, WatchType.DATA, znode.on_data, awaits_creation)
+        self._unwatched.append(znode)
+        self._watch_some()
         return znode
+
+    def _watch_some(self) -> None:
+        while self._unwatched and self._unread - len(self._unwatched) < MAX_READING:
+            znode = self._unwatched.popleft()
+            if self._znodes.get(znode.path) is znode:
+                znode.is_watched = True
+                self._subscriptions.subscribe(znode.path, WatchType.DATA, znode.on_data, znode.path == self._path)
 
     def _watch_again(self, znode: _Znode) -> None:
         """An absent znode seems to have been created: have it read again."""
@@ -167,12 +181,13 @@ class TreeSubscription:
             znode = znodes.pop()
             znodes += self._children(znode)
             del self._znodes[znode.path]
-            self._subscriptions.unsubscribe(znode.path, WatchType.DATA, znode.on_data)
+            if znode.is_watched:
+                self._subscriptions.unsubscribe(znode.path, WatchType.DATA, znode.on_data)
             if znode.are_children_watched:
                 self._subscriptions.unsubscribe(znode.path, WatchType.CHILDREN, znode.on_children)
             self._absent.discard(znode)
             self._set(znode, None)
-            self._finish(znode)
+            self._unread -= not znode.is_read
 
     def _children(self, znode: _Znode) -> List[_Znode]:
         paths = (_child(znode, name) for name in znode.names.split(b'\n')[:-1])
@@ -187,7 +202,7 @@ class TreeSubscription:
             znode.names = names
             for path in (_child(znode, name) for name in now - before):
                 if len(path) <= MAX_PATH_LENGTH:
-                    self._watch(path)
+                    self._add(path)
                 else:
                     log.warning('ZooKeeper: %s... is left out of the tree: its path has more than %d characters',
                                 path[:100], MAX_PATH_LENGTH)
@@ -220,6 +235,7 @@ class TreeSubscription:
         """Nothing more is to be read of it, for now."""
         self._unread -= not znode.is_read
         znode.is_read = True
+        self._watch_some()
         if not self._is_complete:
             self._schedule()
 
