@@ -177,7 +177,7 @@ class Job:
         expected = (want.event, want.attempt, self.newest)
         assert (update.event, update.attempt, update.contents.decode()) == expected, f'{self.command}: not {expected}'
         assert not self.running or self.spec.run_mode.overlaps, f'{self.command} overlaps'
-        self.want = None
+        self.want, self.event = None, want.event
         self.last = Last(update.revision, update.attempt)
         self.running.append(run)
 
