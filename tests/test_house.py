@@ -14,14 +14,15 @@ PACKAGE = TOP / 'twitcher'
 
 # Each module may import those that stand before it, and no others.
 LAYERS = [
-    'lazy_imports', 'errors', 'run_record', 'znode', 'config.account', 'config.shell', 'config.action', 'config.spec',
+    'lazy_imports', 'errors', 'znode', 'run_record', 'config.account', 'config.shell', 'config.action', 'config.spec',
     'config.checks', 'config.arguments', 'log_target', 'log_queue', 'log', 'config.scan', 'config.helper_modules',
     'config.deadline', 'config.isolation_check', 'descriptors', 'config.isolation_settings', 'config.isolation',
     'config.isolation_logging', 'config.captured_output', 'config.language', 'config.inotify', 'config.mounts',
     'config.watched_scan', 'config.recent_events', 'config.directory_problems', 'config.directory',
     'zookeeper.ensemble', 'zookeeper.transport', 'zookeeper.client', 'zookeeper.loop_calls', 'zookeeper.session',
     'zookeeper.children', 'zookeeper.rotation', 'zookeeper.node', 'zookeeper.checks', 'zookeeper.subscriptions',
-    'watches.gates', 'watches.slots', 'watches.retries', 'watches.backlog', 'watches.changes', 'watches.watch',
+    'watches.gates', 'watches.turns', 'watches.timing', 'watches.states', 'watches.retries', 'watches.backlog',
+    'watches.context', 'watches.changes', 'watches.progress', 'watches.schedule', 'watches.policies', 'watches.watch',
     'watches.unclaimed', 'watches.registry', 'lock', 'database', 'good_configs', 'config.loader', 'state', 'daemonize',
     'runs.procfs', 'runs.process_group', 'runs.fork', 'runs.posix_spawn', 'runs.exec_errors', 'runs.pidfd', 'runs.child',
     'runs.stdin', 'runs.output_protocol', 'runs.output_process', 'runs.twitcher_output', 'runs.output_link', 'runs.output',

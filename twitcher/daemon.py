@@ -21,10 +21,12 @@ from twitcher.runs.runner import Runner
 from twitcher.sd_notify import Notifier
 from twitcher.state import State
 from twitcher.watches.backlog import Backlog
+from twitcher.watches.context import WatchContext
+from twitcher.watches.policies import Policies
 from twitcher.watches.registry import Watches
 from twitcher.watches.retries import Retries
-from twitcher.watches.slots import Slots
-from twitcher.watches.watch import WatchContext
+from twitcher.watches.timing import Machine
+from twitcher.watches.turns import Slots
 from twitcher.zookeeper.ensemble import Ensemble
 from twitcher.zookeeper.session import Session
 from twitcher.zookeeper.subscriptions import Subscriptions
@@ -78,9 +80,9 @@ class _Daemon:
         retries = Retries(loop.call_later)
         runner = Runner(output, state, retries.serve)
         reattached = [(record, runner.reattach(record)) for record in state.unfinished()]
-        context = WatchContext(runner.start, state.save_pending, retries, Backlog())
-        watches = Watches(self._settings.config_path, subscriptions, state, context, Slots(self._settings.max_running),
-                          loop.call_later)
+        context = WatchContext(runner.start, state.save_pending, state.save_stopped, retries, Backlog())
+        policies = Policies(Slots(self._settings.max_running), Machine(loop, os.uname().nodename))
+        watches = Watches(self._settings.config_path, subscriptions, state, context, policies, loop.call_later)
         state.in_force = watches.in_force
         self._loader = Loader(self._settings.config_path, state.good_configs, watches.replace, watches.remove, loop.call_later,
                               self._report_status)

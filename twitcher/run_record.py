@@ -7,9 +7,11 @@ them, and by watches/, which hears of the end without importing runs/.
 from __future__ import annotations
 
 from enum import Enum
+from signal import Signals
 from typing import NamedTuple, Optional, Tuple
 
 from twitcher.errors import SpawnError
+from twitcher.znode import Revision
 
 
 class RunRecord(NamedTuple):
@@ -25,7 +27,8 @@ class RunRecord(NamedTuple):
     from the boot; `timeout` is in seconds from `began`. `sigterm` is the moment when
     the process group was sent SIGTERM, because of the timeout if `is_overdue`, and
     `grace` the seconds until SIGKILL. `notified` is the moment of a notify_signal that
-    is expected to kill the process. `ok_codes` are the exit codes of a success.
+    is expected to kill the process. `ok_codes` are the exit codes of a success, and
+    `lock` is the lock that the run holds.
     """
 
     id: int
@@ -43,6 +46,7 @@ class RunRecord(NamedTuple):
     notified: Optional[float] = None
     grace: float = 5.0
     ok_codes: Tuple[int, ...] = (0,)
+    lock: Optional[str] = None
 
     @property
     def is_terminated(self) -> bool:
@@ -89,3 +93,32 @@ class RunEnd(NamedTuple):
         if self.exit_code is None and not self.error:
             return Outcome.UNKNOWN
         return Outcome.SUCCESS if self.exit_code in self.ok_codes else Outcome.FAILURE
+
+
+def describe(end: RunEnd) -> str:
+    """How a run has failed, for the log."""
+    if end.is_overdue:
+        return 'failed (timeout)'
+    if end.error:
+        return 'failed (no run)'
+    if end.exit_code is None:
+        return 'failed (exit code unknown)'
+    if end.exit_code >= 0:
+        return f'failed (exit {end.exit_code})'
+    names = {int(known): known.name for known in Signals}
+    return f'failed ({names.get(-end.exit_code, f"signal {-end.exit_code}")})'
+
+
+class LastRun(NamedTuple):
+    """The last run of a watch, as the state knows it.
+
+    `revision` is what it ran for. `failed` is None if the run is in progress, or if it
+    is not known how it ended. `stopped` is the digest of the spec with which the watch
+    was stopped after a failure; None if it was not.
+    """
+
+    revision: Optional[Revision]
+    has_ended: bool
+    failed: Optional[bool]
+    attempt: int
+    stopped: Optional[int]

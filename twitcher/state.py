@@ -17,7 +17,7 @@ from twitcher import good_configs
 from twitcher.database import Database, Execute, Later
 from twitcher.good_configs import GoodConfigs
 from twitcher.lock import StateLock
-from twitcher.run_record import Outcome, RunEnd, RunRecord
+from twitcher.run_record import LastRun, Outcome, RunEnd, RunRecord
 from twitcher.znode import UNKNOWN, Revision
 
 _VERSION = 3
@@ -26,7 +26,7 @@ _SCHEMA = """
         id INTEGER PRIMARY KEY, watch TEXT NOT NULL, description TEXT NOT NULL, boot TEXT NOT NULL, pipe INTEGER NOT NULL,
         began REAL NOT NULL, timeout REAL, has_slot INTEGER NOT NULL, pid INTEGER, start_time INTEGER,
         sigterm REAL, is_overdue INTEGER NOT NULL DEFAULT 0, notified REAL, grace REAL NOT NULL DEFAULT 5.0,
-        ok_codes TEXT NOT NULL DEFAULT '0');
+        ok_codes TEXT NOT NULL DEFAULT '0', lock TEXT);
     CREATE TABLE watch (
         name TEXT PRIMARY KEY, czxid INTEGER, zxid INTEGER, moment INTEGER, started REAL, ended REAL, exit_code INTEGER,
         waiting_czxid INTEGER, waiting_zxid INTEGER, waiting_moment INTEGER, path TEXT,
@@ -34,12 +34,12 @@ _SCHEMA = """
 """
 _RUNS = """
     SELECT id, watch, description, pipe, began, timeout, has_slot, pid, start_time,
-        COALESCE((SELECT path FROM watch WHERE name = run.watch), ''), sigterm, is_overdue, notified, grace, ok_codes
+        COALESCE((SELECT path FROM watch WHERE name = run.watch), ''), sigterm, is_overdue, notified, grace, ok_codes, lock
     FROM run WHERE boot = ? ORDER BY id
 """
 _RUN_BEGINS = """
-    INSERT INTO run (id, watch, description, boot, pipe, began, timeout, has_slot, grace, ok_codes)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+    INSERT INTO run (id, watch, description, boot, pipe, began, timeout, has_slot, grace, ok_codes, lock)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 # A daemon killed right after a start may not have noted that nothing is pending any more.
 _PENDING = """
@@ -47,13 +47,14 @@ _PENDING = """
     AND (waiting_czxid, waiting_zxid, waiting_moment) IS NOT (czxid, zxid, moment) ORDER BY rowid
 """
 _APPLIED = """
-    INSERT INTO watch (name, path, czxid, zxid, moment, started) VALUES (?, ?, ?, ?, ?, ?)
+    INSERT INTO watch (name, path, czxid, zxid, moment, started, attempt) VALUES (?, ?, ?, ?, ?, ?, ?)
     ON CONFLICT (name) DO UPDATE SET czxid = excluded.czxid, zxid = excluded.zxid, moment = excluded.moment,
-        path = excluded.path, started = excluded.started, ended = NULL, exit_code = NULL, failed = NULL
+        path = excluded.path, started = excluded.started, attempt = excluded.attempt, ended = NULL, exit_code = NULL,
+        failed = NULL
 """
 # A watch may have been forgotten while its program was being executed.
 _APPLIED_IF_KNOWN = """
-    UPDATE watch SET czxid = ?, zxid = ?, moment = ?, started = ?, ended = NULL, exit_code = NULL, failed = NULL
+    UPDATE watch SET czxid = ?, zxid = ?, moment = ?, started = ?, attempt = ?, ended = NULL, exit_code = NULL, failed = NULL
     WHERE name = ?
 """
 _SAVE_PENDING = """
@@ -61,6 +62,10 @@ _SAVE_PENDING = """
     ON CONFLICT (name) DO UPDATE SET waiting_czxid = excluded.waiting_czxid, waiting_zxid = excluded.waiting_zxid,
         waiting_moment = excluded.waiting_moment, path = COALESCE(excluded.path, path)
 """
+_SAVE_STOPPED = """
+    INSERT INTO watch (name, path, stopped) VALUES (?, ?, ?) ON CONFLICT (name) DO UPDATE SET stopped = excluded.stopped
+"""
+_LAST_RUN = 'SELECT czxid, zxid, moment, ended, failed, attempt, stopped FROM watch WHERE name = ?'
 # It is not known which update is pending: any state of the znode calls for a run.
 _INTERRUPTED = f"""
     INSERT INTO watch (name, waiting_czxid, waiting_zxid, waiting_moment)
@@ -116,7 +121,7 @@ class State:
         A run that ended with its machine (a crash, a reboot, the end of a container) is not among them: its watch has an
         update pending instead, for it is not known how far the run came.
         """
-        return [RunRecord(*row)._replace(ok_codes=tuple(map(int, row[-1].split())))
+        return [RunRecord(*row)._replace(ok_codes=tuple(map(int, row[-2].split())))
                 for row in self._database.rows(_RUNS, self._machine)]
 
     def pending(self) -> List[Tuple[str, str]]:
@@ -135,7 +140,7 @@ class State:
         """Note a run before its process exists, so that it is found even if we die in between."""
         self._database.note(
             f'run {record.id}', _RUN_BEGINS, record.id, record.watch, record.description, self._machine, record.pipe,
-            record.began, record.timeout, record.has_slot, record.grace, ' '.join(map(str, record.ok_codes)))
+            record.began, record.timeout, record.has_slot, record.grace, ' '.join(map(str, record.ok_codes)), record.lock)
 
     def run_started(self, record: RunRecord) -> None:
         """Note the process of a run: its pid and start time."""
@@ -167,17 +172,28 @@ class State:
             f'ended {record.watch}', 'UPDATE watch SET ended = ?, exit_code = ?, failed = ? WHERE name = ?', time.time(),
             end.exit_code, _FAILED.get(end.outcome), record.watch)
 
-    def applied(self, watch: str, revision: Revision) -> None:
-        """Note for which state of its znode a watch has started a run."""
+    def applied(self, watch: str, revision: Revision, attempt: int = 1) -> None:
+        """Note for which state of its znode a watch has started a run, at which attempt."""
         self._database.cancel(f'ended {watch}')
         if watch in self.in_force:
-            self._database.note(f'applied {watch}', _APPLIED, watch, self._path(watch), *revision, time.time())
+            self._database.note(f'applied {watch}', _APPLIED, watch, self._path(watch), *revision, time.time(), attempt)
         else:
-            self._database.note(f'applied {watch}', _APPLIED_IF_KNOWN, *revision, time.time(), watch)
+            self._database.note(f'applied {watch}', _APPLIED_IF_KNOWN, *revision, time.time(), attempt, watch)
 
     def save_pending(self, watch: str, revision: Optional[Revision]) -> None:
         """Note the latest pending update of a watch; None if there is none any more."""
         self._database.note(f'pending {watch}', _SAVE_PENDING, watch, self._path(watch), *(revision or (None, None, None)))
+
+    def last_run(self, watch: str) -> Optional[LastRun]:
+        """The last run of a watch, and whether it was stopped; None if nothing is known of it."""
+        for czxid, zxid, moment, ended, failed, attempt, stopped in self._database.rows(_LAST_RUN, watch):
+            return LastRun(None if zxid is None else Revision(czxid, zxid, moment), ended is not None,
+                           None if failed is None else bool(failed), attempt or 1, stopped)
+        return None
+
+    def save_stopped(self, watch: str, digest: Optional[int]) -> None:
+        """Note that a watch was stopped with a spec of this digest; None if it was resumed."""
+        self._database.note(f'stopped {watch}', _SAVE_STOPPED, watch, self._path(watch), digest)
 
     def moved(self, watch: str) -> None:
         """Note the present file of a watch."""
@@ -189,7 +205,7 @@ class State:
 
     def forget(self, watch: str) -> None:
         """The watch is gone for good."""
-        for what in ('applied', 'ended', 'pending', 'path'):
+        for what in ('applied', 'ended', 'pending', 'stopped', 'path'):
             self._database.cancel(f'{what} {watch}')
         self._database.note(f'gone {watch}', 'DELETE FROM watch WHERE name = ?', watch)
 
@@ -227,7 +243,7 @@ class State:
 def _from_version_2(execute: Execute) -> None:
     """Every SIGTERM was because of a timeout, and had the same grace."""
     for column in ('is_overdue INTEGER NOT NULL DEFAULT 0', 'notified REAL', 'grace REAL NOT NULL DEFAULT 5.0',
-                   "ok_codes TEXT NOT NULL DEFAULT '0'"):
+                   "ok_codes TEXT NOT NULL DEFAULT '0'", 'lock TEXT'):
         execute(f'ALTER TABLE run ADD COLUMN {column}')
     execute('UPDATE run SET is_overdue = 1 WHERE sigterm IS NOT NULL')
     for column in ('stopped', 'attempt', 'failed'):

@@ -79,6 +79,10 @@ class Update:
         self.arrived = time.monotonic()
         self.attempt = attempt
 
+    def again(self, event: Event, attempt: int = 1) -> Update:
+        """Another update with the same contents."""
+        return Update(event, self.contents, self.version, self.revision, attempt)
+
 
 def znode_fault(path: str) -> Optional[str]:
     """Why the path cannot name a znode, or None.

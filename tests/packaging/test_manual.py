@@ -10,6 +10,7 @@ from typing import Dict, Iterator, List, Set, Tuple
 
 import pytest
 
+from tests.packaging import state_table
 from tests.packaging.argument_table import END, START, shown, table
 from tests.packaging.documents import DOCUMENTS, PAGES, as_text, literals, mandoc, section, terms
 from tests.support.daemon import TOP, Ensemble, Twitcher, call
@@ -109,6 +110,11 @@ def test_help_shows_what_the_page_does(program: str) -> None:
 def test_the_table_of_the_arguments_is_what_the_code_prints() -> None:
     text = (TOP / 'man/twitcher.twc.5').read_text()
     assert text.partition(f'{START}\n')[2].partition(f'\n{END}')[0] == table()
+
+
+def test_the_table_of_the_states_is_what_the_code_prints() -> None:
+    text = (TOP / 'man/twitcher.twc.5').read_text()
+    assert text.partition(f'{state_table.START}\n')[2].partition(f'\n{state_table.END}')[0] == state_table.table()
 
 
 def signature(text: str) -> List[Tuple[str, str]]:

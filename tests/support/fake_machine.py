@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import Any, Callable, Deque, List, Optional, Tuple
+from typing import Any, Callable, Deque, List, Optional
 
 from twitcher.config.action import Exec
 from twitcher.config.arguments import make_spec
 from twitcher.config.spec import RunMode, WatchSpec
 from twitcher.errors import SpawnError
-from twitcher.run_record import RunEnd
+from twitcher.run_record import LastRun, RunEnd
 from twitcher.watches.backlog import Backlog
-from twitcher.watches.gates import gate_for
+from twitcher.watches.context import WatchContext
+from twitcher.watches.policies import Policies
 from twitcher.watches.retries import Retries
-from twitcher.watches.slots import Slots
-from twitcher.watches.watch import Watch, WatchContext
+from twitcher.watches.timing import Machine
+from twitcher.watches.turns import Slots
+from twitcher.watches.watch import Watch
 from twitcher.znode import Revision, Update, ZnodeState
 
 
@@ -43,6 +45,49 @@ class Znode:
         return ZnodeState(self.state.revision)
 
 
+class Alarm:
+    """A call that is due at a moment."""
+
+    def __init__(self, when: float, callback: Callable[[], None]) -> None:
+        self.when = when
+        self.callback = callback
+        self.is_cancelled = False
+
+    def cancel(self) -> None:
+        """As timing.Timer says."""
+        self.is_cancelled = True
+
+
+class FakeClock:
+    """A clock turned by hand. What is due is called in order, each at its moment."""
+
+    def __init__(self, now: float = 0.0) -> None:
+        self._now = now
+        self._alarms: List[Alarm] = []
+
+    def time(self) -> float:
+        """As timing.Clock says."""
+        return self._now
+
+    def call_later(self, delay: float, callback: Callable[[], None], /) -> Alarm:
+        """As timing.Clock says."""
+        self._alarms.append(Alarm(self._now + delay, callback))
+        return self._alarms[-1]
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass."""
+        end = self._now + seconds
+        while True:
+            due = min((alarm for alarm in self._alarms if alarm.when <= end), key=lambda alarm: alarm.when, default=None)
+            if due is None:
+                break
+            self._alarms.remove(due)
+            if not due.is_cancelled:
+                self._now = max(self._now, due.when)
+                due.callback()
+        self._now = end
+
+
 class HandMadeRun:
     """A run that ends when the test says so."""
 
@@ -50,13 +95,17 @@ class HandMadeRun:
         self.spec = spec
         self.given = update
         self.update: Optional[Update] = update
-        self.is_over = False
+        self.is_over = self.is_terminated = False
         self.signals: List[int] = []
         self._callbacks: List[Callable[[RunEnd], None]] = []
 
     def notify(self, signum: int) -> None:
         """As Running says."""
         self.signals.append(signum)
+
+    def terminate(self) -> None:
+        """As Running says."""
+        self.is_terminated = True
 
     def awaited(self) -> None:
         """As Running says."""
@@ -65,12 +114,14 @@ class HandMadeRun:
         """As Running says."""
         self._callbacks.append(callback)
 
-    def end(self, error: Optional[SpawnError] = None) -> None:
-        """The run is over; with an error, it could not be started."""
+    def end(self, error: Optional[SpawnError] = None, code: Optional[int] = 0, is_overdue: bool = False) -> None:
+        """The run is over, with this exit code; with an error, it could not be started."""
         assert not self.is_over
         self.is_over = True
+        if not error:
+            self.update = None
         for callback in self._callbacks:
-            callback(RunEnd(error=error))
+            callback(RunEnd(code, error, is_overdue, self.is_terminated, self.spec.failure.ok_codes))
 
 
 class Bench:
@@ -85,22 +136,29 @@ class Bench:
         self.failures: Deque[bool] = deque()
         self.most_at_once = 0
         self.noted: List[Optional[Revision]] = []
-        self._now = 0.0
-        self._alarms: List[Tuple[float, Callable[[], None]]] = []
-        self.retries = Retries(self._later)
-        self._context = WatchContext(self._start, lambda name, revision: self.noted.append(revision), self.retries, Backlog())
+        self.stopped: Optional[int] = None
+        self.clock = FakeClock()
+        self.retries = Retries(self.clock.call_later)
+        self.policies = Policies(self.slots, Machine(self.clock, 'host'))
+        self._context = WatchContext(self._start, lambda name, revision: self.noted.append(revision), self._stopped,
+                                     self.retries, Backlog())
 
-    def watch(self, has_pending: bool = False, **arguments: Any) -> Watch:
+    def watch(self, has_pending: bool = False, last: Optional[LastRun] = None, has_runs: bool = False,
+              earlier: Optional[Watch] = None, is_same: bool = False, **arguments: Any) -> Watch:
         """A watch with these arguments of RegisterWatch."""
         spec = make_spec('/z', Exec('true'), **arguments)
-        return Watch('name', '/etc/twitcher/w.twc', spec, 'w', self._context, gate_for(spec, self.slots), has_pending)
+        beginning = self.policies.beginning('name', spec, last, has_runs, is_first=not earlier)
+        watch = Watch('name', '/etc/twitcher/w.twc', spec, 'w', self._context, self.policies.gate(spec, beginning.schedule),
+                      beginning.schedule, beginning.basis, has_pending or beginning.has_retry)
+        if earlier:
+            watch.continue_from(earlier, is_same)
+        watch.open()
+        return watch
 
     def successor(self, watch: Watch, **arguments: Any) -> Watch:
         """A watch that takes the place of another one, as when its config has been edited."""
         watch.close()
-        new = self.watch(**arguments)
-        new.continue_from(watch)
-        return new
+        return self.watch(earlier=watch, **arguments)
 
     @property
     def active(self) -> List[HandMadeRun]:
@@ -124,11 +182,10 @@ class Bench:
 
     def wait(self, seconds: float) -> None:
         """Let time pass."""
-        self._now += seconds
-        due = [callback for when, callback in self._alarms if when <= self._now]
-        self._alarms = [alarm for alarm in self._alarms if alarm[0] > self._now]
-        for callback in due:
-            callback()
+        self.clock.advance(seconds)
+
+    def _stopped(self, name: str, digest: Optional[int]) -> None:
+        self.stopped = digest
 
     def _start(self, name: str, spec: WatchSpec, description: str, update: Update) -> HandMadeRun:
         if self.failures:
@@ -136,10 +193,6 @@ class Bench:
         self.runs.append(HandMadeRun(spec, update))
         self.most_at_once = max(self.most_at_once, len(self.active))
         return self.runs[-1]
-
-    def _later(self, seconds: float, callback: Callable[[], None]) -> Optional[object]:
-        self._alarms.append((self._now + seconds, callback))
-        return None
 
 
 MODES = [RunMode.QUEUE, RunMode.DISCARD, RunMode.PARALLEL]

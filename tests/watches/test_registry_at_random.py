@@ -18,17 +18,19 @@ from typing import Any, Callable, Dict, List, Optional, Set, Tuple, cast
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support.fake_machine import HandMadeRun, Znode
+from tests.support.fake_machine import FakeClock, HandMadeRun, Znode
 from twitcher.config.action import Exec
 from twitcher.config.arguments import make_spec
 from twitcher.config.spec import WatchSpec
 from twitcher.run_record import RunEnd, RunRecord
 from twitcher.state import State
 from twitcher.watches.backlog import Backlog
+from twitcher.watches.context import WatchContext
+from twitcher.watches.policies import Policies
 from twitcher.watches.registry import RENAME_WINDOW, Watches
 from twitcher.watches.retries import Retries
-from twitcher.watches.slots import Slots
-from twitcher.watches.watch import WatchContext
+from twitcher.watches.timing import Machine
+from twitcher.watches.turns import Slots
 from twitcher.znode import Update, ZnodeState
 
 Listener = Callable[[ZnodeState], None]
@@ -108,8 +110,10 @@ class World:
         self.alarms.clear()
         self.state = State(str(self._directory), '/nowhere', f'boot {self.boot}', self.later)
         self.subscriptions = FakeSubscriptions(self.znodes)
-        context = WatchContext(self._start_run, self.state.save_pending, Retries(self.later), Backlog())
-        self.watches = Watches('/nowhere', self.subscriptions, self.state, context, Slots(1), self.later)
+        state = self.state
+        context = WatchContext(self._start_run, state.save_pending, state.save_stopped, Retries(self.later), Backlog())
+        policies = Policies(Slots(1), Machine(FakeClock(), 'host'))
+        self.watches = Watches('/nowhere', self.subscriptions, self.state, context, policies, self.later)
         self.state.in_force = self.watches.in_force
         for record in self.state.unfinished():
             run = self.runs[record.pipe][1]

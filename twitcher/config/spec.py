@@ -3,8 +3,10 @@ ZooKeeper or processes."""
 
 from __future__ import annotations
 
+import re
 from enum import Enum
-from typing import NamedTuple, Optional, Tuple
+from typing import Any, NamedTuple, Optional, Tuple
+from zlib import crc32
 
 from twitcher.config import shell
 from twitcher.config.account import Account
@@ -127,6 +129,23 @@ class WatchSpec(NamedTuple):
         return (bool(self.notify_signal) and self.run_mode is RunMode.QUEUE and isinstance(self.action, Exec)
                 and isinstance(self.action.command, str) and shell.keeps_signals(self.action.command))
 
+    @property
+    def has_policies(self) -> bool:
+        """Whether it asks for more than a run at once for each update, whatever came of
+        the last one."""
+        return (self.timing is not DEFAULT_TIMING or bool(self.failure.times) or self.failure.then is Then.STOP
+                or self.run_on_load is RunOnLoad.CHANGED)
+
+    @property
+    def digest(self) -> int:
+        """A number that a later daemon finds again if the file still asks for the same."""
+        try:
+            action = _canonical(identity(self.action))
+        except BaseException:  # the user's own objects, which may raise anything
+            action = ''
+        text = f'{self[2:]!r} {action}'
+        return crc32(text.encode('utf-8', 'backslashreplace'))
+
     def is_same(self, other: WatchSpec, ignore_action: bool = False) -> bool:
         """Whether the other asks for the same thing, although its file was executed at
         another time."""
@@ -140,3 +159,13 @@ class WatchSpec(NamedTuple):
 
 def _nothing() -> None:
     """Replaces the action where everything else is compared."""
+
+
+def _canonical(value: Any) -> str:
+    """What `repr` says, without what differs between two processes: addresses, and the
+    order of sets."""
+    if isinstance(value, (tuple, list)):
+        return f'({",".join(map(_canonical, value))})'
+    if isinstance(value, (set, frozenset)):
+        return f'{{{",".join(sorted(map(_canonical, value)))}}}'
+    return re.sub(r' at 0x[0-9a-f]+', '', repr(value))

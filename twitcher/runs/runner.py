@@ -150,7 +150,7 @@ class Runner:
         environment = self._variables(spec, description, update)
         record = RunRecord(self._state.new_run_id(), watch, description, os.fstat(writer).st_ino, self._loop.time(),
                            spec.timeout, has_slot=spec.run_mode.overlaps, grace=spec.process.grace,
-                           ok_codes=spec.failure.ok_codes)
+                           ok_codes=spec.failure.ok_codes, lock=spec.timing.lock)
         return _Launch(record, spec, update, environment, reader, [stdin, writer])
 
     def _spawn(self, launch: _Launch) -> Child:
@@ -173,7 +173,7 @@ class Runner:
         record, update = run.record, launch.update
         may_print = self._output.set_pid(launch.reader, child.pid)  # at once: after a kill, lines would have no pid in the log
         self._state.run_started(record)
-        self._state.applied(record.watch, update.revision)
+        self._state.applied(record.watch, update.revision, update.attempt)
         log.info('%s: pid %d started (%s, version %d%s)', record.description, child.pid, update.event.value, update.version,
                  f', attempt {update.attempt}' if update.attempt > 1 else '', on_delivered=may_print)
         run.send_signals()

@@ -14,25 +14,33 @@ from twitcher.znode import ABSENT, Event, Revision, WatchType, ZnodeState
 class LastSeen:
     """The last state of its znode that a watch has seen; none at first.
 
-    If the spec asks for a run on load, the first state that can be read is run for.
+    If the spec asks for a run on load, the first state that can be read is run for. If
+    it asks for one after a change only, that state has to differ from `basis`, for which
+    the last run has succeeded.
     """
 
-    __slots__ = ('_change', '_revision', 'is_load_due')  # there may be tens of thousands
+    __slots__ = ('change', '_revision', '_load')  # there may be tens of thousands
 
-    def __init__(self, spec: WatchSpec) -> None:
-        self._change = Event.CHANGED if spec.watch_type is WatchType.DATA else Event.CHILDREN
-        self._revision: Optional[Revision] = None
-        self.is_load_due = spec.run_on_load is not RunOnLoad.NEVER
+    def __init__(self, spec: WatchSpec, basis: Optional[Revision] = None) -> None:
+        self.change = Event.CHANGED if spec.watch_type is WatchType.DATA else Event.CHILDREN
+        self._revision = basis
+        self._load = spec.run_on_load
 
     def __bool__(self) -> bool:
         """Whether a state has been seen."""
-        return self._revision is not None
+        return self._revision is not None and self._load is not RunOnLoad.CHANGED
+
+    @property
+    def is_load_due(self) -> bool:
+        """Whether the next state that can be read is a load."""
+        return self._load is not RunOnLoad.NEVER
 
     def continue_from(self, earlier: LastSeen, is_same: bool) -> None:
         """Go on from what an earlier version of the watch has seen; `is_same` if it asked for the same."""
-        self._revision = earlier._revision
         if is_same:
-            self.is_load_due = earlier.is_load_due
+            self._load = earlier._load
+        if is_same or self._load is not RunOnLoad.CHANGED:
+            self._revision = earlier._revision
 
     def is_deletion(self, state: ZnodeState) -> bool:
         """Whether the znode was there, and is not any more."""
@@ -40,21 +48,21 @@ class LastSeen:
 
     def event(self, revision: Revision, is_pending: bool) -> Optional[Event]:
         """What has happened since, if it calls for a run; `is_pending` if any state does that can be read."""
-        if self.is_load_due:
+        if self._load is RunOnLoad.ALWAYS or self._load is RunOnLoad.CHANGED and self._revision != revision:
             return Event.LOAD
         if is_pending:
-            return self._change
+            return self.change
         if self._revision is None or self._revision == revision:
             return None
-        return Event.CREATED if self._revision.czxid != revision.czxid else self._change
+        return Event.CREATED if self._revision.czxid != revision.czxid else self.change
 
     def note(self, state: ZnodeState) -> None:
         """This is the last state now. One that cannot be read does not take the place of another."""
         if state.revision is None:
             self._revision = ABSENT
-            self.is_load_due = False
+            self._load = RunOnLoad.NEVER
         elif state.contents is not None:
             self._revision = state.revision
-            self.is_load_due = False
-        elif self._revision is None:
+            self._load = RunOnLoad.NEVER
+        elif self._revision is None and self._load is not RunOnLoad.CHANGED:
             self._revision = state.revision

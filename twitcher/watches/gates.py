@@ -1,24 +1,35 @@
 """What decides when a pending update may start its run.
 
-A watch has one gate with three methods, and does not know what is behind it. It asks to
-start a run, not to start it for a certain update: it takes the update when the gate
-opens, so that the run has the latest contents of that moment.
+A gate opens for a start, not for a certain update: the watch takes the update when the
+gate is open, so that the run has the latest contents of that moment. Several gates make
+a Row, which is a gate like any other.
 """
 
 from __future__ import annotations
 
-from typing import Callable, Protocol
+from typing import Callable, NamedTuple, Optional, Protocol, Sequence
 
-from twitcher.config.spec import WatchSpec
+from twitcher.znode import Update
 
 Start = Callable[[], None]
+
+
+class Wait(NamedTuple):
+    """What a start waits for; and until when, on the clock, if that is known."""
+
+    reason: str
+    until: Optional[float] = None
 
 
 class Gate(Protocol):
     """May it start now?"""
 
-    def acquire(self, start: Start) -> None:
-        """Call `start` once, now or as soon as a run may start. If it waits already, do nothing."""
+    def acquire(self, start: Start, update: Optional[Update] = None) -> None:
+        """Call `start` once, now or as soon as a run may start.
+
+        Gates that ask for the cause are handed the `update`. If `start` waits already,
+        this is a further update, and `start` is still called once.
+        """
 
     def release(self) -> None:
         """The run has ended, or none was started. Called once for each call of `start`."""
@@ -26,11 +37,14 @@ class Gate(Protocol):
     def cancel(self, start: Start) -> None:
         """Do not call `start`, if it waits."""
 
+    def wait(self, start: Start) -> Optional[Wait]:
+        """What `start` waits for; None if it does not wait."""
+
 
 class AlwaysOpen:
     """The gate of a watch that only waits for the runs in progress."""
 
-    def acquire(self, start: Start) -> None:
+    def acquire(self, start: Start, update: Optional[Update] = None) -> None:
         """As Gate says."""
         start()
 
@@ -40,10 +54,69 @@ class AlwaysOpen:
     def cancel(self, start: Start) -> None:
         """As Gate says."""
 
+    def wait(self, start: Start) -> Optional[Wait]:
+        """As Gate says."""
+        return None
 
-_ALWAYS_OPEN = AlwaysOpen()
+
+ALWAYS_OPEN = AlwaysOpen()
 
 
-def gate_for(spec: WatchSpec, slots: Gate) -> Gate:
-    """The gate of a watch with this spec."""
-    return slots if spec.run_mode.overlaps else _ALWAYS_OPEN
+class Row:
+    """Gates of one watch that open one after the other.
+
+    `on_wait(wait, update)` is called once for each gate at which a start has to wait.
+    """
+
+    __slots__ = ('_gates', '_on_wait', '_position', '_start', '_update', '_reported')
+
+    def __init__(self, gates: Sequence[Gate], on_wait: Callable[[Wait, Optional[Update]], None]) -> None:
+        self._gates = gates
+        self._on_wait = on_wait
+        self._position = self._reported = -1
+        self._start: Optional[Start] = None
+        self._update: Optional[Update] = None
+
+    def acquire(self, start: Start, update: Optional[Update] = None) -> None:
+        """As Gate says. A further update is one for the gate at which the start waits."""
+        self._update = update
+        if self._start is None:
+            self._start = start
+            self._next()
+        else:
+            self._gates[self._position].acquire(self._next, update)
+
+    def _next(self) -> None:
+        """The gate at this position is open."""
+        self._position = position = self._position + 1
+        if position < len(self._gates):
+            gate = self._gates[position]
+            gate.acquire(self._next, self._update)
+            wait = gate.wait(self._next) if self._position == position else None
+            if wait and self._reported != position:
+                self._reported = position
+                self._on_wait(wait, self._update)
+        elif self._start:
+            start = self._start
+            self._reset()
+            start()
+
+    def release(self) -> None:
+        """As Gate says."""
+        for gate in self._gates:
+            gate.release()
+
+    def cancel(self, start: Start) -> None:
+        """As Gate says."""
+        if self._start is not None:
+            self._gates[self._position].cancel(self._next)
+            for gate in self._gates[:self._position]:
+                gate.release()
+            self._reset()
+
+    def _reset(self) -> None:
+        self._start, self._position, self._reported = None, -1, -1
+
+    def wait(self, start: Start) -> Optional[Wait]:
+        """As Gate says."""
+        return None if self._start is None else self._gates[self._position].wait(self._next)

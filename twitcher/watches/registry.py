@@ -18,12 +18,12 @@ from twitcher.config.action import outline
 from twitcher.config.spec import WatchSpec
 from twitcher.log import get_logger
 from twitcher.log_target import DEBUG, INFO
-from twitcher.run_record import RunRecord
-from twitcher.watches.gates import gate_for
-from twitcher.watches.slots import Slots
+from twitcher.run_record import LastRun, RunRecord
+from twitcher.watches.context import Running, WatchContext
+from twitcher.watches.policies import Beginning, Policies
 from twitcher.watches.unclaimed import Claim, UnclaimedRuns, znode_of
-from twitcher.watches.watch import Running, Watch, WatchContext
-from twitcher.znode import Revision, WatchType, ZnodeState
+from twitcher.watches.watch import Watch
+from twitcher.znode import UNKNOWN, Revision, WatchType, ZnodeState
 
 log = get_logger(__name__)
 
@@ -50,6 +50,12 @@ class Store(Protocol):
     def has_run(self, watch: str) -> bool:
         """Whether a run of the watch was ever started."""
 
+    def last_run(self, watch: str) -> Optional[LastRun]:
+        """What is known of its last run, and whether it was stopped."""
+
+    def save_stopped(self, watch: str, digest: Optional[int]) -> None:
+        """Note that it was stopped with a spec of this digest; None if it was resumed."""
+
     def save_pending(self, watch: str, revision: Optional[Revision]) -> None:
         """Note its latest pending update; None if there is none any more."""
 
@@ -67,18 +73,18 @@ class Store(Protocol):
 
 
 class Watches:
-    """The files below `root` and their watches, which share a `context`, and in PARALLEL mode the `slots`.
+    """The files below `root` and their watches, which share a `context` and the `policies`.
 
     `call_later(seconds, callback)` calls back.
     """
 
     def __init__(self, root: str, subscriptions: Subscriptions, store: Store, context: WatchContext,
-                 slots: Slots, call_later: Callable[[float, Callable[[], None]], object]) -> None:
+                 policies: Policies, call_later: Callable[[float, Callable[[], None]], object]) -> None:
         self._root = root
         self._subscriptions = subscriptions
         self._store = store
         self._context = context
-        self._slots = slots
+        self._policies = policies
         self._call_later = call_later
         self._files: Dict[str, List[Watch]] = {}
         self._by_name: Dict[str, Watch] = {}
@@ -99,9 +105,7 @@ class Watches:
     def add_reattached(self, record: RunRecord, run: Running) -> None:
         """A run of an earlier daemon is in progress, whose watch may come into force."""
         self._unclaimed.add_run(record.watch, record.path, run)
-        if record.has_slot:
-            self._slots.count()
-            run.on_end(lambda _: self._slots.release())
+        self._policies.count(record, run)
 
     def close(self) -> None:
         """Start nothing any more. Runs in progress go on; pending updates are left to the next daemon."""
@@ -147,8 +151,10 @@ class Watches:
                         'exec the service or trap the signal, or give Exec a list', path, description)
         unclaimed = claim.unclaimed
         name = claim.name or self._new_name(key)
-        watch = Watch(name, path, spec, description, self._context, gate_for(spec, self._slots),
-                      bool(unclaimed and unclaimed.has_pending))
+        beginning = self._beginning(name, spec, claim)
+        has_pending = bool(unclaimed and unclaimed.has_pending) or beginning.has_retry
+        watch = Watch(name, path, spec, description, self._context, self._policies.gate(spec, beginning.schedule),
+                      beginning.schedule, beginning.basis, has_pending)
         self._by_name[name] = watch
         if not claim.name and _number(name) > 1:
             self._twins[key].append(watch)
@@ -165,8 +171,24 @@ class Watches:
             self._store.forget(unclaimed.name)
         elif unclaimed and unclaimed.path != path:
             self._store.moved(name)
+        watch.open()
         self._subscriptions.subscribe(spec.znode, spec.watch_type, watch.on_state)
         return watch
+
+    def _beginning(self, name: str, spec: WatchSpec, claim: Claim) -> Beginning:
+        """What the watch begins with; if it goes on as it was, its schedule does."""
+        unclaimed = claim.unclaimed
+        earlier = unclaimed.watch if unclaimed else None
+        if earlier and claim.is_same:
+            return Beginning(earlier.schedule)
+        is_known = spec.has_policies or bool(unclaimed and (unclaimed.has_pending or earlier and earlier.schedule))
+        last = self._store.last_run(name) if is_known else None
+        beginning = self._policies.beginning(name, spec, last, bool(claim.runs), is_first=not earlier)
+        if beginning.is_resumed:
+            self._store.save_stopped(name, None)
+        if beginning.has_retry:
+            self._store.save_pending(name, UNKNOWN)
+        return beginning
 
     def _is_known(self, path: str, key: str) -> bool:
         """Whether a new watch was idle when an earlier daemon ended, or is being moved from another file to this one."""
@@ -204,6 +226,7 @@ class Watches:
                 self._by_name[twin.name] = twin
                 self._store.moved(twin.name)
                 twin.continue_from(watch, twin.spec.is_same(watch.spec))
+                twin.open()
                 return True
         return False
 

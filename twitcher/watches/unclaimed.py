@@ -15,7 +15,8 @@ from typing import Callable, Dict, Iterator, List, NamedTuple, Optional, Sequenc
 
 from twitcher.config.spec import WatchSpec
 from twitcher.run_record import RunEnd
-from twitcher.watches.watch import Running, Watch
+from twitcher.watches.context import Running
+from twitcher.watches.watch import Watch
 
 
 class Unclaimed:

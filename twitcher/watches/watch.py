@@ -8,53 +8,24 @@ from __future__ import annotations
 
 from enum import Enum
 from functools import partial
-from typing import Callable, List, NamedTuple, Optional, Protocol, Sequence, Tuple
+from typing import List, Optional
 
 from twitcher.config.spec import WatchSpec
 from twitcher.errors import SpawnError
 from twitcher.log import get_logger
 from twitcher.run_record import RunEnd
-from twitcher.watches.backlog import Backlog
 from twitcher.watches.changes import LastSeen
+from twitcher.watches.context import Running, WatchContext
 from twitcher.watches.gates import Gate
-from twitcher.watches.retries import Retries
-from twitcher.znode import UNKNOWN, Event, Revision, Update, ZnodeState
+from twitcher.watches.progress import InProgress, without
+from twitcher.watches.schedule import Schedule
+from twitcher.znode import ABSENT, UNKNOWN, Event, Revision, Update, ZnodeState
 
 log = get_logger(__name__)
 
 
-class Running(Protocol):
-    """A run in progress. `update` is what it runs for, until its process exists."""
-
-    update: Optional[Update]
-
-    def notify(self, signum: int) -> None:
-        """Send the signal to the process itself."""
-
-    def awaited(self) -> None:
-        """An update waits for the end of this run from now on."""
-
-    def on_end(self, callback: Callable[[RunEnd], None]) -> None:
-        """Call back once, when the run has ended and its end has been noted in the state."""
-
-
-class WatchContext(NamedTuple):
-    """What all watches share.
-
-    `start_run(name, spec, description, update)` starts a run of the watch with this
-    name, or raises SpawnError. `save_pending(name, revision)` notes its latest pending
-    update, None if there is none. `retries` tries again what the machine has refused to
-    start. `backlog` bounds the pending updates of all watches in PARALLEL mode.
-    """
-
-    start_run: Callable[[str, WatchSpec, str, Update], Running]
-    save_pending: Callable[[str, Optional[Revision]], None]
-    retries: Retries
-    backlog: Backlog
-
-
 class _State(Enum):
-    """Whether a watch starts what is pending."""
+    """Whether a watch starts what is due."""
 
     READY = 'starts it as soon as its runs and its gate allow'
     REFUSED = 'the machine has refused a start: starts nothing until the retry'
@@ -62,28 +33,29 @@ class _State(Enum):
     CLOSED = 'starts nothing any more'
 
 
-class Watch:
+class Watch(InProgress):
     """A RegisterWatch in force.
 
     `name` identifies it, also to later daemons; `path` is its file; `description` is
-    what the log calls it. If an update is pending from an earlier daemon, the first
-    state that can be read is run for, even without run_on_load.
+    what the log calls it. A `schedule` decides when updates are due; without one they
+    are at once. `basis` is for LastSeen. If an update is pending from an earlier
+    daemon, the first state that can be read is run for, even without run_on_load.
     """
 
-    __slots__ = ('name', 'path', 'spec', 'description', 'runs', 'last_seen', '_awaited', '_context', '_gate', '_pending',
-                 '_noted', '_state')  # there may be tens of thousands
+    __slots__ = ('name', 'path', 'spec', 'description', 'last_seen', '_context', '_gate', 'schedule', '_pending', '_noted',
+                 '_state')  # there may be tens of thousands
 
-    def __init__(self, name: str, path: str, spec: WatchSpec, description: str, context: WatchContext,
-                 gate: Gate, has_pending: bool = False) -> None:
+    def __init__(self, name: str, path: str, spec: WatchSpec, description: str, context: WatchContext, gate: Gate,
+                 schedule: Optional[Schedule] = None, basis: Optional[Revision] = None, has_pending: bool = False) -> None:
+        super().__init__()
         self.name = name
         self.path = path
         self.spec = spec
         self.description = description
-        self.runs: Tuple[Running, ...] = ()
-        self.last_seen = LastSeen(spec)
-        self._awaited: Tuple[Running, ...] = ()
+        self.last_seen = LastSeen(spec, basis)
         self._context = context
         self._gate = gate
+        self.schedule = schedule
         self._pending: List[Update] = []
         self._noted: Optional[Revision] = UNKNOWN if has_pending else None
         self._state = _State.READY
@@ -93,66 +65,85 @@ class Watch:
         """The latest pending update, as it is noted for the next daemon."""
         return self._noted
 
-    def take_over(self, runs: Sequence[Running]) -> None:
-        """Runs of an earlier version of this watch, or of an earlier daemon, are its own from now on."""
-        for run in runs:
-            if run not in self.runs:
-                self.runs += (run,)
-                self._awaited = _without(run, self._awaited)
-                run.on_end(partial(self._ended, run))
-
-    def wait_for(self, runs: Sequence[Running]) -> None:
-        """Start nothing before these have ended, which are another watch's. It matters where runs do not overlap."""
-        for run in runs:
-            if run not in self.runs and run not in self._awaited:
-                self._awaited += (run,)
-                run.on_end(partial(self._awaited_ended, run))
-
-    def stop_waiting_for(self, run: Running) -> None:
-        """The run is that of another watch in force."""
-        self.runs = _without(run, self.runs)
-        self._awaited_ended(run)
-
     def continue_from(self, earlier: Watch, is_same: bool = False) -> None:
         """Go on where an earlier version of this watch, now closed, stopped; `is_same` if it asked for the same."""
         self.last_seen.continue_from(earlier.last_seen, is_same)
         self._noted = earlier._noted
+        held = None
+        if is_same:
+            self.schedule = earlier.schedule
+        elif earlier.schedule:
+            held = earlier.schedule.held
+            if self.schedule and earlier.runs:
+                self.schedule.attempt = earlier.schedule.attempt  # of the run in progress
         self.take_over(earlier.runs)
         self.wait_for(earlier._awaited)
+        earlier.runs = ()
         if self.spec.run_mode.overlaps or not self.last_seen.is_load_due:  # the load runs with the latest contents
             for update in earlier._pending:
+                if self.schedule:
+                    self.schedule.see(update)
                 self._add_pending(update)
-        if self._pending:
-            self._proceed()
-            self._note_pending()
-        elif earlier._pending:
+            if held:
+                self._updated(held.again(held.event))
+        elif earlier._pending and self._noted is None:
             self._note(earlier._pending[-1].revision)
+        if self._pending:
+            if self.spec.run_mode.restarts:
+                self.end_runs()
+            self._proceed()
+            self.note_pending()
+
+    def open(self) -> None:
+        """What it continues from is known: from now on it starts runs for what was delayed."""
+        if self.schedule:
+            self.schedule.attach(self)
 
     def close(self) -> None:
         """Start nothing any more. Runs in progress go on."""
         self._change_to(_State.CLOSED)
         self._gate.cancel(self._start_next)
         self._context.backlog.cancel(self)
+        if self.schedule:
+            self.schedule.detach()
 
     def on_state(self, state: ZnodeState) -> None:
         """The znode has been read. Its state may be the one that is known already."""
         if self._state is _State.CLOSED:
             return
         if state.revision is None:
-            if self.last_seen.is_deletion(state):
-                log.info('%s: %s was deleted', self.description, self.spec.znode)
-            self._note_pending()
+            self._on_deletion(is_new=self.last_seen.is_deletion(state))
         elif state.contents is not None:
-            # An update is pending from an earlier daemon, or was left to a load: any contents will do.
-            is_pending = self._noted is not None and not self._pending
-            event = self.last_seen.event(state.revision, is_pending)
+            event = self.last_seen.event(state.revision, self._is_any_due())
             if event:
-                self._updated(Update(event, state.contents, state.version, state.revision))
+                attempt = self.schedule.next_attempt(state.revision) if self.schedule else 1
+                self._updated(Update(event, state.contents, state.version, state.revision, attempt))
+            elif self.schedule:
+                self.schedule.see(Update(self.last_seen.change, state.contents, state.version, state.revision))
+                if not self.runs and not self._pending:
+                    self.schedule.rest()
         self.last_seen.note(state)  # not earlier: if the update fails, this state is delivered again
+
+    def _is_any_due(self) -> bool:
+        """Whether an update is pending from an earlier daemon, or was left to a load: any contents will do."""
+        return self._noted is not None and not self._pending and not (self.schedule and self.schedule.held)
+
+    def _on_deletion(self, is_new: bool) -> None:
+        """The znode is not there."""
+        if is_new:
+            log.info('%s: %s was deleted', self.description, self.spec.znode)
+        if self.spec.run_on_delete and (is_new or self._is_any_due()):
+            self._updated(Update(Event.DELETED, b'', -1, ABSENT))
+        else:
+            if self.schedule:
+                self.schedule.delete()
+            self.note_pending()
 
     def _updated(self, update: Update) -> None:
         """Start a run for the update, let it wait, or drop it: the run mode decides."""
         mode = self.spec.run_mode
+        if self.schedule:
+            self.schedule.see(update)
         # The load of a file is no update: it is not dropped, and runs with the latest contents when it can.
         if mode.drops_updates and self.runs and not self._noted and update.event is not Event.LOAD:
             log.debug('%s: %s (version %d) is discarded: a run is in progress', self.description, update.event.value,
@@ -161,19 +152,33 @@ class Watch:
                 if run.update:  # if that run cannot start after all, the retry has the latest contents
                     run.update = update
             return
+        if self.schedule and (mode.overlaps or not self._pending):  # if not, a run is due, and has these contents
+            self.schedule.update(update)
+        else:
+            self.due(update)
+
+    def due(self, update: Update) -> None:
+        """Run for the update as soon as runs in progress and the gate allow."""
+        mode = self.spec.run_mode
         self._add_pending(update)
         if self._noted:  # before the start: a daemon killed right after it must not find the earlier one pending
-            self._note_pending()
+            self.note_pending()
         if not mode.overlaps and (self.runs or self._awaited):
-            log.debug('%s: %s (version %d) waits for the run in progress', self.description, update.event.value,
-                      update.version)
-            for run in (*self.runs, *self._awaited):
-                run.awaited()
-            if self.spec.notify_signal and not mode.drops_updates:
-                for run in self.runs:
-                    run.notify(self.spec.notify_signal)
+            log.debug('%s: %s (version %d) waits for the run in progress', self.description, update.event.value, update.version)
+            self.await_runs()
+            if self.spec.notify_signal and not mode.drops_updates and not mode.restarts:
+                self.notify_runs(self.spec.notify_signal)
+        if mode.restarts:
+            self.end_runs()
         self._proceed()
-        self._note_pending()
+        self.note_pending()
+
+    def withdraw(self) -> None:
+        """As schedule.Owner says."""
+        self._gate.cancel(self._start_next)
+        self._context.backlog.cancel(self)
+        self._pending.clear()
+        self._context.save_stopped(self.name, self.spec.digest)
 
     def _add_pending(self, update: Update) -> None:
         """Where runs do not overlap, the latest update takes the place of an earlier one."""
@@ -209,14 +214,16 @@ class Watch:
         update = self._pending.pop(0)
         if self.spec.run_mode.overlaps:
             self._context.backlog.remove(self, len(update.contents))
+        if self.schedule:
+            self.schedule.start(update)
         try:
             run = self._context.start_run(self.name, self.spec, self.description, update)
         except Exception as error:  # no error may cost the update
             self._refused(update, error if isinstance(error, SpawnError) else SpawnError(f'no run: {error!r}', transient=True))
-            self._note_pending()
+            self.note_pending()
             return None
         self.runs += (run,)
-        self._note_pending()
+        self.note_pending()
         return run
 
     def _refused(self, update: Update, error: SpawnError) -> None:
@@ -232,9 +239,13 @@ class Watch:
             self._change_to(_State.READY)
         if is_first or not error.transient or not (was_refused or error.is_shortage):
             log.error('%s: %s%s', self.description, error, '; trying again' if error.transient else '')
+        if self.schedule and not error.transient:
+            self.schedule.end(RunEnd(error=error), bool(self._pending or self.runs))
 
     def _put_back(self, update: Update) -> None:
         """The run for this update has not begun after all: it is pending again, unless a later one has its place."""
+        if self.schedule and self.schedule.replaces_refused():
+            return
         if self.spec.run_mode.overlaps:
             self._pending.insert(sum(other.arrived < update.arrived for other in self._pending), update)
             if self._state is not _State.CLOSED:
@@ -250,18 +261,17 @@ class Watch:
         if run not in self.runs:
             return
         error = end.error
-        self.runs = _without(run, self.runs)
+        self.runs = without(run, self.runs)
         if error and run.update and self._state is not _State.CLOSED:
             self._refused(run.update, error)
-            self._note_pending()
+            self.note_pending()
         elif error and run.update and error.transient:
             self._put_back(run.update)  # for the watch that goes on from this one
-        elif not error and self._state is _State.RETRYING:
-            self._change_to(_State.READY)
-        self._proceed()
-
-    def _awaited_ended(self, run: Running, _: Optional[RunEnd] = None) -> None:
-        self._awaited = _without(run, self._awaited)
+        else:
+            if self._state is _State.RETRYING:
+                self._change_to(_State.READY)
+            if self.schedule:
+                self.schedule.end(end, bool(self._pending or self.runs))
         self._proceed()
 
     def _own_ended(self, run: Running, end: RunEnd) -> None:
@@ -273,15 +283,15 @@ class Watch:
         if self._state is not _State.CLOSED:
             self._state = state
 
-    def _note_pending(self) -> None:
-        """Note the latest pending update for the next daemon, if it is another one than before."""
-        self._note(self._pending[-1].revision if self._pending else None)
+    def note_pending(self) -> None:
+        """As schedule.Owner says: the latest one, if it is another one than before."""
+        revision = self._pending[-1].revision if self._pending else None
+        if self.schedule:
+            revision = self.schedule.pending_revision(self._pending[-1:], self._noted)
+        if self._state is not _State.CLOSED:
+            self._note(revision)
 
     def _note(self, revision: Optional[Revision]) -> None:
         if revision != self._noted:
             self._noted = revision
             self._context.save_pending(self.name, revision)
-
-
-def _without(run: Running, runs: Tuple[Running, ...]) -> Tuple[Running, ...]:
-    return tuple(other for other in runs if other is not run)

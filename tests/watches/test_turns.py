@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.fake_machine import Bench, Znode
 from twitcher.config.spec import RunMode
-from twitcher.watches.slots import Slots
+from twitcher.watches.turns import Slots
 
 
 class Served:

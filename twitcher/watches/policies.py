@@ -1,0 +1,73 @@
+"""What a new watch gets besides its spec: its gate, its schedule, and what is known of its last run."""
+
+from __future__ import annotations
+
+from typing import List, NamedTuple, Optional
+
+from twitcher.config.spec import RunOnLoad, WatchSpec
+from twitcher.run_record import LastRun, RunRecord
+from twitcher.watches.context import Running
+from twitcher.watches.gates import ALWAYS_OPEN, Gate, Row
+from twitcher.watches.schedule import Schedule
+from twitcher.watches.states import State
+from twitcher.watches.timing import Machine
+from twitcher.watches.turns import Locks, Turns
+from twitcher.znode import UNKNOWN, Revision
+
+
+class Beginning(NamedTuple):
+    """What a watch begins with, as the last run suggests; `basis` is for LastSeen.
+
+    `has_retry` says that the last run is to be retried, and `is_resumed` that the watch
+    was stopped, and is not any more.
+    """
+
+    schedule: Optional[Schedule]
+    basis: Optional[Revision] = None
+    has_retry: bool = False
+    is_resumed: bool = False
+
+
+class Policies:
+    """Makes the gates and the schedules of all watches. In PARALLEL mode they share the `slots`."""
+
+    def __init__(self, slots: Turns, machine: Machine) -> None:
+        self._slots = slots
+        self._machine = machine
+        self._locks = Locks()
+
+    def count(self, record: RunRecord, run: Running) -> None:
+        """A run of an earlier daemon is in progress: it has its slot and its lock until its end."""
+        gates = [self._slots] if record.has_slot else []
+        if record.lock is not None:
+            gates.append(self._locks.lock(record.lock))
+        for gate in gates:
+            gate.count()
+            run.on_end(lambda _, gate=gate: gate.release())  # type: ignore[misc]  # the default binds it
+
+    def gate(self, spec: WatchSpec, schedule: Optional[Schedule]) -> Gate:
+        """What a watch asks when an update is due."""
+        gates: List[Gate] = [self._slots] if spec.run_mode.overlaps else []
+        if spec.timing.lock is not None and schedule:
+            return Row([self._locks.lock(spec.timing.lock), *gates], schedule.log_wait)
+        return gates[0] if gates else ALWAYS_OPEN
+
+    def beginning(self, name: str, spec: WatchSpec, last: Optional[LastRun], has_runs: bool, is_first: bool) -> Beginning:
+        """What a new watch begins with.
+
+        `has_runs` says that runs of it are in progress, and `is_first` that this daemon had
+        no earlier version of it.
+        """
+        if not spec.has_policies:
+            return Beginning(None, is_resumed=last is not None and last.stopped is not None)
+        schedule = Schedule(name, spec, self._machine, last)
+        if not last:
+            return Beginning(schedule)
+        basis = None
+        if spec.run_on_load is RunOnLoad.CHANGED and last.revision:
+            is_in_progress = has_runs and not last.has_ended
+            basis = last.revision if last.failed is False or is_in_progress else UNKNOWN
+            if is_in_progress:
+                schedule.load_after_failure()
+        has_retry = is_first and not has_runs and schedule.retry_after(last)
+        return Beginning(schedule, basis, has_retry, last.stopped is not None and schedule.state is not State.STOPPED)
