@@ -87,8 +87,13 @@ def _occasions(history: History, watch: Fact, run: Run) -> int:
 def _may_be_unknown(history: History, before: Run, run: Run) -> bool:
     """Whether the state could not tell the daemon of one run about the other: its disk
     was full when it died."""
-    instance = history.instance(before)
-    return instance != history.instance(run) and any(before.started <= until for until in _unwritten(history, instance))
+    return history.instance(before) != history.instance(run) and may_be_lost(history, before)
+
+
+def may_be_lost(history: History, run: Run) -> bool:
+    """Whether the state may know nothing of a run, or of its end: the disk was full when
+    its daemon died."""
+    return any(run.started <= until for until in _unwritten(history, history.instance(run)))
 
 
 def _pending_may_be_stale(history: History, run: Run) -> bool:
