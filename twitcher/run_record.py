@@ -63,7 +63,7 @@ class Outcome(Enum):
     """What an end means for what follows a failure."""
 
     SUCCESS = 'an exit code that is one'
-    FAILURE = 'another exit code, a signal, a timeout, or a program that cannot be started for good'
+    FAILURE = 'another exit code, a signal, a timeout, or a program that can never be started'
     UNKNOWN = 'its exit code is not known'
     NEITHER = 'it was ended for an update, or the machine refused to start it'
 
@@ -72,8 +72,9 @@ class RunEnd(NamedTuple):
     """How a run ended: its exit code, or the error if its process could not be started.
 
     An exit code below 0 is minus the signal that killed the process; None is unknown,
-    because an earlier daemon was its parent and the kernel does not tell it. `is_overdue` says that its timeout ended
-    it, and `is_terminated` that it was ended because of an update.
+    because an earlier daemon was its parent and the kernel does not tell it.
+    `is_overdue` says that its timeout ended it, and `is_terminated` that it was ended
+    because of an update. `ok_codes` are the exit codes of a success.
     """
 
     exit_code: Optional[int] = None

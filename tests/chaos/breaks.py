@@ -10,7 +10,7 @@ from typing import Dict, List, Tuple
 from tests.support.daemon import TOP
 
 BREAKS: Dict[str, List[Tuple[str, str, str]]] = {
-    'final': [('watches/watch.py', '        self._proceed()\n\n    def _awaited_ended', '\n    def _awaited_ended')],
+    'final': [('watches/watch.py', '        self._proceed()\n\n    def _own_ended', '\n    def _own_ended')],
     'overlap': [('watches/watch.py', 'if not mode.overlaps and (self.runs or self._awaited):', 'if False:'),
                 ('watches/watch.py', 'self.spec.run_mode.overlaps or not (self.runs or self._awaited)', 'True')],
     'forgotten': [('daemon.py', 'in state.unfinished()]', 'in []]')],

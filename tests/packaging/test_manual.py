@@ -10,11 +10,12 @@ from typing import Dict, Iterator, List, Set, Tuple
 
 import pytest
 
+from tests.packaging import state_table
 from tests.packaging.argument_table import END, START, shown, table
 from tests.packaging.documents import DOCUMENTS, PAGES, as_text, literals, mandoc, section, terms
 from tests.support.daemon import TOP, Ensemble, Twitcher, call
 from twitcher import __version__, cli
-from twitcher.config.arguments import make_spec
+from twitcher.config.arguments import LANGUAGE, RETRY, make_spec
 from twitcher.config.language import load_config
 from twitcher.ctl import cli as ctl
 from twitcher.errors import ConfigError
@@ -111,6 +112,11 @@ def test_the_table_of_the_arguments_is_what_the_code_prints() -> None:
     assert text.partition(f'{START}\n')[2].partition(f'\n{END}')[0] == table()
 
 
+def test_the_table_of_the_states_is_what_the_code_prints() -> None:
+    text = (TOP / 'man/twitcher.twc.5').read_text()
+    assert text.partition(f'{state_table.START}\n')[2].partition(f'\n{state_table.END}')[0] == state_table.table()
+
+
 def signature(text: str) -> List[Tuple[str, str]]:
     """The arguments and defaults of RegisterWatch where a text has `RegisterWatch(znode, ...)`."""
     (arguments,) = re.findall(r'RegisterWatch(\(znode, action.*?\))$', text, re.MULTILINE | re.DOTALL)
@@ -130,9 +136,21 @@ def test_the_arguments_of_register_watch_and_their_defaults_are_the_real_ones() 
     assert signature(literals('twitcher.twc.5', 'SYNOPSIS')[0]) == real_signature()
 
 
+def test_the_arguments_of_retry_and_their_defaults_are_the_real_ones() -> None:
+    real = [(name, shown(parameter.default)) for name, parameter in inspect.signature(RETRY).parameters.items()]
+    arguments = literals('twitcher.twc.5', 'SYNOPSIS')[0].partition('RETRY(')[2].partition(')')[0]
+    assert re.findall(r'(\w+)=([^,]+)', arguments) == real
+
+
 def test_the_page_explains_every_argument_and_no_other() -> None:
     explained = {name for tag in terms('twitcher.twc.5') for name in tag.split(', ') if name.islower()}
     assert explained == {name for name, _ in real_signature()}
+
+
+def test_the_page_names_all_that_the_language_adds() -> None:
+    named = ' '.join(as_text(section('twitcher.twc.5', 'DESCRIPTION')).split()).partition('with these names added:')[2]
+    listed = re.findall(r'\w+', named.partition('. ')[0])
+    assert set(listed) - {'and'} == {'RegisterWatch', 'Exec', *dict(LANGUAGE)}
 
 
 def test_five_arguments_may_be_given_by_position_as_the_texts_say() -> None:

@@ -178,7 +178,7 @@ class Job:
         expected = (want.event, want.attempt, self.newest)
         assert (update.event, update.attempt, update.stdin().decode()) == expected, f'{self.command}: not {expected}'
         assert not self.running or self.spec.run_mode.overlaps, f'{self.command} overlaps'
-        self.want = None
+        self.want, self.event = None, want.event
         self.last = Last(update.revision, update.attempt)
         self.running.append(run)
 
@@ -469,7 +469,8 @@ class Histories(RuleBasedStateMachine):
     def edit(self, which: int, options: Dict[str, Any]) -> None:
         """A watch is changed in its file."""
         job = self.world.jobs[which]
-        job.edit(options, self.world.now)
+        if options != job.options:
+            job.edit(options, self.world.now)
         self.world.read(self.world.path(job))
         self.world.deliver()
 
@@ -525,15 +526,15 @@ class Histories(RuleBasedStateMachine):
             self.directory.cleanup()
 
 
-def few(histories: int) -> settings:
+def histories(count: int) -> settings:
     """So many histories of up to 40 steps."""
-    return settings(max_examples=histories, stateful_step_count=40, deadline=None, database=None,
+    return settings(max_examples=count, stateful_step_count=40, deadline=None, database=None,
                     suppress_health_check=list(HealthCheck))
 
 
 TestWhatRunsIsWhatMustRun = Histories.TestCase
-TestWhatRunsIsWhatMustRun.settings = few(150)
+TestWhatRunsIsWhatMustRun.settings = histories(150)
 
 if __name__ == '__main__':
-    run_state_machine_as_test(Histories, settings=few(int(sys.argv[1])))
+    run_state_machine_as_test(Histories, settings=histories(int(sys.argv[1])))
     print(f'{sys.argv[1]} histories without disagreement')

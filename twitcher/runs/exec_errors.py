@@ -38,7 +38,8 @@ def directory_fault(path: str) -> Optional[str]:
 
 
 def reason(error: OSError, program: str, environment: Dict[str, str], cwd: str = '/') -> str:
-    """Why execve in that directory failed; names the missing file if that is not the program."""
+    """Why execve in that directory failed; names the missing file if that is not the
+    program."""
     text = os.strerror(error.errno) if error.errno else str(error)
     if error.errno != errno.ENOENT:
         return text

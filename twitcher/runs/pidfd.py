@@ -16,7 +16,7 @@ _INFO_EXIT = 1 << 3
 # status as wait(2) gives it.
 _INFO = struct.Struct('=Q48x4xi')
 _GET_INFO = 3 << 30 | _INFO.size << 16 | 0xFF << 8 | 11
-"""PIDFD_GET_INFO, which is _IOWR(0xFF, 11, struct pidfd_info) on all of our architectures."""
+"""PIDFD_GET_INFO: _IOWR(0xFF, 11, struct pidfd_info), the same on all architectures."""
 
 
 def exit_code(pidfd: int) -> Optional[int]:

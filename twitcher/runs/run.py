@@ -50,8 +50,9 @@ class Run:
 
     `update` is what it runs for, until its process exists. `note_signal(record)` is
     called before its process group is sent SIGTERM, or its process a signal that kills
-    it, and `note_end(record, end)` at its end. The times in the record are of the loop's clock, which all processes of a boot
-    share: a run may have begun under an earlier daemon.
+    it, and `note_end(record, end)` at its end. The times in the record are of the
+    loop's clock, which all processes of a boot share: a run may have begun under an
+    earlier daemon.
     """
 
     def __init__(self, record: RunRecord, timer: CoarseTimer, note_signal: Callable[[RunRecord], None],
@@ -114,17 +115,18 @@ class Run:
             self._notifier.notify(signum)
 
     def terminate(self) -> None:
-        """End it because of an update: SIGTERM to its process group, SIGKILL when its grace is over.
+        """End it because of an update: SIGTERM to its process group, then SIGKILL.
 
-        If its process does not exist yet, this waits for it. Nothing happens if the run
-        is being ended already.
+        SIGKILL follows when its grace is over. If its process does not exist yet, this
+        waits for it. Nothing happens if the run is being ended already.
         """
         if self._state in (_State.STARTING, _State.RUNNING) and self.record.sigterm is None and not self._is_unwanted:
             self._is_unwanted = True
             self._set_alarm(0 if self._state is _State.RUNNING else SEARCH, self._end_for_update)
 
     def send_signals(self) -> None:
-        """Send the signals that `notify` and `terminate` could not send before the process existed."""
+        """Send the signals that `notify` and `terminate` could not send before the
+        process existed."""
         if self._is_unwanted and self.record.sigterm is None:
             self._set_alarm(0, self._end_for_update)
         if self._state is _State.RUNNING and self.pid:
@@ -191,7 +193,11 @@ class Run:
             self._finish(self._end(self._exit_status.code))
 
     def _is_group_left(self) -> bool:
-        """Whether any process is in its group; zombies, which somebody else has to reap, are found every SEARCH seconds."""
+        """Whether any process is in its group.
+
+        Zombies, which somebody else has to reap, are told from processes every SEARCH
+        seconds only.
+        """
         assert self.pid
         if not group_exists(self.pid):
             return False
@@ -235,10 +241,10 @@ class Run:
             self._send_sigterm(leader)
 
     def _leader_to_end(self, again: Callable[[], None]) -> Optional[int]:
-        """The pid of the process, unless it has ended or is being ended. Calls `again` later if it does not exist yet.
+        """The pid of the process, unless it has ended or is being ended.
 
-        Its end and its timeout may be due at once if the daemon itself was stopped
-        (SIGSTOP): so reap first.
+        Calls `again` later if it does not exist yet. Its end and its timeout may be due
+        at once if the daemon itself was stopped (SIGSTOP): so reap first.
         """
         self.reap()
         if self._state is _State.OVER or self.record.sigterm is not None or self._process and self._process.died:

@@ -17,7 +17,8 @@ LONG_WAIT = 60.0
 
 
 class SlowRunWarnings:
-    """The warnings of one run, which began at that time of the loop's clock: each is logged once."""
+    """The warnings of one run, which began at that time of the loop's clock; each is
+    logged once."""
 
     __slots__ = ('_description', '_began', '_timer', '_pid', '_awaited_since')
 

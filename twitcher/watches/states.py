@@ -14,11 +14,11 @@ from typing import Dict, Tuple
 class State(Enum):
     """What a watch waits for, if anything."""
 
-    IDLE = 'nothing is delayed'
-    DELAYED = 'an update waits for settle and splay'
-    RETRYING = 'a run has failed, and the next attempt waits for its delay'
-    REPEATING = 'the last run has ended, and the next one waits for repeat'
-    STOPPED = 'a run has failed, and on_failure says STOP'
+    IDLE = 'Nothing is delayed; a run may be in progress.'
+    DELAYED = 'An update waits for settle or splay.'
+    RETRYING = 'A run has failed, and the next attempt waits for its delay.'
+    REPEATING = 'The last run has ended, and the next one waits for repeat.'
+    STOPPED = 'A run has failed, and on_failure says STOP.'
 
 
 class Trigger(Enum):
@@ -26,27 +26,27 @@ class Trigger(Enum):
 
     UPDATE = 'an update, or the load'
     OPEN = 'the delay is over'
-    OVER = 'a run has ended, and nothing follows from it'
-    REPEAT = 'a run has ended, and repeat follows'
-    RETRY = 'a run has failed, and is to be retried'
-    STOP = 'a run has failed for the last time, and STOP follows'
-    DELETION = 'the znode is deleted, without run_on_delete'
+    OVER = 'a run ends, and nothing follows'
+    REPEAT = 'a run ends, and there is repeat'
+    RETRY = 'a run fails, and RETRY has attempts left'
+    STOP = 'a run fails, and STOP follows'
+    DELETION = 'a deletion, without run_on_delete'
 
 
 class Action(Enum):
     """What is done about it."""
 
     NOTHING = 'nothing'
-    DELAY = 'delays it for settle and splay, then it is due'
-    JOIN = 'takes its contents; settle begins anew, splay does not'
-    START_ANEW = 'gives up that delay, and delays the update for settle and splay'
-    PASS = 'it is due'
-    BACK_OFF = 'delays the next attempt'
-    REPEAT_LATER = 'delays the next run for repeat'
-    REPEAT = 'delays it for splay, then it is due'
-    FORGET = 'gives up repeat'
-    STOP = 'starts nothing that is pending'
-    REMEMBER = 'remembers that there was one'
+    DELAY = 'settle begins, then splay'
+    JOIN = 'the run gets these contents; settle begins anew, splay does not'
+    START_ANEW = 'the delay is given up; settle begins, then splay'
+    PASS = 'the run is due'
+    BACK_OFF = 'the delay of the next attempt begins'
+    REPEAT_LATER = 'repeat begins'
+    REPEAT = 'splay begins'
+    FORGET = 'repeat is given up'
+    STOP = 'what is pending is not run for'
+    REMEMBER = 'it is run for when the watch is changed'
 
 
 TABLE: Dict[State, Dict[Trigger, Tuple[Action, State]]] = {
