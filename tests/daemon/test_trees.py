@@ -130,14 +130,13 @@ def test_a_restart_tells_the_whole_tree_and_without_run_on_load_only_if_a_run_is
     ensemble.client.delete('/t/b')
     twitcher.start()
     gate.touch()
-    twitcher.wait_started('t.twc', 2)
-    twitcher.wait_ended('t.twc')
+    wait_for('the second run', lambda: len(runs(trace)) == 2)
     twitcher.stop()
     count = len(twitcher.started('u.twc'))
     twitcher.start()
     twitcher.wait_started('u.twc', count + 1)
     ensemble.put('/t/d', '')
-    twitcher.wait_ended('t.twc', 2)
+    wait_for('the third run', lambda: len(runs(trace)) == 3)
     assert runs(trace) == [['changed', 'created\t/t/b'], ['changed', 'created\t/t', 'created\t/t/a', 'created\t/t/c'],
                            ['changed', 'created\t/t/d']]
 
