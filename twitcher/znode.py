@@ -64,15 +64,15 @@ class LastStarted:
         self._before, self.tree, self.number = self.tree, tree, number
 
     def withdraw(self) -> None:
-        """That run does not count: the next one is told what it was told."""
+        """That run does not count: the next one gets its lines again."""
         self.tree, self.number = self._before, 0
 
 
 class TreeChanges:
-    """What is new in a tree since the last run of a watch that was started.
+    """What has changed in a tree since the last run of a watch that was started.
 
-    It is found when a run starts, not when the update arrives: updates that are
-    replaced, dropped or refused in between lose nothing.
+    The difference is made when a run starts, not when the update arrives: an update
+    that is replaced, dropped or refused costs no line.
     """
 
     __slots__ = ('_tree', '_number', '_last')

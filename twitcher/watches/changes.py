@@ -90,9 +90,9 @@ class LastSeen:
 class LastSeenTree(LastSeen):
     """The same for a tree, with the tree for which the last run was started.
 
-    All that was there before the first update counts as known, unless the first state
-    is run for: that run is told the whole tree. A run that may have to be repeated does
-    not count unless it is a success.
+    If the first state is run for, that run gets the whole tree; if not, the action is
+    expected to know that state. Under RETRY and RESTART, a run counts only if it is a
+    success.
     """
 
     __slots__ = ('_last_started', '_is_known', '_may_repeat')

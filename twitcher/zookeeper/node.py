@@ -59,7 +59,7 @@ class Node:
     `wanted` is what it waits in the backlog for. Listeners have been given the state
     with the revision `known`, last on the connection `known_on`. `failure` is what
     keeps it from being read, and `retry` the timer for another attempt. A listener
-    `awaits_creation` if nothing else tells it that the znode is there again.
+    `awaits_creation` if it has no other way to learn that the znode is there again.
     """
 
     # There may be tens of thousands.

@@ -1,9 +1,9 @@
 """A tree: a znode and all below it, put together from subscriptions to each znode.
 
-Guarantees: a listener is given the first state of a tree when all of it has been read,
-and further ones soon after changes, many changes in one state. No state is given twice,
-not even after a lost session. What may not be read stays as it was known last, and
-keeps nothing else from being told. All happens on the event loop's thread.
+Guarantees: a listener gets the first state of a tree when all of it has been read, and
+further states soon after changes, one state for many changes. It gets no state twice,
+not even after a lost session. A znode that may not be read stays as it was last known,
+and does not hold up the rest. All happens on the event loop's thread.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from twitcher.zookeeper.subscriptions import RETRY_DELAY, Subscriptions
 log = get_logger(__name__)
 
 QUIET = 0.02
-"""Seconds from a change to the state that has it, so that changes which are made
-together are told together."""
+"""Seconds from a change to the state that has it: changes that are made together are in
+one state."""
 MAX_READING = MAX_IN_FLIGHT // 2
-"""Znodes of a tree that are read for the first time at once: a large tree leaves room
-for the reads of other watches."""
+"""Znodes of a tree that are being read for the first time: a large tree leaves room for
+the reads of other watches."""
 MAX_WAIT = 1.0
 """Seconds that a change waits for new znodes to be read."""
 
@@ -33,7 +33,7 @@ _DIGEST = (1 << 63) - 1
 
 
 class Trees:
-    """The subscriptions to znodes and to trees, in the form in which watches want them."""
+    """The subscriptions of watches, to one side of a znode or to a tree."""
 
     def __init__(self, subscriptions: Subscriptions) -> None:
         self._subscriptions = subscriptions
@@ -57,8 +57,9 @@ class Trees:
 class _Znode:
     """A znode that is listed as a child in the tree, or its root.
 
-    `names` are its children as a read has them: sorted, one a line. They are watched
-    once it could be read. `is_read` says that nothing more is known to come.
+    `names` are its children as a read returns them: sorted, one a line. They are
+    watched once the znode itself has been read. `is_read` says that no read of it is
+    under way that a state has to wait for.
     """
 
     __slots__ = ('tree', 'path', 'names', 'is_read', 'is_watched', 'are_children_watched')  # there may be many
@@ -80,14 +81,13 @@ class _Znode:
 
 # The life of a znode in here:
 #
-# - Its parent's children list it: its contents are read and watched, and once that has
-#   succeeded, its children.
-# - It is deleted: it is not part of the tree any more. Nothing is left on the server to
-#   wait for its creation, which would add up where znodes come and go. If the list of
-#   the parent, which is read again after any deletion or creation, still has it, then
-#   it has been created again, and is read again.
-# - The list has it no more: it is forgotten, with all below it.
-# - It may not be read: it stays as it is; Subscriptions tries again.
+# - Its parent lists it: its contents are read and watched, and then its children.
+# - It is deleted: it leaves the tree. No watch for its creation stays on the server;
+#   those would add up where names come and go. The parent's list is read again after
+#   each deletion and creation. If it still has the znode, that was created again, and
+#   is read again.
+# - The list does not have it any more: it is forgotten, with all below it.
+# - It may not be read: it stays as it is, and Subscriptions tries again.
 class TreeSubscription:
     """Gives the listener the states of the tree below `root`, whose revision is equal
     exactly if nothing has changed."""
@@ -100,7 +100,7 @@ class TreeSubscription:
         self._znodes: Dict[str, _Znode] = {}
         self._tree = Tree()
         self._is_shared = False
-        """Whether the tree has been given away, so that a change must not touch it."""
+        """Whether the listener has this object, so that a change has to copy it."""
         self._digest = 0
         self._version = -1
         self._unread = 0
@@ -157,7 +157,7 @@ class TreeSubscription:
                 self._subscriptions.subscribe(znode.path, WatchType.DATA, znode.on_data, znode.path == self._path)
 
     def _watch_again(self, znode: _Znode) -> None:
-        """An absent znode seems to have been created: have it read again."""
+        """A znode that was absent is listed, so it has been created: read it again."""
         self._subscriptions.unsubscribe(znode.path, WatchType.DATA, znode.on_data)
         self._begin(znode)
         self._subscriptions.subscribe(znode.path, WatchType.DATA, znode.on_data, awaits_creation=False)
@@ -168,7 +168,7 @@ class TreeSubscription:
         self._subscriptions.subscribe(znode.path, WatchType.CHILDREN, znode.on_children, awaits_creation=False)
 
     def _unwatch_children(self, znode: _Znode) -> None:
-        """The znode is gone, and so are all below it."""
+        """The znode is gone, and all below it."""
         self._forget(self._children(znode))
         znode.names = b''
         if znode.are_children_watched:
@@ -176,7 +176,7 @@ class TreeSubscription:
             self._subscriptions.unsubscribe(znode.path, WatchType.CHILDREN, znode.on_children)
 
     def _forget(self, znodes: List[_Znode]) -> None:
-        """These are not in the tree any more, nor is anything below them."""
+        """These have left the tree, with all below them."""
         while znodes:
             znode = znodes.pop()
             znodes += self._children(znode)
@@ -194,7 +194,7 @@ class TreeSubscription:
         return [self._znodes[path] for path in paths if path in self._znodes]
 
     def _set_names(self, znode: _Znode, names: bytes) -> None:
-        """The znode has these children, as on_children has them."""
+        """The znode has these children."""
         if names != znode.names:
             before, now = set(znode.names.split(b'\n')), set(names.split(b'\n'))
             gone = (_child(znode, name) for name in before - now)
@@ -212,7 +212,7 @@ class TreeSubscription:
                 self._watch_again(other)
 
     def _set(self, znode: _Znode, revision: Optional[Revision]) -> None:
-        """What is known of the znode itself; None if it is not there."""
+        """The znode has this revision; None if it is not there."""
         before = self._tree.get(znode.path)
         if revision == before:
             return
@@ -227,12 +227,12 @@ class TreeSubscription:
         self._schedule()
 
     def _begin(self, znode: _Znode) -> None:
-        """A read of the znode has begun that a state has to wait for."""
+        """A read of the znode begins that the next state has to wait for."""
         self._unread += znode.is_read
         znode.is_read = False
 
     def _finish(self, znode: _Znode) -> None:
-        """Nothing more is to be read of it, for now."""
+        """The znode has been read, or may not be."""
         self._unread -= not znode.is_read
         znode.is_read = True
         self._watch_some()
@@ -245,13 +245,14 @@ class TreeSubscription:
             self._timer = self._loop.call_later(QUIET, self._notify, self._loop.time())
 
     def _notify(self, since: float) -> None:
-        """Give the listener the state, which has changed at that time."""
+        """Call the listener with the state, which has changed at that time."""
         self._timer = None
         if self._unread and (not self._is_complete or self._loop.time() < since + MAX_WAIT):
             if self._is_complete:
                 self._timer = self._loop.call_later(QUIET, self._notify, since)
             return
         state = self._state()
+        self._is_complete = state is not None and state.revision is not None
         if state and (state.revision or ABSENT) != self._known:
             try:
                 self._listener(state)
@@ -264,7 +265,6 @@ class TreeSubscription:
     def _state(self) -> Optional[ZnodeState]:
         """The tree as it is known; None if its root may not be read and never could."""
         root = self._tree.get(self._root.path)
-        self._is_complete = root is not None
         if root:
             self._is_shared = True
             return ZnodeState(root._replace(tiebreak=self._digest & _DIGEST), self._tree, self._version)
@@ -277,5 +277,6 @@ def _child(parent: _Znode, name: bytes) -> str:
 
 
 def _digest(path: str, revision: Revision) -> int:
-    """A part of the digest of a tree: the sum of these is the same in each daemon."""
+    """The part of a znode in the digest of its tree, which is their sum. It is the same
+    in every daemon."""
     return hash((crc32(path.encode()), *revision))
