@@ -23,7 +23,7 @@ LAYERS = [
     'zookeeper.children', 'zookeeper.rotation', 'zookeeper.node', 'zookeeper.checks', 'zookeeper.subscriptions',
     'watches.gates', 'watches.slots', 'watches.retries', 'watches.backlog', 'watches.changes', 'watches.watch',
     'watches.unclaimed', 'watches.registry', 'lock', 'database', 'good_configs', 'config.loader', 'state', 'daemonize',
-    'runs.procfs', 'runs.fork', 'runs.posix_spawn', 'runs.exec_errors', 'runs.child', 'runs.stdin',
+    'runs.procfs', 'runs.fork', 'runs.environment', 'runs.posix_spawn', 'runs.exec_errors', 'runs.child', 'runs.stdin',
     'runs.output_protocol', 'runs.output_process', 'runs.twitcher_output', 'runs.output_link', 'runs.output',
     'runs.coarse_timer', 'runs.notify_signal', 'runs.run', 'runs.workers', 'runs.runner', 'pidfile', 'init',
     'zookeeper.throwaway', 'sd_notify', 'daemon', 'options', 'cli', 'zookeeper.poke', 'ctl.service', 'ctl.poke',

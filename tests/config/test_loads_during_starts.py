@@ -15,6 +15,7 @@ from tests.support.held_program import hanging, held, script
 from twitcher.config.language import load_config
 from twitcher.log_target import INFO, LogTarget, Record, open_target
 from twitcher.runs import posix_spawn
+from twitcher.runs.environment import Environment, SharedVariables
 
 LOAD = """
 import os, time
@@ -90,10 +91,11 @@ def test_a_program_that_is_started_during_a_load_has_the_umask_that_it_should_ha
     found, stdin = tmp_path / 'found', os.open(os.devnull, os.O_RDONLY)
     output = os.open(found, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     before, is_over, umask = os.umask(0o022), threading.Event(), os.umask
+    environment = Environment({}, SharedVariables({}))
 
     def start() -> None:
         for _ in range(20):
-            os.waitpid(posix_spawn.posix_spawn(['/bin/sh', '-c', 'umask'], {}, stdin, output), 0)
+            os.waitpid(posix_spawn.posix_spawn(['/bin/sh', '-c', 'umask'], environment, stdin, output), 0)
         is_over.set()
 
     def slow_umask(value: int) -> int:

@@ -22,6 +22,7 @@ from twitcher.config.spec import WatchSpec
 from twitcher.daemonize import UMASK
 from twitcher.errors import SpawnError
 from twitcher.runs import posix_spawn, procfs
+from twitcher.runs.environment import Environment
 from twitcher.runs.exec_errors import reason
 from twitcher.runs.fork import run_in_child
 
@@ -50,7 +51,7 @@ class Child(Protocol):
         """Reap the process if it has ended; None as long as it runs."""
 
 
-def spawn(spec: WatchSpec, environment: Dict[str, str], stdin: int, output: int) -> Child:
+def spawn(spec: WatchSpec, environment: Environment, stdin: int, output: int) -> Child:
     """Start the spec's action; `output` becomes its stdout and its stderr.
 
     For a command this returns when its exec is done. Raises SpawnError.
@@ -62,7 +63,7 @@ def spawn(spec: WatchSpec, environment: Dict[str, str], stdin: int, output: int)
     except (OSError, subprocess.SubprocessError, ValueError) as error:
         if isinstance(spec.action, Exec):
             what = repr(spec.action.command)
-            why = reason(error, spec.action.argv[0], environment) if isinstance(error, OSError) else str(error)
+            why = reason(error, spec.action.argv[0], environment.path) if isinstance(error, OSError) else str(error)
         else:
             what, why = 'a Python function', getattr(error, 'strerror', None) or str(error)
         raise spawn_error(f'{what} cannot be run: {why}', error) from error
@@ -75,7 +76,7 @@ def spawn_error(message: str, error: BaseException) -> SpawnError:
     return SpawnError(message, not isinstance(error, (subprocess.SubprocessError, ValueError)), isinstance(error, MemoryError))
 
 
-def _spawn_command(action: Exec, account: Optional[Account], environment: Dict[str, str], stdin: int, output: int) -> Child:
+def _spawn_command(action: Exec, account: Optional[Account], environment: Environment, stdin: int, output: int) -> Child:
     if account and account.is_in_force():
         account = None
     if not account and posix_spawn.is_available:
@@ -84,8 +85,9 @@ def _spawn_command(action: Exec, account: Optional[Account], environment: Dict[s
     who: Dict[str, Any] = {}
     if account:  # and only then: with these arguments subprocess forks instead of vforking
         who = {'user': account.uid, 'group': account.gid, 'extra_groups': account.groups}
-    return _Spawned(subprocess.Popen(action.argv, stdin=stdin, stdout=output, stderr=output, env=environment, cwd='/',
-                                     umask=UMASK, start_new_session=True, close_fds=True, **who))
+    return _Spawned(subprocess.Popen(
+        action.argv, stdin=stdin, stdout=output, stderr=output, env=environment.variables(), cwd='/', umask=UMASK,
+        start_new_session=True, close_fds=True, **who))
 
 
 class _Process:
@@ -136,7 +138,7 @@ class Reattached:
 class _Forked(_Process):
     """A fork of the daemon that runs a Python function."""
 
-    def __init__(self, spec: WatchSpec, environment: Dict[str, str], stdin: int, output: int) -> None:
+    def __init__(self, spec: WatchSpec, environment: Environment, stdin: int, output: int) -> None:
         # If the child got a signal before it resets its handlers, its handler would
         # write to the daemon's wakeup descriptor, and the daemon would believe that it
         # was signalled.
@@ -144,7 +146,7 @@ class _Forked(_Process):
         try:
             pid = os.fork()
             if pid == 0:
-                run_in_child(spec, environment, stdin, output)
+                run_in_child(spec, environment.variables(), stdin, output)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
         super().__init__(pid)

@@ -11,7 +11,7 @@ import errno
 import os
 import stat
 import struct
-from typing import Dict, Optional, Tuple
+from typing import Optional, Tuple
 
 from twitcher.runs.posix_spawn import candidates
 
@@ -25,12 +25,12 @@ _ELF_HEADERS = {1: '<16xHHIIIIIHHH', 2: '<16xHHIQQQIHHH'}
 _PT_INTERP = 3
 
 
-def reason(error: OSError, program: str, environment: Dict[str, str]) -> str:
+def reason(error: OSError, program: str, search_path: str) -> str:
     """Why execve failed; names the missing file if that is not the program."""
     text = os.strerror(error.errno) if error.errno else str(error)
     if error.errno != errno.ENOENT:
         return text
-    path = next((path for path in candidates(program, environment) if os.path.exists(os.path.join(b'/', path))), None)
+    path = next((path for path in candidates(program, search_path) if os.path.exists(os.path.join(b'/', path))), None)
     for _ in range(_MAX_INTERPRETERS):
         if path is None:
             break

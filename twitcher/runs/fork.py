@@ -19,7 +19,7 @@ import threading
 import traceback
 import weakref
 from types import ModuleType
-from typing import Any, Callable, Dict, List, NoReturn, Optional, TextIO, Tuple
+from typing import Any, Callable, Dict, List, Mapping, NoReturn, Optional, TextIO, Tuple
 
 from twitcher.config.account import Account
 from twitcher.config.action import FileFunction
@@ -27,7 +27,7 @@ from twitcher.config.spec import WatchSpec
 from twitcher.daemonize import UMASK
 
 
-def run_in_child(spec: WatchSpec, environment: Dict[str, str], stdin: int, output: int) -> NoReturn:
+def run_in_child(spec: WatchSpec, environment: Mapping[str, str], stdin: int, output: int) -> NoReturn:
     """Everything that the fork does. It exits here, whatever is raised."""
     code = 1
     try:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import os
 from functools import partial
-from typing import Any, Callable, Dict, List, NamedTuple, Optional
+from typing import Any, Callable, List, NamedTuple, Optional
 
 from twitcher.config.account import own_account
 from twitcher.config.action import Exec
@@ -21,6 +21,7 @@ from twitcher.log import get_logger
 from twitcher.run_record import RunEnd, RunRecord
 from twitcher.runs.child import Child, Reattached, spawn, spawn_error
 from twitcher.runs.coarse_timer import CoarseTimer
+from twitcher.runs.environment import Environment, SharedVariables
 from twitcher.runs.output import Output
 from twitcher.runs.procfs import find_session_leader, is_group_left
 from twitcher.runs.run import Run
@@ -54,7 +55,7 @@ class _Launch(NamedTuple):
     record: RunRecord
     spec: WatchSpec
     update: Update
-    environment: Dict[str, str]
+    environment: Environment
     reader: int
     descriptors: List[int]
 
@@ -83,9 +84,8 @@ class Runner:
         self._is_closing = False
         self._workers = Workers(MAX_STARTING)
         self._timer = CoarseTimer(self._loop.call_later, self._loop.time)
-        self._environment = {name: value for name, value in os.environ.items() if name not in _PRIVATE}
-        self._environment.setdefault('PATH', DEFAULT_PATH)
-        self._environment.update(own_account().environment())
+        inherited = {name: value for name, value in os.environ.items() if name not in _PRIVATE}
+        self._shared_variables = SharedVariables({'PATH': DEFAULT_PATH, **inherited, **own_account().environment()})
 
     async def close(self) -> None:
         """Wait up to CLOSE_TIMEOUT for the pids of runs that are being started."""
@@ -147,7 +147,7 @@ class Runner:
         except OSError as error:
             os.close(stdin)
             raise spawn_error(f'no run: a pipe for its output cannot be made: {error.strerror}', error) from error
-        environment = self._variables(spec, description, update)
+        environment = self._environment(spec, description, update)
         record = RunRecord(self._state.new_run_id(), watch, description, os.fstat(writer).st_ino, self._loop.time(),
                            spec.timeout, has_slot=spec.run_mode.overlaps)
         return _Launch(record, spec, update, environment, reader, [stdin, writer])
@@ -225,14 +225,12 @@ class Runner:
         if not end.error:
             self._on_room()
 
-    def _variables(self, spec: WatchSpec, description: str, update: Update) -> Dict[str, str]:
-        account = spec.account.environment() if spec.account else {}
-        return {
-            **self._environment,
-            **account,
+    def _environment(self, spec: WatchSpec, description: str, update: Update) -> Environment:
+        own = {
             'TWITCHER_ZNODE': spec.znode,
             'TWITCHER_EVENT': update.event.value,
             'TWITCHER_VERSION': str(update.version),
             'TWITCHER_MZXID': str(update.revision.zxid),
             'TWITCHER_DESCRIPTION': description,
         }
+        return Environment({**spec.account.environment(), **own} if spec.account else own, self._shared_variables)
