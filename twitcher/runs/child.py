@@ -28,6 +28,7 @@ from twitcher.runs.fork import run_in_child
 
 _SHORTAGE = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
 _TRANSIENT = (*_SHORTAGE, errno.ETXTBSY, errno.ESTALE, errno.EIO, errno.ETIMEDOUT, errno.ENOTCONN, errno.EINTR)
+_SIGNALS = signal.valid_signals()
 
 if not posix_spawn.is_available and sys.version_info[:2] in ((3, 10), (3, 11)):
     # fork is slower, but vfork may hold the GIL until the exec is done: see
@@ -142,7 +143,7 @@ class _Forked(_Process):
         # If the child got a signal before it resets its handlers, its handler would
         # write to the daemon's wakeup descriptor, and the daemon would believe that it
         # was signalled.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         try:
             pid = os.fork()
             if pid == 0:

@@ -26,6 +26,8 @@ from twitcher.config.action import FileFunction
 from twitcher.config.spec import WatchSpec
 from twitcher.daemonize import UMASK
 
+_SIGNALS = tuple(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
+
 
 def run_in_child(spec: WatchSpec, environment: Mapping[str, str], stdin: int, output: int) -> NoReturn:
     """Everything that the fork does. It exits here, whatever is raised."""
@@ -33,8 +35,7 @@ def run_in_child(spec: WatchSpec, environment: Mapping[str, str], stdin: int, ou
     try:
         _new_session(stdin, output)
         _drop_privileges(spec.account)
-        os.environ.clear()
-        os.environ.update(environment)
+        _set_environment(environment)
         streams = _reset_interpreter()
         if isinstance(spec.action, FileFunction):
             context = spec.action.context
@@ -54,7 +55,7 @@ def run_in_child(spec: WatchSpec, environment: Mapping[str, str], stdin: int, ou
 
 def _new_session(stdin: int, output: int) -> None:
     signal.set_wakeup_fd(-1)
-    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+    for number in _SIGNALS:
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     os.setsid()
@@ -70,6 +71,15 @@ def _new_session(stdin: int, output: int) -> None:
                 continue  # the descriptor that listdir had open
     os.chdir('/')
     os.umask(UMASK)
+
+
+def _set_environment(environment: Mapping[str, str]) -> None:
+    """Change only what differs: a variable costs microseconds to set."""
+    for name in os.environ.keys() - environment.keys():
+        del os.environ[name]
+    for name, value in environment.items():
+        if os.environ.get(name) != value:
+            os.environ[name] = value
 
 
 def _drop_privileges(account: Optional[Account]) -> None:
