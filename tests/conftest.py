@@ -12,8 +12,10 @@ from typing import Callable, Iterator, List, Optional
 
 import pytest
 
-from tests.support.daemon import Ensemble, Trace, Twitcher
+from tests.support.daemon import Twitcher
+from tests.support.ensemble import Ensemble
 from tests.support.followed_directory import Followed
+from tests.support.waiting import Trace
 from twitcher.log import add_handler, set_levels
 from twitcher.log_target import Record
 from twitcher.zookeeper.throwaway import ThrowAwayServer

@@ -13,8 +13,8 @@ from typing import Callable
 
 import pytest
 
-from tests.support.daemon import wait_for
 from tests.support.followed_directory import Followed, replace
+from tests.support.waiting import wait_for
 from twitcher.config import directory as configdir
 from twitcher.config.scan import MAX_FILE_SIZE
 

@@ -12,8 +12,10 @@ from typing import IO, Any, Callable, List
 import pytest
 
 from tests.support.configs import fence, watch
-from tests.support.daemon import Ensemble, Trace, Twitcher
+from tests.support.daemon import Twitcher
+from tests.support.ensemble import Ensemble
 from tests.support.followed_directory import Followed, replace
+from tests.support.waiting import Trace
 from twitcher.config import directory as configdir
 
 SOON = 5.0

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.daemon import Ensemble, Twitcher, wait_for
+from tests.support.daemon import Twitcher
+from tests.support.ensemble import Ensemble
 from tests.support.held_program import hanging, held, script
+from tests.support.waiting import wait_for
 from twitcher.config.language import load_config
 from twitcher.log_target import INFO, LogTarget, Record, open_target
 from twitcher.runs import posix_spawn

@@ -10,7 +10,10 @@ from typing import Any, List
 
 import pytest
 
-from tests.support.daemon import Ensemble, Twitcher, call, wait_for
+from tests.support.daemon import Twitcher
+from tests.support.ensemble import Ensemble
+from tests.support.programs import call
+from tests.support.waiting import wait_for
 from twitcher import __version__
 from twitcher.cli import new_parser
 

@@ -12,7 +12,11 @@ from typing import Dict, Iterator, List
 
 import pytest
 
-from tests.support.daemon import PATIENCE, Ensemble, Trace, Twitcher, call, is_alive, signals_in, wait_for
+from tests.support.daemon import Twitcher
+from tests.support.ensemble import Ensemble
+from tests.support.processes import is_alive, signals_in
+from tests.support.programs import call
+from tests.support.waiting import PATIENCE, Trace, wait_for
 
 QUIET = ['--logfile', '/dev/null']
 

@@ -11,7 +11,10 @@ import sys
 import pytest
 
 from tests.support.configs import watch
-from tests.support.daemon import TOP, Ensemble, Trace, Twitcher
+from tests.support.daemon import Twitcher
+from tests.support.ensemble import Ensemble
+from tests.support.programs import TOP
+from tests.support.waiting import Trace
 
 
 def begin(twitcher: Twitcher, ensemble: Ensemble, trace: Trace, mode: str) -> None:

@@ -12,8 +12,11 @@ from typing import Iterator
 
 import pytest
 
-from tests.support.daemon import Ensemble, Trace, Twitcher, is_alive, wait_for
+from tests.support.daemon import Twitcher
+from tests.support.ensemble import Ensemble
+from tests.support.processes import is_alive
 from tests.support.state_directory import fill, small_disk
+from tests.support.waiting import Trace, wait_for
 from twitcher.zookeeper.throwaway import ThrowAwayServer
 
 ROUNDS = 8

@@ -13,7 +13,9 @@ from typing import Iterator, List
 
 import pytest
 
-from tests.support.daemon import PATIENCE, Ensemble, Trace, Twitcher, wait_for
+from tests.support.daemon import Twitcher
+from tests.support.ensemble import Ensemble
+from tests.support.waiting import PATIENCE, Trace, wait_for
 
 
 class Syslog:

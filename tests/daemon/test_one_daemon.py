@@ -13,8 +13,11 @@ from zlib import crc32
 
 import pytest
 
-from tests.support.daemon import PATIENCE, Ensemble, Trace, Twitcher, call, wait_for
+from tests.support.daemon import Twitcher
+from tests.support.ensemble import Ensemble
+from tests.support.programs import call
 from tests.support.state_directory import begin, opened, pipes
+from tests.support.waiting import PATIENCE, Trace, wait_for
 
 
 @pytest.fixture

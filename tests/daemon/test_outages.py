@@ -10,10 +10,12 @@ from typing import Callable, Iterator, List
 import pytest
 from kazoo.security import OPEN_ACL_UNSAFE, make_acl
 
-from tests.support.daemon import ComingAndGoing, Ensemble, Trace, Twitcher, connected, wait_for
+from tests.support.daemon import Twitcher
+from tests.support.ensemble import Ensemble, ReconnectingEnsemble, connected
 from tests.support.proxy import Proxy
 from tests.support.quorum import Quorum
 from tests.support.subscriber import ask_server
+from tests.support.waiting import Trace, wait_for
 from twitcher.zookeeper.throwaway import ThrowAwayServer
 
 NOBODY_READS = [make_acl('world', 'anyone', create=True, write=True, delete=True, admin=True)]
@@ -84,7 +86,7 @@ def start(daemon: Twitcher, part: Ensemble, trace: Trace) -> None:
 
 def test_a_zookeeper_that_is_not_there_at_start_is_waited_for(
         daemons: Callable[[str], Twitcher], own_server: ThrowAwayServer, trace: Trace) -> None:
-    part = ComingAndGoing(own_server.hosts)
+    part = ReconnectingEnsemble(own_server.hosts)
     daemon = daemons(part.hosts)
     watch_several(daemon, part, trace)
     own_server.stop()
@@ -101,7 +103,7 @@ def test_a_zookeeper_that_is_not_there_at_start_is_waited_for(
 
 def test_a_restart_of_an_idle_server_runs_nothing(
         daemons: Callable[[str], Twitcher], own_server: ThrowAwayServer, trace: Trace) -> None:
-    part = ComingAndGoing(own_server.hosts)
+    part = ReconnectingEnsemble(own_server.hosts)
     daemon = daemons(part.hosts)
     start(daemon, part, trace)
     for _ in range(2):
@@ -118,7 +120,7 @@ def test_a_restart_of_an_idle_server_runs_nothing(
 def test_updates_around_a_restart_run_once_each_and_nothing_else_does(
         daemons: Callable[[str], Twitcher], own_server: ThrowAwayServer, trace: Trace,
         proxies: Callable[[ThrowAwayServer], Proxy], is_noticed: bool) -> None:
-    part = ComingAndGoing(own_server.hosts)
+    part = ReconnectingEnsemble(own_server.hosts)
     proxy = proxies(own_server)
     daemon = daemons(proxy.hosts + part.chroot)
     start(daemon, part, trace)
@@ -137,7 +139,7 @@ def test_updates_around_a_restart_run_once_each_and_nothing_else_does(
 
 def test_a_server_killed_in_the_midst_of_updates_loses_none_and_repeats_none(
         daemons: Callable[[str], Twitcher], own_server: ThrowAwayServer, trace: Trace) -> None:
-    part = ComingAndGoing(own_server.hosts)
+    part = ReconnectingEnsemble(own_server.hosts)
     daemon = daemons(part.hosts)
     start(daemon, part, trace)
     for number in range(1, 7):
@@ -154,7 +156,7 @@ def test_an_update_during_a_cut_runs_once_whether_the_session_goes_on_or_expires
         daemons: Callable[[str], Twitcher], own_server: ThrowAwayServer, short_server: ThrowAwayServer, trace: Trace,
         proxies: Callable[[ThrowAwayServer], Proxy], session: str) -> None:
     server = own_server if session == 'goes on' else short_server
-    part = ComingAndGoing(server.hosts)
+    part = ReconnectingEnsemble(server.hosts)
     proxy = proxies(server)
     daemon = daemons(proxy.hosts + part.chroot)
     start(daemon, part, trace)
@@ -178,7 +180,7 @@ def test_an_update_during_a_cut_runs_once_whether_the_session_goes_on_or_expires
 def test_a_run_goes_on_while_the_session_expires_and_what_waits_for_it_runs_once(
         daemons: Callable[[str], Twitcher], short_server: ThrowAwayServer, trace: Trace,
         proxies: Callable[[ThrowAwayServer], Proxy], tmp_path: Path) -> None:
-    part = ComingAndGoing(short_server.hosts)
+    part = ReconnectingEnsemble(short_server.hosts)
     proxy = proxies(short_server)
     daemon = daemons(proxy.hosts + part.chroot)
     gate = tmp_path / 'gate'
@@ -205,7 +207,7 @@ def test_a_run_goes_on_while_the_session_expires_and_what_waits_for_it_runs_once
 def test_a_half_open_connection_is_noticed_and_its_update_runs_once(
         daemons: Callable[[str], Twitcher], short_server: ThrowAwayServer, trace: Trace,
         proxies: Callable[[ThrowAwayServer], Proxy]) -> None:
-    part = ComingAndGoing(short_server.hosts)
+    part = ReconnectingEnsemble(short_server.hosts)
     proxy = proxies(short_server)
     daemon = daemons(proxy.hosts + part.chroot)
     start(daemon, part, trace)
@@ -220,7 +222,7 @@ def test_a_half_open_connection_is_noticed_and_its_update_runs_once(
 def test_a_server_that_hangs_holds_up_neither_runs_nor_a_stop(
         daemons: Callable[[str], Twitcher], short_server: ThrowAwayServer, trace: Trace,
         proxies: Callable[[ThrowAwayServer], Proxy]) -> None:
-    part = ComingAndGoing(short_server.hosts)
+    part = ReconnectingEnsemble(short_server.hosts)
     proxy = proxies(short_server)
     daemon = daemons(proxy.hosts + part.chroot)
     start(daemon, part, trace)
@@ -240,7 +242,7 @@ def test_an_ensemble_that_loses_the_member_we_are_connected_to_loses_no_update(
     quorum = Quorum()
     try:
         quorum.start()
-        part = ComingAndGoing(quorum.hosts)
+        part = ReconnectingEnsemble(quorum.hosts)
         daemon = daemons(part.hosts)
         start(daemon, part, trace)
         for number in (1, 3, 5):
@@ -264,7 +266,7 @@ def test_an_ensemble_that_loses_the_member_we_are_connected_to_loses_no_update(
 def test_an_outage_of_thirty_attempts_is_logged_in_few_lines(
         daemons: Callable[[str], Twitcher], own_server: ThrowAwayServer, trace: Trace,
         proxies: Callable[[ThrowAwayServer], Proxy]) -> None:
-    part = ComingAndGoing(own_server.hosts)
+    part = ReconnectingEnsemble(own_server.hosts)
     proxy = proxies(own_server)
     daemon = daemons(','.join([proxy.hosts] * 10) + part.chroot)  # ten attempts before each pause
     start(daemon, part, trace)

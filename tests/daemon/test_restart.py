@@ -10,7 +10,10 @@ from typing import Callable
 
 import pytest
 
-from tests.support.daemon import Ensemble, Trace, Twitcher, is_alive, wait_for
+from tests.support.daemon import Twitcher
+from tests.support.ensemble import Ensemble
+from tests.support.processes import is_alive
+from tests.support.waiting import Trace, wait_for
 
 SLOW = "Exec('echo begin `cat` >> {0}; sleep 5; echo end >> {0}')"
 

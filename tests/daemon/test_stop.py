@@ -9,7 +9,10 @@ import time
 
 import pytest
 
-from tests.support.daemon import PATIENCE, Ensemble, Twitcher, command, wait_for
+from tests.support.daemon import Twitcher
+from tests.support.ensemble import Ensemble
+from tests.support.programs import command
+from tests.support.waiting import PATIENCE, wait_for
 
 
 @pytest.mark.parametrize('second', ['SIGTERM', 'SIGINT', 'SIGHUP'])

@@ -13,7 +13,9 @@ from typing import Any, Dict, Iterator, List, Set, Tuple
 
 import pytest
 
-from tests.support.daemon import TOP, Ensemble, Twitcher, call
+from tests.support.daemon import Twitcher
+from tests.support.ensemble import Ensemble
+from tests.support.programs import TOP, call
 from twitcher import __version__, cli
 from twitcher.config.language import load_config
 from twitcher.config.spec import RunMode, WatchType, make_spec

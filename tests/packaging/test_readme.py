@@ -14,7 +14,10 @@ from typing import Dict, Iterator, List
 import pytest
 
 from tests.packaging.deb.story import BUILD, CONFIGURE, INSTALL, START
-from tests.support.daemon import TOP, Ensemble, Trace, Twitcher, wait_for
+from tests.support.daemon import Twitcher
+from tests.support.ensemble import Ensemble
+from tests.support.programs import TOP
+from tests.support.waiting import Trace, wait_for
 from twitcher import __version__
 from twitcher.config.language import load_config
 

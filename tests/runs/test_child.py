@@ -10,7 +10,10 @@ from typing import Dict, List, Optional
 
 import pytest
 
-from tests.support.daemon import Ensemble, Trace, Twitcher, process_status, signals_in, wait_for
+from tests.support.daemon import Twitcher
+from tests.support.ensemble import Ensemble
+from tests.support.processes import process_status, signals_in
+from tests.support.waiting import Trace, wait_for
 from twitcher.runs.stdin import open_stdin
 
 KINDS = ('command', 'list', 'function', 'function that calls Exec')

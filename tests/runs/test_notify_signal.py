@@ -12,7 +12,10 @@ from typing import Callable, Iterator, List
 import pytest
 
 from tests.runs.test_timeouts import group_members
-from tests.support.daemon import Ensemble, Trace, Twitcher, is_alive, wait_for
+from tests.support.daemon import Twitcher
+from tests.support.ensemble import Ensemble
+from tests.support.processes import is_alive
+from tests.support.waiting import Trace, wait_for
 
 # Takes its time until it catches SIGHUP, if the file of that name with .slow exists: then until .go does.
 SERVICE = '''#!/usr/bin/python3

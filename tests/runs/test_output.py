@@ -11,7 +11,10 @@ from typing import List
 
 import pytest
 
-from tests.support.daemon import Ensemble, Trace, Twitcher, is_alive, process_status, wait_for
+from tests.support.daemon import Twitcher
+from tests.support.ensemble import Ensemble
+from tests.support.processes import is_alive, process_status
+from tests.support.waiting import Trace, wait_for
 from twitcher.runs.output_process import MAX_LINE
 
 

@@ -16,8 +16,12 @@ from typing import Iterator, List
 import pytest
 
 from tests.runs.test_output import output_process
-from tests.support.daemon import TOP, Ensemble, Trace, Twitcher, is_alive, wait_for
+from tests.support.daemon import Twitcher
+from tests.support.ensemble import Ensemble
+from tests.support.processes import is_alive
+from tests.support.programs import TOP
 from tests.support.syslog_server import SyslogServer
+from tests.support.waiting import Trace, wait_for
 
 NO_RAISE = ['setpriv', '--bounding-set', '-sys_resource', '--inh-caps', '-sys_resource', 'sh', '-c',
             'ulimit -n 70; exec "$@"', 'sh']

@@ -13,8 +13,11 @@ from typing import Callable, Iterator
 import pytest
 
 from tests.support import configs
-from tests.support.daemon import Ensemble, Trace, Twitcher, is_alive, wait_for
+from tests.support.daemon import Twitcher
+from tests.support.ensemble import Ensemble
 from tests.support.held_program import hanging, held, script
+from tests.support.processes import is_alive
+from tests.support.waiting import Trace, wait_for
 
 AT_ONCE = 10.0
 """Seconds: much less than an exec is held up for, and enough for a loaded machine."""

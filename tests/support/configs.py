@@ -7,7 +7,9 @@ import signal
 import uuid
 from pathlib import Path
 
-from tests.support.daemon import Ensemble, Trace, Twitcher
+from tests.support.daemon import Twitcher
+from tests.support.ensemble import Ensemble
+from tests.support.waiting import Trace
 
 
 def watch(znode: str, trace: Trace, name: str, *more: str) -> str:

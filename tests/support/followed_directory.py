@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Sequence, Union
 
-from tests.support.daemon import PATIENCE
+from tests.support.waiting import PATIENCE
 from twitcher.config.directory import Changes, ConfigDir
 
 

@@ -10,7 +10,7 @@ import threading
 from concurrent.futures import Future
 from typing import Any, Callable, Iterator, List
 
-from tests.support.daemon import wait_for
+from tests.support.waiting import wait_for
 from twitcher.config.spec import WatchType
 from twitcher.znode import ZnodeState
 from twitcher.zookeeper.session import Session

@@ -7,7 +7,9 @@ import signal
 from pathlib import Path
 
 from tests.support.configs import fence
-from tests.support.daemon import Ensemble, Trace, Twitcher
+from tests.support.daemon import Twitcher
+from tests.support.ensemble import Ensemble
+from tests.support.waiting import Trace
 
 
 def test_a_user_who_joins_a_group_runs_nothing_at_a_sighup_but_has_it_in_the_next_run(

@@ -6,8 +6,10 @@ from typing import List
 
 import pytest
 
-from tests.support.daemon import Ensemble, Trace, Twitcher, wait_for
+from tests.support.daemon import Twitcher
+from tests.support.ensemble import Ensemble
 from tests.support.fake_machine import Bench, Znode
+from tests.support.waiting import Trace, wait_for
 from twitcher.config.spec import RunMode
 
 

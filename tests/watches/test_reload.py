@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.support.configs import fence, hup, slow, watch
-from tests.support.daemon import Ensemble, Trace, Twitcher
+from tests.support.daemon import Twitcher
+from tests.support.ensemble import Ensemble
+from tests.support.waiting import Trace
 
 # Whole or not at all
 

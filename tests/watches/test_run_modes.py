@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.daemon import Ensemble, Trace, Twitcher
+from tests.support.daemon import Twitcher
+from tests.support.ensemble import Ensemble
+from tests.support.waiting import Trace
 
 
 def slow(trace: Trace) -> str:

@@ -9,7 +9,11 @@ from typing import Callable
 
 import pytest
 
-from tests.support.daemon import TOP, Ensemble, Trace, Twitcher, process_status, wait_for
+from tests.support.daemon import Twitcher
+from tests.support.ensemble import Ensemble
+from tests.support.processes import process_status
+from tests.support.programs import TOP
+from tests.support.waiting import Trace, wait_for
 
 Change = Callable[[str], None]
 

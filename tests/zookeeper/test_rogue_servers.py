@@ -9,8 +9,9 @@ from typing import Iterator, List, Optional
 
 import pytest
 
-from tests.support.daemon import Trace, Twitcher, wait_for
+from tests.support.daemon import Twitcher
 from tests.support.rogue_server import Connection, Rogue, child_list
+from tests.support.waiting import Trace, wait_for
 
 
 @pytest.fixture

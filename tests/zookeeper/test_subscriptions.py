@@ -8,8 +8,9 @@ from typing import Iterator, List
 import pytest
 from kazoo.security import OPEN_ACL_UNSAFE, make_acl
 
-from tests.support.daemon import Ensemble, wait_for
+from tests.support.ensemble import Ensemble
 from tests.support.subscriber import CHILDREN, DATA, Keep, Keeping, Told, count_watches, keepers
+from tests.support.waiting import wait_for
 from twitcher.config.spec import WatchType
 from twitcher.znode import ZnodeState
 from twitcher.zookeeper.throwaway import ThrowAwayServer

@@ -9,9 +9,10 @@ from typing import Iterator
 
 import pytest
 
-from tests.support.daemon import ComingAndGoing, wait_for
+from tests.support.ensemble import ReconnectingEnsemble
 from tests.support.proxy import Proxy
 from tests.support.subscriber import CHILDREN, Keep, Keeping, count_watches, keepers
+from tests.support.waiting import wait_for
 from twitcher.zookeeper.throwaway import ThrowAwayServer, free_port
 
 
@@ -43,7 +44,7 @@ def test_a_server_that_comes_up_later_is_found(keep: Keep) -> None:
 
 
 def test_a_restart_hides_no_change_and_changes_no_stamp(keep: Keep, own_server: ThrowAwayServer) -> None:
-    part = ComingAndGoing(own_server.hosts)
+    part = ReconnectingEnsemble(own_server.hosts)
     for name in ('same', 'other', 'p/child'):
         part.put(f'/{name}', 0)
     keeping = keep(part.hosts)
@@ -69,7 +70,7 @@ def test_a_restart_hides_no_change_and_changes_no_stamp(keep: Keep, own_server: 
 
 @pytest.mark.filterwarnings('ignore:No chroot path exists')  # the restored server has lost it
 def test_a_server_restored_with_smaller_zxids_is_believed(keep: Keep, own_server: ThrowAwayServer) -> None:
-    part = ComingAndGoing(own_server.hosts)
+    part = ReconnectingEnsemble(own_server.hosts)
     for number in range(30):
         part.put('/a', number)
     keeping = keep(part.hosts)
@@ -85,7 +86,7 @@ def test_a_server_restored_with_smaller_zxids_is_believed(keep: Keep, own_server
 
 def test_what_changed_on_a_half_open_connection_is_told_after_it(keep: Keep, own_server: ThrowAwayServer,
                                                                  proxy: Proxy) -> None:
-    part = ComingAndGoing(own_server.hosts)
+    part = ReconnectingEnsemble(own_server.hosts)
     part.put('/a', 0)
     keeping = keep(proxy.hosts + part.chroot)
     told = keeping.subscribe('/a')
@@ -99,7 +100,7 @@ def test_what_changed_on_a_half_open_connection_is_told_after_it(keep: Keep, own
 
 
 def test_changes_are_told_over_a_slow_and_often_cut_connection(keep: Keep, own_server: ThrowAwayServer, proxy: Proxy) -> None:
-    part = ComingAndGoing(own_server.hosts)
+    part = ReconnectingEnsemble(own_server.hosts)
     part.put('/a', -1)
     proxy.delay = 0.02
     keeping = keep(proxy.hosts + part.chroot)

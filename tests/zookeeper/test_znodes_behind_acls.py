@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 from kazoo.security import OPEN_ACL_UNSAFE, make_acl
 
-from tests.support.daemon import Ensemble, Trace, Twitcher, wait_for
+from tests.support.daemon import Twitcher
+from tests.support.ensemble import Ensemble
+from tests.support.waiting import Trace, wait_for
 
 NOBODY_READS = [make_acl('world', 'anyone', create=True, write=True, delete=True, admin=True)]
 
