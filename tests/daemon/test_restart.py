@@ -14,6 +14,7 @@ from tests.support.daemon import Twitcher
 from tests.support.ensemble import Ensemble
 from tests.support.processes import is_alive
 from tests.support.waiting import Trace, wait_for
+from twitcher.zookeeper.throwaway import ThrowAwayServer
 
 SLOW = "Exec('echo begin `cat` >> {0}; sleep 5; echo end >> {0}')"
 
@@ -124,30 +125,28 @@ def _state_file(twitcher: Twitcher) -> str:
     return str(path)
 
 
-def _make_corrupt(directory: Path) -> None:
-    for path in directory.glob('*.sqlite3'):
-        path.write_bytes(b'this is no database, whatever its name says' * 100)
-
-
-def _make_a_file(directory: Path) -> None:
-    for path in directory.iterdir():
-        path.unlink()
-    directory.rmdir()
-    directory.write_text('no directory')
-
-
-@pytest.mark.parametrize('damage', [_make_corrupt, _make_a_file])
-def test_a_state_that_cannot_be_used_costs_a_warning_only(twitcher: Twitcher, ensemble: Ensemble, trace: Trace,
-                                                          damage: Callable[[Path], None]) -> None:
-    twitcher.config('d.twc', f"RegisterWatch('/d', Exec('echo `cat` >> {trace}'))")
-    ensemble.put('/d', 1)
-    twitcher.start()
-    trace.wait(1)
-    twitcher.stop()
-    damage(twitcher.directory / 'state')
-    twitcher.start()
-    trace.wait(2)
-    ensemble.put('/d', 2)
-    assert trace.wait(3) == ['1', '1', '2']
-    twitcher.fence(ensemble)
-    assert len(twitcher.log_lines('WARNING: state: ')) == 1
+def test_a_daemon_that_is_still_stopping_hands_over_all_the_same(tmp_path: Path, own_server: ThrowAwayServer,
+                                                                         trace: Trace) -> None:
+    part = Ensemble(own_server.hosts)
+    part.put('/l', 1)
+    twitcher = Twitcher(tmp_path, part.hosts)
+    try:
+        twitcher.config('l.twc', f"RegisterWatch('/l', Exec('echo `cat` >> {trace}; exec sleep 100'))")
+        twitcher.start()
+        trace.wait(1)
+        twitcher.wait_log('l.twc: pid .* started')
+        own_server.signal(signal.SIGSTOP)  # so that the stop takes as long as it can
+        earlier = twitcher.process
+        assert earlier
+        earlier.send_signal(signal.SIGTERM)
+        twitcher.start(wait=False)
+        twitcher.wait_log('INFO: started; ', count=2)
+        own_server.signal(signal.SIGCONT)
+        earlier.wait()
+        twitcher.wait_log('ZooKeeper: connected', count=2)
+        twitcher.fence(part)
+        assert trace.lines() == ['1']
+    finally:
+        own_server.signal(signal.SIGCONT)
+        twitcher.close()
+        part.close()

@@ -141,6 +141,23 @@ def test_an_action_has_the_resource_limits_that_the_daemon_was_started_with(
         assert {line[:26].rstrip(): line[26:].split()[:2] for line in lines} == own, kind
 
 
+def test_actions_do_not_ignore_what_the_daemon_does(twitcher: Twitcher, ensemble: Ensemble) -> None:
+    twitcher.config('u.twc', "RegisterWatch('/u', Exec('kill -USR1 $$'))")
+    ensemble.put('/u', '')
+    twitcher.start()
+    assert twitcher.wait_ended('u.twc') == ['was killed by SIGUSR1']
+
+
+@pytest.mark.parametrize('given', [{}, {'LC_CTYPE': 'C.UTF-8'}], ids=['nothing', 'LC_CTYPE'])
+def test_actions_get_no_locale_that_nobody_has_set(twitcher: Twitcher, ensemble: Ensemble, given: dict[str, str]) -> None:
+    twitcher.config('l.twc', "RegisterWatch('/l', Exec('env | grep ^L[AC]; echo end'))")
+    ensemble.put('/l', '')
+    words = [f'{name}={value}' for name, value in given.items()]
+    twitcher.start(wrapper=['env', '-u', 'LANG', '-u', 'LC_ALL', '-u', 'LC_CTYPE', *words])
+    lines = [f'{name}={value}' for name, value in given.items()] + ['end']
+    assert twitcher.wait_printed('l.twc', len(lines)) == lines
+
+
 # stdin
 
 CONTENTS: Dict[str, Optional[bytes]] = {

@@ -10,10 +10,9 @@ from typing import Callable
 
 import pytest
 
-from tests.runs.test_timeouts import group_members
 from tests.support.daemon import Twitcher
 from tests.support.ensemble import Ensemble
-from tests.support.processes import is_alive
+from tests.support.processes import group_members, is_alive
 from tests.support.waiting import Trace, wait_for
 
 END = pytest.mark.parametrize('end', [Twitcher.kill, Twitcher.stop], ids=['killed', 'stopped'])

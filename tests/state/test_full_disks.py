@@ -9,7 +9,10 @@ from typing import Callable, Iterator, List
 
 import pytest
 
+from tests.support.daemon import Twitcher
+from tests.support.ensemble import Ensemble
 from tests.support.state_directory import WATCH, Clock, begin, fill, has_pending, opened, pipes, small_disk, use
+from tests.support.waiting import Trace
 from twitcher.znode import Stamp
 
 
@@ -87,3 +90,31 @@ def test_a_disk_that_is_read_only_costs_one_warning(small: Path, warnings: Calla
         use(state)
         use(state)
     assert len(warnings()) == (0 if is_open else 1)  # what is open stays writable
+
+
+@pytest.fixture
+def small_state(twitcher: Twitcher) -> Iterator[Path]:
+    """The daemon's state directory, on a file system of its own, of 256 KiB."""
+    directory = twitcher.directory / 'state'
+    directory.mkdir()
+    with small_disk(directory):
+        yield directory
+
+
+def test_a_full_disk_costs_a_warning_and_no_run(twitcher: Twitcher, ensemble: Ensemble, trace: Trace,
+                                                small_state: Path) -> None:
+    twitcher.config('d.twc', f"RegisterWatch('/d', Exec('echo `cat` >> {trace}'))")
+    ensemble.put('/d', 'first')
+    twitcher.start()
+    trace.wait_for_line('first')
+    fill(small_state)
+    for number in range(20):
+        ensemble.put('/d', number)
+        trace.wait_for_line(str(number))
+    twitcher.kill()
+    twitcher.start()
+    trace.wait(22)
+    twitcher.stop()
+    (small_state / 'filler').unlink()
+    assert 1 <= len(twitcher.log_lines('WARNING: state: ')) <= 2  # one of each daemon
+    assert twitcher.log_lines('Traceback|ERROR|CRITICAL') == []

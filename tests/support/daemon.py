@@ -165,6 +165,10 @@ class Twitcher:
             raise AssertionError(f'{error}; the log: {self.log()[-6000:]}') from None
         return self.ended(description)
 
+    def wait_end_line(self, description: str) -> re.Match[str]:
+        """The line of the first end of a run of the watch; its groups are the pid, how it ended and its seconds."""
+        return self.wait_log(rf'{re.escape(description)}: pid (\d+) (exited \d+|was killed by SIG\w+) after ([\d.]+) s$')[0]
+
     def stop(self) -> int:
         """SIGTERM; its exit code."""
         assert self.process

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from pathlib import Path
 from typing import Dict, List
@@ -43,3 +44,16 @@ def is_action(pid: int) -> bool:
         return b'TWITCHER_DESCRIPTION=' in Path(f'/proc/{pid}/environ').read_bytes()
     except OSError:
         return False
+
+
+def group_members(group: int) -> List[int]:
+    """The pids of a process group that are no zombies."""
+    found = []
+    for name in filter(str.isdigit, os.listdir('/proc')):
+        try:
+            state, _, its_group = Path(f'/proc/{name}/stat').read_text().rpartition(')')[2].split()[:3]
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if int(its_group) == group and state != 'Z':
+            found.append(int(name))
+    return found

@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 from typing import Callable, Iterator, List, Optional
 
+from tests.support.daemon import Twitcher
 from twitcher.state import State
 from twitcher.znode import Stamp
 
@@ -99,3 +100,10 @@ def fill(directory: Path) -> None:
     with (directory / 'filler').open('wb', buffering=0) as file, contextlib.suppress(OSError):
         while True:
             file.write(bytes(1024))
+
+
+def assert_state_warnings(twitcher: Twitcher, count: int) -> None:
+    """So many warnings about the state, nothing worse, and no traceback."""
+    assert len(twitcher.log_lines('WARNING: state: ')) == count
+    assert twitcher.log_lines('Traceback|ERROR|CRITICAL') == []
+    assert 'Traceback' not in twitcher.stdio()
