@@ -10,7 +10,7 @@ import subprocess
 import textwrap
 import uuid
 from pathlib import Path
-from typing import Dict, List, Optional, Sequence, Tuple
+from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
 from tests.support.ensemble import Ensemble
 from tests.support.processes import command_line, is_action, is_alive
@@ -201,6 +201,9 @@ class Twitcher:
         again after some minutes. A function's process has the daemon's command line."""
         # One that has ended may have left others of its group.
         return not is_alive(pid) or is_action(pid) or str(self.configs) in command_line(pid)
+
+
+NewDaemon = Callable[[str], Twitcher]
 
 
 def open_pipes(twitcher: Twitcher) -> List[str]:

@@ -99,27 +99,6 @@ def test_the_same_contents_written_again_are_a_change() -> None:
     assert bench.events == ['load', 'changed']
 
 
-def test_deletion_runs_nothing_and_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level('INFO')
-    bench, znode = Bench(), Znode()
-    watch = bench.watch()
-    watch.state_is(znode.put('a'))
-    bench.end_all()
-    watch.state_is(znode.delete())
-    watch.state_is(znode.state)
-    assert len(bench.runs) == 1
-    assert caplog.messages == ['w: /z was deleted']
-
-
-def test_a_znode_deleted_and_made_again_unseen_was_created() -> None:
-    bench, znode = Bench(), Znode()
-    watch = bench.watch(run_on_load=False)
-    watch.state_is(znode.put('a'))
-    znode.delete()
-    watch.state_is(znode.put('a'))
-    assert bench.events == ['created']
-
-
 def test_a_znode_of_a_restored_ensemble_with_smaller_zxids_has_changed() -> None:
     bench, znode, restored = Bench(), Znode(), Znode()
     watch = bench.watch()
@@ -128,50 +107,6 @@ def test_a_znode_of_a_restored_ensemble_with_smaller_zxids_has_changed() -> None
         bench.end_all()
     watch.state_is(restored.put('r'))
     assert bench.started == ['a', 'b', 'c', 'r']
-
-
-@pytest.mark.parametrize('run_on_load, events', [(True, ['load']), (False, [])])
-def test_a_znode_that_becomes_readable_is_loaded_then(run_on_load: bool, events: List[str]) -> None:
-    bench, znode = Bench(), Znode()
-    watch = bench.watch(run_on_load=run_on_load)
-    znode.put('a')
-    watch.state_is(znode.hidden())
-    assert bench.runs == []
-    watch.state_is(znode.state)
-    assert bench.events == events
-
-
-@pytest.mark.parametrize('is_changed, events', [(True, ['load', 'changed']), (False, ['load'])])
-def test_a_time_without_permission_hides_no_change_and_makes_none(is_changed: bool, events: List[str]) -> None:
-    bench, znode = Bench(), Znode()
-    watch = bench.watch()
-    watch.state_is(znode.put('a'))
-    bench.end_all()
-    watch.state_is(znode.hidden())
-    if is_changed:
-        znode.put('b')
-        watch.state_is(znode.hidden())
-    watch.state_is(znode.state)
-    assert bench.events == events
-
-
-def test_a_change_before_the_first_permission_is_no_reason_to_forget_it() -> None:
-    bench, znode = Bench(), Znode()
-    watch = bench.watch(run_on_load=False)
-    znode.put('a')
-    watch.state_is(znode.hidden())
-    watch.state_is(znode.put('b'))
-    assert bench.events == ['changed']
-
-
-def test_a_znode_made_without_permission_was_created_once_it_can_be_read() -> None:
-    bench, znode = Bench(), Znode()
-    watch = bench.watch(run_on_load=False)
-    watch.state_is(znode.state)
-    znode.put('a')
-    watch.state_is(znode.hidden())
-    watch.state_is(znode.state)
-    assert bench.events == ['created']
 
 
 # Signals

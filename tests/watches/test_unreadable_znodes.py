@@ -1,0 +1,53 @@
+"""What a watch makes of a time in which its znode may not be read, with neither processes nor ZooKeeper."""
+
+from __future__ import annotations
+
+from typing import List
+
+import pytest
+
+from tests.support.fake_machine import Bench, Znode
+
+
+@pytest.mark.parametrize('run_on_load, events', [(True, ['load']), (False, [])])
+def test_a_znode_that_becomes_readable_is_loaded_then(run_on_load: bool, events: List[str]) -> None:
+    bench, znode = Bench(), Znode()
+    watch = bench.watch(run_on_load=run_on_load)
+    znode.put('a')
+    watch.state_is(znode.hidden())
+    assert bench.runs == []
+    watch.state_is(znode.state)
+    assert bench.events == events
+
+
+@pytest.mark.parametrize('is_changed, events', [(True, ['load', 'changed']), (False, ['load'])])
+def test_a_time_without_permission_hides_no_change_and_makes_none(is_changed: bool, events: List[str]) -> None:
+    bench, znode = Bench(), Znode()
+    watch = bench.watch()
+    watch.state_is(znode.put('a'))
+    bench.end_all()
+    watch.state_is(znode.hidden())
+    if is_changed:
+        znode.put('b')
+        watch.state_is(znode.hidden())
+    watch.state_is(znode.state)
+    assert bench.events == events
+
+
+def test_a_change_before_the_first_permission_is_no_reason_to_forget_it() -> None:
+    bench, znode = Bench(), Znode()
+    watch = bench.watch(run_on_load=False)
+    znode.put('a')
+    watch.state_is(znode.hidden())
+    watch.state_is(znode.put('b'))
+    assert bench.events == ['changed']
+
+
+def test_a_znode_made_without_permission_was_created_once_it_can_be_read() -> None:
+    bench, znode = Bench(), Znode()
+    watch = bench.watch(run_on_load=False)
+    watch.state_is(znode.state)
+    znode.put('a')
+    watch.state_is(znode.hidden())
+    watch.state_is(znode.state)
+    assert bench.events == ['created']
