@@ -1,4 +1,4 @@
-"""What stands around a Watch when its logic alone is tested: a znode, a machine that starts runs, a clock turned by hand."""
+"""What a Watch needs when its logic alone is tested: a znode, a machine that starts runs, a clock turned by hand."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from twitcher.znode import Stamp, Update, ZnodeState
 
 
 class Znode:
-    """A znode, as a keeper would tell of it. Each change has a zxid of its own."""
+    """A znode, as a subscription would report it. Each change has a zxid of its own."""
 
     def __init__(self) -> None:
         self.state = ZnodeState()
@@ -35,11 +35,11 @@ class Znode:
         return self.state
 
     def hidden(self) -> ZnodeState:
-        """What is told of it while it may not be read."""
+        """What is reported while it may not be read."""
         return ZnodeState(self.state.stamp)
 
 
-class HandMadeRun:
+class FakeRun:
     """A run that ends when the test says so."""
 
     def __init__(self, spec: WatchSpec, update: Update) -> None:
@@ -69,19 +69,22 @@ class HandMadeRun:
             callback(error)
 
 
-class Bench:
-    """Starts runs, or fails to: `failures` says for the next starts how, `transient` or not. `debts`: what `owe` was told."""
+class FakeMachine:
+    """Starts runs, or fails to: `failures` are the next starts that fail, each true if the failure is transient.
+
+    `saved_pending` has what was saved as pending, in order.
+    """
 
     def __init__(self, limit: int = 256) -> None:
         self.slots = Slots(limit)
-        self.runs: List[HandMadeRun] = []
+        self.runs: List[FakeRun] = []
         self.failures: Deque[bool] = deque()
         self.most_at_once = 0
-        self.debts: List[Optional[Stamp]] = []
+        self.saved_pending: List[Optional[Stamp]] = []
         self._now = 0.0
         self._alarms: List[Tuple[float, Callable[[], None]]] = []
         self.retries = Retries(self._later)
-        self._around = Around(self._start, self.slots, self.retries, lambda name, stamp: self.debts.append(stamp))
+        self._around = Around(self._start, self.slots, self.retries, lambda name, stamp: self.saved_pending.append(stamp))
 
     def watch(self, has_pending: bool = False, **arguments: Any) -> Watch:
         """A watch with these arguments of RegisterWatch."""
@@ -96,7 +99,7 @@ class Bench:
         return new
 
     @property
-    def active(self) -> List[HandMadeRun]:
+    def active(self) -> List[FakeRun]:
         """The runs in progress, the oldest first."""
         return [run for run in self.runs if not run.is_over]
 
@@ -123,10 +126,10 @@ class Bench:
         for callback in due:
             callback()
 
-    def _start(self, name: str, spec: WatchSpec, description: str, update: Update) -> HandMadeRun:
+    def _start(self, name: str, spec: WatchSpec, description: str, update: Update) -> FakeRun:
         if self.failures:
             raise SpawnError('no run: the test says so', transient=self.failures.popleft())
-        self.runs.append(HandMadeRun(spec, update))
+        self.runs.append(FakeRun(spec, update))
         self.most_at_once = max(self.most_at_once, len(self.active))
         return self.runs[-1]
 

@@ -1,4 +1,4 @@
-"""A state, and what a daemon does with it."""
+"""A state without a daemon, and disks that are too small for it."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ class InForce:
     path = f'{CONFIGS}/a.twc'
 
 
-def use(state: State, watch: str = WATCH) -> None:
-    """Everything that a daemon does with a state, but for `close`."""
+def use_every_method(state: State, watch: str = WATCH) -> None:
+    """Call every method of the state but `close`."""
     state.in_force = {watch: InForce()}
     state.unfinished()
     first, second = (state.run_begins(watch, 'a.twc', pipe, 1.0, None) for pipe in (1, 2))
@@ -57,15 +57,15 @@ def use(state: State, watch: str = WATCH) -> None:
     state.applied(watch, Stamp(1, 2, 3))
 
 
-def begin(state: State, pipe: int) -> int:
-    """A run that is noted and goes on, told by its pipe."""
+def begin_run(state: State, pipe: int) -> int:
+    """Note a run that goes on, known by its pipe."""
     run = state.run_begins(WATCH, 'a.twc', pipe, 1.0, None)
     state.run_started(run, os.getpid())
     return run
 
 
-def pipes(state: State) -> List[int]:
-    """The runs that are noted."""
+def noted_pipes(state: State) -> List[int]:
+    """The pipes of the runs that are noted."""
     return sorted(record.pipe for record in state.unfinished())
 
 
@@ -75,7 +75,7 @@ def has_pending(state: State, watch: str = WATCH) -> bool:
 
 
 @contextlib.contextmanager
-def opened(directory: Path, configs: str = CONFIGS, clock: Optional[Clock] = None) -> Iterator[State]:
+def opened_state(directory: Path, configs: str = CONFIGS, clock: Optional[Clock] = None) -> Iterator[State]:
     """A state for the length of a with block."""
     clock = clock or Clock()
     state = State(str(directory), configs, clock.later)
@@ -95,7 +95,7 @@ def small_disk(directory: Path) -> Iterator[None]:
         subprocess.run(['umount', '--lazy', directory], check=True)
 
 
-def fill(directory: Path) -> None:
+def fill_disk(directory: Path) -> None:
     """Leave no room in the file system."""
     with (directory / 'filler').open('wb', buffering=0) as file, contextlib.suppress(OSError):
         while True:

@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.daemon import Twitcher
 from tests.support.ensemble import Ensemble
-from tests.support.fake_machine import Bench, Znode
+from tests.support.fake_machine import FakeMachine, Znode
 from tests.support.waiting import Trace, wait_for
 from twitcher.config.spec import RunMode
 
@@ -114,10 +114,10 @@ def test_the_oldest_of_the_watch_with_most_are_dropped_and_each_keeps_its_newest
 
 
 def test_slots_go_round_the_watches_that_wait() -> None:
-    bench, znodes = Bench(limit=1), [Znode() for _ in range(3)]
-    watches = [bench.watch(run_mode=RunMode.PARALLEL) for _ in znodes]
+    machine, znodes = FakeMachine(limit=1), [Znode() for _ in range(3)]
+    watches = [machine.watch(run_mode=RunMode.PARALLEL) for _ in znodes]
     for number, (watch, znode) in enumerate(zip(watches, znodes)):
         for update in range(3):
             watch.state_is(znode.put(f'{number}{update}'))
-    bench.end_all()
-    assert bench.started == ['00', '01', '10', '20', '02', '11', '21', '12', '22']
+    machine.end_all()
+    assert machine.started == ['00', '01', '10', '20', '02', '11', '21', '12', '22']

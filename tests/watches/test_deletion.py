@@ -6,30 +6,30 @@ import pytest
 
 from tests.support.daemon import Twitcher
 from tests.support.ensemble import Ensemble
-from tests.support.fake_machine import Bench, Znode
+from tests.support.fake_machine import FakeMachine, Znode
 from tests.support.several_watches import LOADED, settled_lines, start_several
 from tests.support.waiting import Trace
 
 
 def test_deletion_runs_nothing_and_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level('INFO')
-    bench, znode = Bench(), Znode()
-    watch = bench.watch()
+    machine, znode = FakeMachine(), Znode()
+    watch = machine.watch()
     watch.state_is(znode.put('a'))
-    bench.end_all()
+    machine.end_all()
     watch.state_is(znode.delete())
     watch.state_is(znode.state)
-    assert len(bench.runs) == 1
+    assert len(machine.runs) == 1
     assert caplog.messages == ['w: /z was deleted']
 
 
 def test_a_znode_deleted_and_made_again_unseen_was_created() -> None:
-    bench, znode = Bench(), Znode()
-    watch = bench.watch(run_on_load=False)
+    machine, znode = FakeMachine(), Znode()
+    watch = machine.watch(run_on_load=False)
     watch.state_is(znode.put('a'))
     znode.delete()
     watch.state_is(znode.put('a'))
-    assert bench.events == ['created']
+    assert machine.events == ['created']
 
 
 def test_a_znode_that_is_deleted_runs_nothing_and_once_when_it_is_made_again(

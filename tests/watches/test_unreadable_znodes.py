@@ -6,48 +6,48 @@ from typing import List
 
 import pytest
 
-from tests.support.fake_machine import Bench, Znode
+from tests.support.fake_machine import FakeMachine, Znode
 
 
 @pytest.mark.parametrize('run_on_load, events', [(True, ['load']), (False, [])])
 def test_a_znode_that_becomes_readable_is_loaded_then(run_on_load: bool, events: List[str]) -> None:
-    bench, znode = Bench(), Znode()
-    watch = bench.watch(run_on_load=run_on_load)
+    machine, znode = FakeMachine(), Znode()
+    watch = machine.watch(run_on_load=run_on_load)
     znode.put('a')
     watch.state_is(znode.hidden())
-    assert bench.runs == []
+    assert machine.runs == []
     watch.state_is(znode.state)
-    assert bench.events == events
+    assert machine.events == events
 
 
 @pytest.mark.parametrize('is_changed, events', [(True, ['load', 'changed']), (False, ['load'])])
 def test_a_time_without_permission_hides_no_change_and_makes_none(is_changed: bool, events: List[str]) -> None:
-    bench, znode = Bench(), Znode()
-    watch = bench.watch()
+    machine, znode = FakeMachine(), Znode()
+    watch = machine.watch()
     watch.state_is(znode.put('a'))
-    bench.end_all()
+    machine.end_all()
     watch.state_is(znode.hidden())
     if is_changed:
         znode.put('b')
         watch.state_is(znode.hidden())
     watch.state_is(znode.state)
-    assert bench.events == events
+    assert machine.events == events
 
 
 def test_a_change_before_the_first_permission_is_no_reason_to_forget_it() -> None:
-    bench, znode = Bench(), Znode()
-    watch = bench.watch(run_on_load=False)
+    machine, znode = FakeMachine(), Znode()
+    watch = machine.watch(run_on_load=False)
     znode.put('a')
     watch.state_is(znode.hidden())
     watch.state_is(znode.put('b'))
-    assert bench.events == ['changed']
+    assert machine.events == ['changed']
 
 
 def test_a_znode_made_without_permission_was_created_once_it_can_be_read() -> None:
-    bench, znode = Bench(), Znode()
-    watch = bench.watch(run_on_load=False)
+    machine, znode = FakeMachine(), Znode()
+    watch = machine.watch(run_on_load=False)
     watch.state_is(znode.state)
     znode.put('a')
     watch.state_is(znode.hidden())
     watch.state_is(znode.state)
-    assert bench.events == ['created']
+    assert machine.events == ['created']
