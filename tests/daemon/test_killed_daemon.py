@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.actions import endless
 from tests.support.daemon import Twitcher
 from tests.support.ensemble import Ensemble
 from tests.support.processes import is_alive
@@ -124,7 +125,7 @@ def test_a_function_run_as_somebody_else_is_waited_for_too(twitcher: Twitcher, e
 
 @pytest.mark.parametrize('name', ['\udcff.twc', 'ü.twc', 'a b\n.twc'])
 def test_a_config_of_any_name_has_its_runs_waited_for(twitcher: Twitcher, ensemble: Ensemble, trace: Trace, name: str) -> None:
-    twitcher.config(name, f"RegisterWatch('/x', Exec('echo `cat` >> {trace}; exec sleep 100'), description='x')")
+    twitcher.config(name, f"RegisterWatch('/x', {endless(trace)}, description='x')")
     ensemble.put('/x', 1)
     twitcher.start()
     trace.wait(1)

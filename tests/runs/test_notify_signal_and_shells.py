@@ -45,6 +45,7 @@ def test_what_a_killed_shell_leaves_of_a_service_ends_before_the_next_run(
     ensemble.put('/n', 1)
     wait_for('the next run', lambda: len(services(trace)) == 2)
     assert not is_alive(first)
+    twitcher.wait_started('n.twc', 2)
     assert twitcher.ended('n.twc')[0] == 'was killed by SIGHUP'
     assert twitcher.log_lines(r'n.twc: notify_signal has ended pid \d+, but not its process group: SIGTERM')
     assert bool(twitcher.log_lines('n.twc: .*SIGKILL')) == deaf

@@ -9,6 +9,7 @@ from typing import Callable, Iterator, List
 
 import pytest
 
+from tests.support.actions import echo
 from tests.support.daemon import Twitcher
 from tests.support.ensemble import Ensemble
 from tests.support.state_directory import (
@@ -113,7 +114,7 @@ def small_state(twitcher: Twitcher) -> Iterator[Path]:
 
 def test_a_full_disk_costs_a_warning_and_no_run(twitcher: Twitcher, ensemble: Ensemble, trace: Trace,
                                                 small_state: Path) -> None:
-    twitcher.config('d.twc', f"RegisterWatch('/d', Exec('echo `cat` >> {trace}'))")
+    twitcher.config('d.twc', f"RegisterWatch('/d', {echo(trace)})")
     ensemble.put('/d', 'first')
     twitcher.start()
     trace.wait_for_line('first')

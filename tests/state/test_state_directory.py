@@ -8,6 +8,7 @@ from typing import Callable
 
 import pytest
 
+from tests.support.actions import echo
 from tests.support.daemon import Twitcher
 from tests.support.ensemble import Ensemble
 from tests.support.state_directory import assert_state_warnings
@@ -16,7 +17,7 @@ from tests.support.waiting import Trace
 
 def test_a_state_directory_that_is_removed_costs_no_run_and_no_start(twitcher: Twitcher, ensemble: Ensemble,
                                                                      trace: Trace) -> None:
-    twitcher.config('r.twc', f"RegisterWatch('/r', Exec('echo `cat` >> {trace}'))")
+    twitcher.config('r.twc', f"RegisterWatch('/r', {echo(trace)})")
     ensemble.put('/r', 1)
     twitcher.start()
     trace.wait(1)
@@ -44,7 +45,7 @@ def _make_a_file(directory: Path) -> None:
 @pytest.mark.parametrize('damage', [_make_corrupt, _make_a_file])
 def test_a_state_that_cannot_be_used_costs_a_warning_only(twitcher: Twitcher, ensemble: Ensemble, trace: Trace,
                                                           damage: Callable[[Path], None]) -> None:
-    twitcher.config('d.twc', f"RegisterWatch('/d', Exec('echo `cat` >> {trace}'))")
+    twitcher.config('d.twc', f"RegisterWatch('/d', {echo(trace)})")
     ensemble.put('/d', 1)
     twitcher.start()
     trace.wait(1)

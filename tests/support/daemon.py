@@ -9,6 +9,7 @@ import signal
 import subprocess
 import textwrap
 import uuid
+from datetime import datetime
 from pathlib import Path
 from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
@@ -168,6 +169,20 @@ class Twitcher:
     def wait_end_line(self, description: str) -> re.Match[str]:
         """The line of the first end of a run of the watch; its groups are the pid, how it ended and its seconds."""
         return self.wait_log(rf'{re.escape(description)}: pid (\d+) (exited \d+|was killed by SIG\w+) after ([\d.]+) s$')[0]
+
+    def log_times(self, pattern: str) -> List[float]:
+        """When each line of the log in which the regular expression is found was made, in seconds."""
+        return [datetime.strptime(' '.join(line.split()[:2]), '%Y-%m-%d %H:%M:%S.%f').timestamp()
+                for line in self.log_lines(pattern)]
+
+    def seconds_between(self, first: str, second: str) -> float:
+        """How long after the first line that matches the one regular expression the first that matches the other came.
+
+        What the log says of itself does not depend on when the test comes to look.
+        """
+        self.wait_log(first)
+        self.wait_log(second)
+        return self.log_times(second)[0] - self.log_times(first)[0]
 
     def stop(self) -> int:
         """SIGTERM; its exit code."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sqlite3
 import subprocess
 from pathlib import Path
 from typing import Callable, Iterator, List, Optional
@@ -107,3 +108,10 @@ def assert_state_warnings(twitcher: Twitcher, count: int) -> None:
     assert len(twitcher.log_lines('WARNING: state: ')) == count
     assert twitcher.log_lines('Traceback|ERROR|CRITICAL') == []
     assert 'Traceback' not in twitcher.stdio()
+
+
+def change_state(twitcher: Twitcher, statement: str) -> int:
+    """Execute an SQL statement on the daemon's state. Returns the number of changed rows."""
+    (path,) = (twitcher.directory / 'state').glob('*.0.sqlite3')
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as database:
+        return database.execute(statement).rowcount

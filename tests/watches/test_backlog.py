@@ -6,6 +6,7 @@ from typing import List
 
 import pytest
 
+from tests.support.actions import until
 from tests.support.daemon import Twitcher
 from tests.support.ensemble import Ensemble
 from tests.support.fake_machine import FakeMachine, Znode
@@ -29,7 +30,7 @@ def test_a_flood_of_large_updates_costs_a_bounded_amount_of_memory_and_the_newes
         twitcher: Twitcher, ensemble: Ensemble, trace: Trace) -> None:
     go = twitcher.directory / 'go'
     twitcher.config('p.twc', f"RegisterWatch('/p', Exec('head -c 6 >> {trace}; echo >> {trace}; "
-                             f"until [ -e {go} ]; do sleep 0.05; done'), run_mode=PARALLEL, run_on_load=False)")
+                             f"{until(go)}'), run_mode=PARALLEL, run_on_load=False)")
     twitcher.config('q.twc', f"RegisterWatch('/q', Exec('echo q `cat` >> {trace}'), run_mode=PARALLEL, run_on_load=False)")
     ensemble.put('/p', 'begin ')
     ensemble.put('/q', 0)
@@ -64,7 +65,7 @@ def test_a_watch_with_many_updates_does_not_starve_another(twitcher: Twitcher, e
     go = twitcher.directory / 'go'
     twitcher.config('f.twc', f"""
         for name in ('flood', 'other'):
-            RegisterWatch('/' + name, Exec('echo %s `cat` >> {trace}; until [ -e {go} ]; do sleep 0.05; done' % name),
+            RegisterWatch('/' + name, Exec('echo %s `cat` >> {trace}; {until(go)}' % name),
                           run_mode=PARALLEL, run_on_load=False, description=name)""")
     ensemble.put('/flood', 0)
     ensemble.put('/other', 0)

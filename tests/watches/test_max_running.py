@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tests.support.actions import until
 from tests.support.daemon import Twitcher
 from tests.support.ensemble import Ensemble
 from tests.support.waiting import Trace
@@ -13,7 +14,7 @@ def test_parallel_runs_past_the_bound_wait_in_order_and_none_is_dropped(twitcher
                                                                        tmp_path: Path) -> None:
     seen = Trace(tmp_path / 'seen')
     gate = tmp_path / 'gate'
-    script = f'x=`cat`; echo begin $x >> {trace}; until test -e {gate}$x; do sleep .05; done; echo end $x >> {trace}'
+    script = f'x=`cat`; echo begin $x >> {trace}; {until(f"{gate}$x")}; echo end $x >> {trace}'
     twitcher.config('p.twc', f"RegisterWatch('/p', Exec({script!r}), run_mode=PARALLEL)\n"
                              f"RegisterWatch('/p', Exec('echo `cat` >> {seen}'))")
     twitcher.start('--max_running', '3')
@@ -38,7 +39,7 @@ def test_parallel_runs_past_the_bound_wait_in_order_and_none_is_dropped(twitcher
 def test_the_bound_is_for_all_watches_together_and_for_parallel_ones_only(twitcher: Twitcher, ensemble: Ensemble,
                                                                          trace: Trace, tmp_path: Path) -> None:
     gate = tmp_path / 'gate'
-    script = f'echo begin $TWITCHER_ZNODE >> {trace}; until test -e {gate}; do sleep .05; done'
+    script = f'echo begin $TWITCHER_ZNODE >> {trace}; {until(gate)}'
     for name in 'abc':
         twitcher.config(f'{name}.twc', f"RegisterWatch('/{name}', Exec({script!r}), run_mode=PARALLEL)")
     twitcher.config('q.twc', f"RegisterWatch('/q', Exec({script!r}))")
@@ -58,7 +59,7 @@ def test_the_bound_is_for_all_watches_together_and_for_parallel_ones_only(twitch
 def test_reattached_parallel_runs_count_against_the_limit(twitcher: Twitcher, ensemble: Ensemble, trace: Trace) -> None:
     go = twitcher.directory / 'go'
     twitcher.config('p.twc', f"""
-        RegisterWatch('/p', Exec('echo `cat` >> {trace}; until [ -e {go} ]; do sleep 0.05; done'), run_mode=PARALLEL)""")
+        RegisterWatch('/p', Exec('echo `cat` >> {trace}; {until(go)}'), run_mode=PARALLEL)""")
     ensemble.put('/p', 1)
     twitcher.start('--max_running', '2')
     trace.wait(1)
