@@ -8,7 +8,9 @@ from typing import Callable
 import pytest
 
 from tests.support.configs import fence, watch
-from tests.support.daemon import Ensemble, Trace, Twitcher, wait_for
+from tests.support.daemon import Twitcher
+from tests.support.ensemble import Ensemble
+from tests.support.waiting import Trace, wait_for
 
 BROKEN = 'RegisterWatch(\n\nnonsense'
 

@@ -11,7 +11,7 @@ from typing import Callable, Dict, Iterator, List, Tuple, Union
 
 import pytest
 
-from tests.support.state_directory import Clock, opened
+from tests.support.state_directory import Clock, opened_state
 from twitcher.config import loader
 from twitcher.config.directory import Changes, ConfigDir
 from twitcher.config.loader import Loader
@@ -30,7 +30,7 @@ class Bench:
         self.in_force: Dict[str, Tuple[List[str], bool]] = {}
         self.at_first: Dict[str, Tuple[List[str], bool]] = {}
         self.replaced = self.changed = 0
-        self._opened = opened(directory, clock=self.clock)
+        self._opened = opened_state(directory, clock=self.clock)
         self.loader = Loader(root, self._opened.__enter__().good_configs, self._replace, self._remove, self.clock.later,
                              self._changed)
 

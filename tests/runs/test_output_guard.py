@@ -16,8 +16,12 @@ from typing import Iterator, List
 import pytest
 
 from tests.runs.test_output import output_process
-from tests.support.daemon import TOP, Ensemble, Trace, Twitcher, is_alive, wait_for
+from tests.support.daemon import Twitcher
+from tests.support.ensemble import Ensemble
+from tests.support.processes import is_alive
+from tests.support.programs import TOP
 from tests.support.syslog_server import SyslogServer
+from tests.support.waiting import Trace, wait_for
 
 NO_RAISE = ['setpriv', '--bounding-set', '-sys_resource', '--inh-caps', '-sys_resource', 'sh', '-c',
             'ulimit -n 70; exec "$@"', 'sh']
@@ -127,10 +131,12 @@ def test_a_log_whose_directory_is_away_is_opened_when_it_is_back(
     ensemble.put('/o', 0)
     trace.wait(1)
     reader = output_process(twitcher)
-    time.sleep(2)  # nothing is to happen
+    for number in range(1, 20):
+        ensemble.put('/o', number)
+        trace.wait(number + 1)
     assert is_alive(reader)
     (tmp_path / 'away').rename(tmp_path / 'logs')
-    twitcher.wait_printed('it', 1)
+    twitcher.wait_printed('it', 20)
     assert output_process(twitcher) == reader
     assert not twitcher.log_lines('has died')
 
@@ -192,9 +198,10 @@ def test_when_the_process_cannot_be_started_one_timer_tries_again_and_nothing_is
     for number in range(20):
         ensemble.put('/o', number)
         twitcher.wait_ended('it', number + 1)
-    twitcher.wait_log('ERROR: output of actions waits: its process cannot be started: No such file')
-    time.sleep(3)  # other timers would have come by then
-    assert len(twitcher.log_lines('its process cannot be started')) <= 4
+    failure = 'ERROR: output of actions waits: its process cannot be started: No such file'
+    twitcher.wait_log(failure, 3)
+    first, _, third = twitcher.log_times(failure)[:3]
+    assert third - first > 2.5  # one timer: the second attempt comes after 1 s, the third 2 s later
     python.symlink_to(sys.executable)
     assert twitcher.wait_printed('it', 20) == [str(number) for number in range(20)]
     assert len([line for line in ps_lines() if str(twitcher.pid) in line and 'output' in line.split()[2]]) == 1

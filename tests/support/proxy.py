@@ -6,7 +6,9 @@ import contextlib
 import socket
 import threading
 import time
-from typing import List, Tuple
+from typing import Callable, List, Tuple
+
+from twitcher.zookeeper.throwaway import ThrowAwayServer
 
 
 class Proxy:
@@ -116,3 +118,6 @@ def _end(end: socket.socket) -> None:
     with contextlib.suppress(OSError):
         end.shutdown(socket.SHUT_RDWR)
     end.close()
+
+
+NewProxy = Callable[[ThrowAwayServer], Proxy]

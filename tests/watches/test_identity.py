@@ -10,7 +10,9 @@ from typing import Callable, List
 import pytest
 
 from tests.support.configs import fence, slow, watch
-from tests.support.daemon import Ensemble, Trace, Twitcher, wait_for
+from tests.support.daemon import Twitcher
+from tests.support.ensemble import Ensemble
+from tests.support.waiting import Trace, wait_for
 
 Edit = Callable[[], object]
 
