@@ -280,13 +280,14 @@ def test_no_message_ends_the_process(tmp_path: Path) -> None:
 
 def test_a_daemon_that_is_killed_before_it_comes_to_note_a_start_has_told_whose_output_it_is(
         twitcher: Twitcher, ensemble: Ensemble, trace: Trace, tmp_path: Path) -> None:
-    # The event loop does not come to what a thread has started.
+    # The event loop does not come to what a thread has started, and said whose output it is.
     (tmp_path / 'site').mkdir()
-    (tmp_path / 'site/sitecustomize.py').write_text('''
+    (tmp_path / 'site/sitecustomize.py').write_text(f'''
 import threading
 
 def hold(frame, event, argument):
     if event == 'call' and frame.f_code.co_name == '_started' and 'runner.py' in frame.f_code.co_filename:
+        open('{tmp_path}/held', 'w').close()
         threading.Event().wait(60)
 
 import sys
@@ -297,5 +298,7 @@ if 'bin/twitcher' in ' '.join(sys.orig_argv if hasattr(sys, 'orig_argv') else ['
     ensemble.put('/a', '')
     twitcher.start(environment={'PYTHONPATH': f'{tmp_path}/site'})
     (pid,) = trace.wait(1)
+    wait_for('the end of the run', lambda: not is_alive(int(pid)))
+    wait_for('the event loop to be held', (tmp_path / 'held').exists)
     twitcher.kill()
     twitcher.wait_log(rf'a.twc\[{pid}\]: said')
