@@ -5,18 +5,31 @@ from __future__ import annotations
 import re
 import time
 from pathlib import Path
+from typing import Callable, Tuple
 
 import pytest
 
 from tests.support.actions import slow
-from tests.support.daemon import NewDaemon
+from tests.support.daemon import NewDaemon, Twitcher
 from tests.support.ensemble import ReconnectingEnsemble
-from tests.support.proxy import NewProxy
+from tests.support.proxy import NewProxy, Proxy
 from tests.support.quorum import Quorum
 from tests.support.several_watches import LOADED, settled_lines, start_several, watch_several
 from tests.support.subscriber import ask_server
 from tests.support.waiting import Trace, wait_for
 from twitcher.zookeeper.throwaway import ThrowAwayServer
+
+BehindProxy = Callable[[ThrowAwayServer], Tuple[Twitcher, ReconnectingEnsemble, Proxy]]
+
+
+@pytest.fixture
+def behind_proxy(new_daemon: NewDaemon, new_proxy: NewProxy) -> BehindProxy:
+    """Makes a daemon that reaches a server through a proxy, a part of the server, reached without it, and the proxy."""
+    def make(server: ThrowAwayServer) -> Tuple[Twitcher, ReconnectingEnsemble, Proxy]:
+        part, proxy = ReconnectingEnsemble(server.hosts), new_proxy(server)
+        return new_daemon(proxy.hosts + part.chroot), part, proxy
+
+    return make
 
 
 def test_a_zookeeper_that_is_not_there_at_start_is_waited_for(
@@ -53,11 +66,8 @@ def test_a_restart_of_an_idle_server_runs_nothing(
 
 @pytest.mark.parametrize('is_noticed', [True, False])
 def test_updates_around_a_restart_run_once_each_and_nothing_else_does(
-        new_daemon: NewDaemon, own_server: ThrowAwayServer, trace: Trace,
-        new_proxy: NewProxy, is_noticed: bool) -> None:
-    part = ReconnectingEnsemble(own_server.hosts)
-    proxy = new_proxy(own_server)
-    daemon = new_daemon(proxy.hosts + part.chroot)
+        behind_proxy: BehindProxy, own_server: ThrowAwayServer, trace: Trace, is_noticed: bool) -> None:
+    daemon, part, proxy = behind_proxy(own_server)
     start_several(daemon, part, trace)
     if is_noticed:
         proxy.refuse()
@@ -88,12 +98,10 @@ def test_a_server_killed_in_the_midst_of_updates_loses_none_and_repeats_none(
 
 @pytest.mark.parametrize('session', ['goes on', 'expires'])
 def test_an_update_during_a_cut_runs_once_whether_the_session_goes_on_or_expires(
-        new_daemon: NewDaemon, own_server: ThrowAwayServer, short_server: ThrowAwayServer, trace: Trace,
-        new_proxy: NewProxy, session: str) -> None:
+        behind_proxy: BehindProxy, own_server: ThrowAwayServer, short_server: ThrowAwayServer, trace: Trace,
+        session: str) -> None:
     server = own_server if session == 'goes on' else short_server
-    part = ReconnectingEnsemble(server.hosts)
-    proxy = new_proxy(server)
-    daemon = new_daemon(proxy.hosts + part.chroot)
+    daemon, part, proxy = behind_proxy(server)
     start_several(daemon, part, trace)
     first = daemon.wait_log('session (0x[0-9a-f]+)')[0][1]
     seen = len(daemon.log())
@@ -113,11 +121,8 @@ def test_an_update_during_a_cut_runs_once_whether_the_session_goes_on_or_expires
 
 
 def test_a_run_goes_on_while_the_session_expires_and_what_waits_for_it_runs_once(
-        new_daemon: NewDaemon, short_server: ThrowAwayServer, trace: Trace,
-        new_proxy: NewProxy, gate: Path) -> None:
-    part = ReconnectingEnsemble(short_server.hosts)
-    proxy = new_proxy(short_server)
-    daemon = new_daemon(proxy.hosts + part.chroot)
+        behind_proxy: BehindProxy, short_server: ThrowAwayServer, trace: Trace, gate: Path) -> None:
+    daemon, part, proxy = behind_proxy(short_server)
     daemon.config('q.twc', f"RegisterWatch('/q', {slow(trace, gate)})")
     part.put('/q', 0)
     daemon.start()
@@ -138,11 +143,8 @@ def test_a_run_goes_on_while_the_session_expires_and_what_waits_for_it_runs_once
 
 
 def test_a_half_open_connection_is_noticed_and_its_update_runs_once(
-        new_daemon: NewDaemon, short_server: ThrowAwayServer, trace: Trace,
-        new_proxy: NewProxy) -> None:
-    part = ReconnectingEnsemble(short_server.hosts)
-    proxy = new_proxy(short_server)
-    daemon = new_daemon(proxy.hosts + part.chroot)
+        behind_proxy: BehindProxy, short_server: ThrowAwayServer, trace: Trace) -> None:
+    daemon, part, proxy = behind_proxy(short_server)
     start_several(daemon, part, trace)
     proxy.swallow()
     part.put('/a', 1)
@@ -153,11 +155,8 @@ def test_a_half_open_connection_is_noticed_and_its_update_runs_once(
 
 
 def test_a_server_that_hangs_holds_up_neither_runs_nor_a_stop(
-        new_daemon: NewDaemon, short_server: ThrowAwayServer, trace: Trace,
-        new_proxy: NewProxy) -> None:
-    part = ReconnectingEnsemble(short_server.hosts)
-    proxy = new_proxy(short_server)
-    daemon = new_daemon(proxy.hosts + part.chroot)
+        behind_proxy: BehindProxy, short_server: ThrowAwayServer, trace: Trace) -> None:
+    daemon, part, proxy = behind_proxy(short_server)
     start_several(daemon, part, trace)
     proxy.swallow()
     daemon.config('more.twc', "for number in range(1000): RegisterWatch(f'/more{number}', Exec('true'))")

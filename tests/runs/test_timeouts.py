@@ -90,8 +90,8 @@ def test_a_python_action_that_has_just_been_forked_gets_its_sigterm_too(twitcher
         assert end[2] == 'was killed by SIGTERM'
 
 
-def test_the_next_run_waits_for_what_ignores_the_sigterm_that_its_leader_heeded_but_no_more_than_five_seconds(
-        twitcher: Twitcher, ensemble: Ensemble, trace: Trace, gate: Path) -> None:
+def end_leader_alone(twitcher: Twitcher, ensemble: Ensemble, trace: Trace, gate: Path) -> int:
+    """A run for 0 is over at its timeout, but not its child, and an update to 1 waits for that. Returns the run's pid."""
     twitcher.config('t.twc', f"RegisterWatch('/t', {with_deaf_child(trace, gate)}, timeout=0.5)")
     ensemble.put('/t', 0)
     twitcher.start()
@@ -99,7 +99,12 @@ def test_the_next_run_waits_for_what_ignores_the_sigterm_that_its_leader_heeded_
     ensemble.put('/t', 1)
     end = twitcher.wait_end_line('t.twc')
     assert end[2] == 'exited 0'
-    pid = int(end[1])
+    return int(end[1])
+
+
+def test_the_next_run_waits_for_what_ignores_the_sigterm_that_its_leader_heeded_but_no_more_than_five_seconds(
+        twitcher: Twitcher, ensemble: Ensemble, trace: Trace, gate: Path) -> None:
+    pid = end_leader_alone(twitcher, ensemble, trace, gate)
     assert group_members(pid)
     trace.wait_for_line('next')
     assert not group_members(pid)
@@ -109,12 +114,7 @@ def test_the_next_run_waits_for_what_ignores_the_sigterm_that_its_leader_heeded_
 
 def test_the_next_run_starts_as_soon_as_the_last_of_the_group_is_gone(
         twitcher: Twitcher, ensemble: Ensemble, trace: Trace, gate: Path) -> None:
-    twitcher.config('t.twc', f"RegisterWatch('/t', {with_deaf_child(trace, gate)}, timeout=0.5)")
-    ensemble.put('/t', 0)
-    twitcher.start()
-    trace.wait_for_line('ready')
-    ensemble.put('/t', 1)
-    twitcher.wait_end_line('t.twc')
+    end_leader_alone(twitcher, ensemble, trace, gate)
     twitcher.fence(ensemble)
     assert trace.lines() == ['ready']
     gate.touch()
