@@ -18,24 +18,33 @@ from tests.support.waiting import Trace, wait_for
 
 WAITS = r'n\.twc: changed .* waits for the run in progress'
 """What a daemon with --verbose logs of an update that it has received during a run."""
-CATCHES_LATE = f"wait('.go')\ntime.sleep(0.5)\n{CATCHES}"
+STARTS_LATE = f"wait('.go')\n{CATCHES}"
+"""The start of a service that does not catch SIGHUP until a file of the trace's name with .go is there."""
 
 
-def test_a_service_that_is_still_starting_is_not_killed_but_gets_the_signal_when_it_catches_it(
-        twitcher: Twitcher, ensemble: Ensemble, trace: Trace) -> None:
-    path = service(trace, CATCHES_LATE)
-    twitcher.config('n.twc', f"RegisterWatch('/n', Exec(['{path}']), notify_signal='SIGHUP', run_on_load=False)")
+def update_while_it_starts(twitcher: Twitcher, ensemble: Ensemble, trace: Trace) -> None:
+    """A service that starts late has been started for 1 and signalled for 2 before it could catch that; then it could."""
     ensemble.put('/n', 0)
-    twitcher.start()
+    twitcher.start('--verbose')
     twitcher.fence(ensemble)
+    ensemble.put('/n', 1)
+    twitcher.wait_started('n.twc')
+    ensemble.put('/n', 2)
+    twitcher.wait_log(WAITS)
+    twitcher.fence(ensemble)
+    assert not twitcher.log_lines('n.twc: SIGHUP to pid')
     Path(f'{trace}.go').touch()
-    for number in (1, 2):
-        ensemble.put('/n', number)
-        time.sleep(0.01)
     trace.wait_for_line('reloaded')
     twitcher.fence(ensemble)
     assert living(trace) == services(trace) == twitcher.started('n.twc')
     assert len(services(trace)) == 1
+
+
+def test_a_service_that_is_still_starting_is_not_killed_but_gets_the_signal_when_it_catches_it(
+        twitcher: Twitcher, ensemble: Ensemble, trace: Trace) -> None:
+    path = service(trace, STARTS_LATE)
+    twitcher.config('n.twc', f"RegisterWatch('/n', Exec(['{path}']), notify_signal='SIGHUP', run_on_load=False)")
+    update_while_it_starts(twitcher, ensemble, trace)
     assert len(twitcher.log_lines('n.twc: SIGHUP to pid')) == reloads(trace) == 1
 
 
@@ -43,22 +52,13 @@ def test_a_function_that_is_still_starting_is_not_killed_either(twitcher: Twitch
     twitcher.config('n.twc', SERVICE.format(trace=trace, start='').partition('say(f')[0] + f'''
 def serve():
     say(f'starts {{os.getpid()}}')
-    time.sleep(0.5)
+    wait('.go')
     {CATCHES}
     say('ready')
     time.sleep(1000)
 RegisterWatch('/n', serve, notify_signal='SIGHUP', run_on_load=False)
 ''')
-    ensemble.put('/n', 0)
-    twitcher.start()
-    twitcher.fence(ensemble)
-    for number in (1, 2):
-        ensemble.put('/n', number)
-        time.sleep(0.01)
-    trace.wait_for_line('reloaded')
-    twitcher.fence(ensemble)
-    assert living(trace) == services(trace) == twitcher.started('n.twc')
-    assert len(services(trace)) == 1
+    update_while_it_starts(twitcher, ensemble, trace)
 
 
 def test_the_wait_ends_after_five_seconds(twitcher: Twitcher, ensemble: Ensemble, trace: Trace) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import tempfile
@@ -13,6 +14,7 @@ from typing import Callable, Iterator
 import pytest
 
 from tests.support import configs
+from tests.support.actions import until
 from tests.support.daemon import Twitcher
 from tests.support.ensemble import Ensemble
 from tests.support.held_program import children_before_exec, exec_blocked, write_script
@@ -30,6 +32,22 @@ def open_directory() -> Iterator[Path]:
         directory = Path(name)
         directory.chmod(0o755)
         yield directory
+
+
+@contextlib.contextmanager
+def before_exec(twitcher: Twitcher, ensemble: Ensemble, program: Path) -> Iterator[int]:
+    """In a with block: a run of /s for the contents 1 has a process, whose pid this is, that cannot execute its program."""
+    with exec_blocked(program):
+        ensemble.put('/s', 1)
+        [pid] = wait_for('the program to be about to be executed', lambda: children_before_exec(twitcher.pid))
+        yield pid
+
+
+def kill_both(twitcher: Twitcher, run: int) -> None:
+    """SIGKILL for the daemon, then for the run."""
+    twitcher.kill()
+    os.kill(run, signal.SIGKILL)
+    wait_for('the end of the run', lambda: not is_alive(run))
 
 
 def _has(trace: Trace, line: str) -> bool:
@@ -82,8 +100,9 @@ def test_more_programs_that_hang_than_may_wait_in_line(
 
 @pytest.mark.parametrize('end', [Twitcher.stop, Twitcher.kill], ids=['stopped', 'killed'])
 def test_a_daemon_ends_while_a_program_is_being_executed_and_the_next_one_waits_for_it(
-        twitcher: Twitcher, ensemble: Ensemble, trace: Trace, tmp_path: Path, end: Callable[[Twitcher], object]) -> None:
-    slow = write_script(tmp_path / 'slow', f'echo begin `cat` >> {trace}; sleep 1; echo end >> {trace}')
+        twitcher: Twitcher, ensemble: Ensemble, trace: Trace, gate: Path, tmp_path: Path,
+        end: Callable[[Twitcher], object]) -> None:
+    slow = write_script(tmp_path / 'slow', f'echo begin `cat` >> {trace}; {until(gate)}; echo end >> {trace}')
     twitcher.config('s.twc', f"RegisterWatch('/s', Exec(['{slow}']))")
     with exec_blocked(slow):
         ensemble.put('/s', 1)
@@ -98,6 +117,10 @@ def test_a_daemon_ends_while_a_program_is_being_executed_and_the_next_one_waits_
         twitcher.wait_log(f's.twc: pid {pid} of an earlier daemon is still running')
         twitcher.fence(ensemble)
         assert trace.lines() == []
+    trace.wait_for_line('begin 1')
+    twitcher.fence(ensemble)
+    assert trace.lines() == ['begin 1']
+    gate.touch()
     assert trace.wait(4) == ['begin 1', 'end', 'begin 2', 'end']
 
 
@@ -106,9 +129,7 @@ def test_a_timeout_counts_from_the_start_though_the_program_is_still_to_be_execu
     slow = write_script(tmp_path / 'slow', f'echo `cat` >> {trace}')
     twitcher.config('s.twc', f"RegisterWatch('/s', Exec(['{slow}']), timeout=1)")
     twitcher.start()
-    with exec_blocked(slow):
-        ensemble.put('/s', 1)
-        [pid] = wait_for('the program to be about to be executed', lambda: children_before_exec(twitcher.pid))
+    with before_exec(twitcher, ensemble, slow) as pid:
         wait_for('the end of the process', lambda: not is_alive(pid), AT_ONCE)
         twitcher.wait_log(f's.twc: pid {pid} is still running after 1 s')
         assert twitcher.wait_ended('s.twc') == ['was killed by SIGTERM']
@@ -121,9 +142,7 @@ def test_a_signal_for_a_run_that_is_still_to_be_executed_is_sent_when_it_has_bee
     slow = write_script(tmp_path / 'slow', 'exec sleep 1000')
     twitcher.config('s.twc', f"RegisterWatch('/s', Exec(['{slow}']), notify_signal='SIGUSR1')")
     twitcher.start()
-    with exec_blocked(slow):
-        ensemble.put('/s', 1)
-        [pid] = wait_for('the program to be about to be executed', lambda: children_before_exec(twitcher.pid))
+    with before_exec(twitcher, ensemble, slow) as pid:
         ensemble.put('/s', 2)
         twitcher.fence(ensemble)
         assert is_alive(pid)
@@ -138,12 +157,8 @@ def test_a_run_whose_process_was_never_noted_nor_found_is_made_up_for(
     ensemble.put('/s', 0)
     twitcher.start()
     twitcher.fence(ensemble)
-    with exec_blocked(slow):
-        ensemble.put('/s', 1)
-        [pid] = wait_for('the program to be about to be executed', lambda: children_before_exec(twitcher.pid))
-        twitcher.kill()
-        os.kill(pid, signal.SIGKILL)
-        wait_for('its end', lambda: not is_alive(pid))
+    with before_exec(twitcher, ensemble, slow) as pid:
+        kill_both(twitcher, pid)
     assert trace.lines() == []
     twitcher.start()
     assert trace.wait(1) == ['1']
@@ -156,14 +171,10 @@ def test_a_run_that_was_never_noted_is_made_up_for_by_the_new_version_of_its_wat
     ensemble.put('/s', 0)
     twitcher.start()
     twitcher.fence(ensemble)
-    with exec_blocked(slow):
-        ensemble.put('/s', 1)
-        [pid] = wait_for('the program to be about to be executed', lambda: children_before_exec(twitcher.pid))
+    with before_exec(twitcher, ensemble, slow) as pid:
         twitcher.config('s.twc', f"RegisterWatch('/s', Exec('echo new `cat` >> {trace}'), run_on_load=False)")
         configs.fence(twitcher, ensemble)
-        twitcher.kill()
-        os.kill(pid, signal.SIGKILL)
-        wait_for('its end', lambda: not is_alive(pid))
+        kill_both(twitcher, pid)
     assert trace.lines() == []
     twitcher.start()
     assert trace.wait(1) == ['new 1']
@@ -178,8 +189,6 @@ def test_the_log_tells_of_a_program_that_takes_long_to_be_executed(
         ensemble.put('/s', 1)
         twitcher.wait_log(r'WARNING: s.twc: its program has not been executed after 1\d')
     assert twitcher.wait_ended('s.twc') == ['exited 0']
-
-
 
 
 @pytest.mark.parametrize('uid', ['', ", uid='nobody'"], ids=['as root', 'as nobody'])
@@ -207,9 +216,7 @@ def test_an_edit_while_a_program_is_still_to_be_executed_and_one_back_do_not_let
     ensemble.put('/s', 0)
     twitcher.start()
     twitcher.fence(ensemble)
-    with exec_blocked(slow):
-        ensemble.put('/s', 1)
-        wait_for('the program to be about to be executed', lambda: children_before_exec(twitcher.pid))
+    with before_exec(twitcher, ensemble, slow):
         twitcher.config('s.twc', configs.slow('/s', trace, go, 'other', 'run_on_load=False'))
         configs.fence(twitcher, ensemble)
     trace.wait_for_line('slow 1')
