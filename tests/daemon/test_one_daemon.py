@@ -13,6 +13,7 @@ from zlib import crc32
 
 import pytest
 
+from tests.support.actions import echo
 from tests.support.daemon import Twitcher
 from tests.support.ensemble import Ensemble
 from tests.support.programs import call
@@ -51,7 +52,7 @@ def refusal(daemon: Twitcher, *options: str) -> str:
 
 def test_a_second_daemon_refuses_to_start_and_runs_nothing(
         twitcher: Twitcher, ensemble: Ensemble, trace: Trace, others: Callable[[], Twitcher]) -> None:
-    twitcher.config('a.twc', f"RegisterWatch('/a', Exec('echo `cat` >> {trace}'))")
+    twitcher.config('a.twc', f"RegisterWatch('/a', {echo(trace)})")
     ensemble.put('/a', 1)
     twitcher.start()
     trace.wait(1)
@@ -94,7 +95,7 @@ def test_a_symlink_that_has_been_turned_since_is_the_same_configuration(
 
 def test_with_another_state_directory_a_second_one_may_run_on_purpose(
         twitcher: Twitcher, ensemble: Ensemble, trace: Trace, others: Callable[[], Twitcher], tmp_path: Path) -> None:
-    twitcher.config('a.twc', f"RegisterWatch('/a', Exec('echo `cat` >> {trace}'))")
+    twitcher.config('a.twc', f"RegisterWatch('/a', {echo(trace)})")
     ensemble.put('/a', 1)
     twitcher.start()
     trace.wait(1)

@@ -16,6 +16,7 @@ from typing import Iterator, List
 import pytest
 
 from tests.runs.test_output import output_process
+from tests.support.actions import until
 from tests.support.daemon import Twitcher
 from tests.support.ensemble import Ensemble
 from tests.support.processes import is_alive
@@ -105,7 +106,7 @@ def test_the_daemon_does_not_run_out_of_descriptors_while_the_process_takes_no_p
 
 def test_more_pipes_than_descriptors_wait_until_there_are_some_again(
         twitcher: Twitcher, ensemble: Ensemble, trace: Trace) -> None:
-    twitcher.config('o.twc', f"RegisterWatch('/o', Exec('(while [ ! -e {trace} ]; do sleep 0.5; done) & echo `cat`'), "
+    twitcher.config('o.twc', f"RegisterWatch('/o', Exec('({until(trace.path, 0.5)}) & echo `cat`'), "
                              "description='it')")
     ensemble.put('/o', 0)
     twitcher.start(wrapper=NO_RAISE)
