@@ -125,10 +125,11 @@ class Twitcher:
             raise AssertionError(f'{error}; the log: {self.log()[-6000:]}\nstdio: {stdio[-2000:]}') from None
 
     def fence(self, ensemble: Ensemble) -> None:
-        """Return when everything that ZooKeeper and the config directory did so far has been seen by the daemon.
+        """Return when the daemon has seen everything that happened in ZooKeeper so far.
 
-        It adds a config of its own the first time, and then changes a znode: updates are handled in order, so that what has
-        not run when this one has will not run.
+        It adds a config of its own the first time, and then changes a znode: updates are
+        handled in order, so what has not run when this one has will not run. For changes of
+        config files, see tests.support.configs.fence.
         """
         path = self.configs / 'fence.twc'
         if not path.exists():
