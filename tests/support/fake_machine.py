@@ -115,7 +115,7 @@ class FakeMachine:
 
     @property
     def events(self) -> List[str]:
-        """What each run was told to be the reason."""
+        """The event that each run was started for."""
         return [run.given.event.value for run in self.runs]
 
     def end_all(self) -> None:
