@@ -8,7 +8,7 @@ from typing import Iterator, List, Tuple
 
 import pytest
 
-from tests.support.daemon import TOP
+from tests.support.programs import TOP
 
 PACKAGE = TOP / 'twitcher'
 

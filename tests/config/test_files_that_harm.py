@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.daemon import Ensemble, Twitcher, wait_for
+from tests.support.daemon import Twitcher
+from tests.support.ensemble import Ensemble
+from tests.support.waiting import wait_for
 
 HARM = {
     'takes itself out of sys.modules': 'import sys\ndel sys.modules[__name__]',

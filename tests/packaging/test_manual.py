@@ -11,7 +11,9 @@ from typing import Any, Dict, Iterator, List, Set, Tuple
 import pytest
 
 from tests.packaging.documents import DOCUMENTS, PAGES, as_text, literals, mandoc, section, terms
-from tests.support.daemon import TOP, Ensemble, Twitcher, call
+from tests.support.daemon import Twitcher
+from tests.support.ensemble import Ensemble
+from tests.support.programs import TOP, call
 from twitcher import __version__, cli
 from twitcher.config.arguments import make_spec
 from twitcher.config.language import load_config
