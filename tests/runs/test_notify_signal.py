@@ -263,7 +263,7 @@ def test_what_a_service_leaves_that_has_ended_by_itself_goes_on(
     assert is_alive(background)
 
 
-SHELL_WARNING = r'WARNING: \S*/{}: {}: notify_signal meets the shell'
+SHELL_WARNING = r'WARNING: \S*/{}: {}: notify_signal reaches the shell'
 
 
 def test_a_string_that_keeps_the_signal_from_its_service_is_told_at_load(twitcher: Twitcher, ensemble: Ensemble) -> None:
