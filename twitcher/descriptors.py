@@ -1,4 +1,4 @@
-"""Restores the daemon's descriptors that user code has closed while it ran in it."""
+"""Restores descriptors of the daemon that a .twc file has closed or replaced."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from typing import Dict, List, Set, Tuple
 _FROM = 256
 """The lowest number of a duplicate: a loop that closes the first few misses it."""
 PIPES: Set[int] = set()
-"""The pipes that the daemon depends on, kept up to date by their owners. Threads that
-start programs open and close others."""
+"""The pipes that the daemon depends on, kept up to date by their owners. Other pipes
+come and go: threads that start programs open and close them."""
 
 
 class KeptDescriptors:
     """Holds duplicates of the descriptors that the daemon depends on.
 
-    There are as many as the limit allows. The daemon depends on epoll, inotify, PIPES,
-    socket pairs, files open for writing, stdin, stdout and stderr. Others may
-    legitimately come and go: threads connect to ZooKeeper and to syslog, and start
-    programs.
+    It depends on epoll, inotify, PIPES, socket pairs, files open for writing, stdin,
+    stdout and stderr. Other descriptors may come and go: threads connect to ZooKeeper
+    and to syslog, and start programs. If the limit of descriptors is reached, the rest
+    have no duplicate.
     """
 
     def __init__(self, are_pairs: Dict[int, bool]) -> None:
@@ -51,7 +51,8 @@ class KeptDescriptors:
                 os.close(duplicate)
 
     def put_back(self) -> List[int]:
-        """Restore what was closed or replaced, and return it. Closes the duplicates."""
+        """Restore what was closed or replaced. Returns those descriptors. Closes the
+        duplicates."""
         lost = []
         for number, duplicate, identity in self._duplicates:
             if _identity(number) != identity and not (_is_log(number) and _is_log(duplicate)):
