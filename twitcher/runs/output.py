@@ -1,9 +1,9 @@
 """Hands the output pipes of runs to the process that logs them.
 
 A process of its own, twitcher-output, logs the output (output_process.py), so that a
-chatty action does not slow down the daemon, and no end of the daemon, SIGKILL included,
-breaks the pipe of an action. It is started with the first run and restarted if it dies,
-and it ends by itself when the daemon and all actions have.
+chatty action does not slow down the daemon, and the end of the daemon, even by SIGKILL,
+does not break the pipe of an action. It is started with the first run, restarted if it
+dies, and ends by itself when the daemon and all actions have ended.
 
 The reading end of a pipe is handed over before the process of its run exists. Our own
 copy stays open until the run is over and the output process has received all messages:
@@ -37,8 +37,8 @@ CLOSE_TIMEOUT = 2.0
 RETRY_DELAY = 0.2
 """Seconds until the next attempt to close the pipes of ended runs."""
 MAX_UNRECEIVED = 256
-"""Pipes of ended runs that the output process may not have received. The oldest of more
-are closed, so that there are descriptors for other runs."""
+"""Pipes of ended runs that the output process may not have received yet. If there are
+more, the oldest are closed, so that other runs have descriptors."""
 
 
 class _RunPipe:
