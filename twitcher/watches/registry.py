@@ -172,7 +172,7 @@ class Watches:
         return watch
 
     def _is_known(self, path: str, key: str) -> bool:
-        """Whether a new watch was known to an earlier daemon, or is being moved here."""
+        """Whether a new watch was known to an earlier daemon, or is just moved here."""
         twin = self._by_name.get(f'{key} 1')
         return twin is not None and twin.path != path or self._store.has_run(self._new_name(key))
 

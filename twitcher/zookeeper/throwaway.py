@@ -100,8 +100,8 @@ def free_port() -> int:
     """A TCP port on 127.0.0.1 that nothing listens on.
 
     It is outside the range for outgoing connections (ip(7), ip_local_port_range). One
-    of those could take the port before the server does, even the one that checks whether
-    the server is up.
+    of those could take the port before the server does, even the one that checks
+    whether the server is up.
     """
     while True:
         port = _FIRST_PORT + secrets.randbelow(_PORTS)
