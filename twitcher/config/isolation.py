@@ -234,7 +234,7 @@ def _refusing(descriptors: KeptDescriptors, pid: int) -> Iterator[None]:
             if is_loading and os.getpid() == pid and threading.get_ident() == thread:
                 if name in _REFUSED:
                     raise SpecError(f'os.{name} was called while the file was being loaded: that would affect the daemon '
-                                            'itself; allowed: in a function that is an action')
+                                    'itself; allowed: in a function that is an action')
                 closed = range(*args[:2]) if name == 'closerange' else args[name == 'dup2':][:1]
                 for number in descriptors.numbers.intersection(closed):
                     raise SpecError(f'os.{name}: descriptor {number} is the daemon\'s; allowed: to close what the file has '
