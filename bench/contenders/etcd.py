@@ -1,4 +1,4 @@
-"""etcdctl: `etcdctl watch KEY -- COMMAND` on an etcd of the distribution's."""
+"""etcdctl: `etcdctl watch KEY -- COMMAND`, on an etcd from the distribution."""
 
 from __future__ import annotations
 
