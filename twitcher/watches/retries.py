@@ -24,7 +24,7 @@ Attempt = Callable[[], None]
 
 
 class Retries:
-    """`call_later(seconds, callback)` calls back. Failed attempts add themselves again."""
+    """`call_later(seconds, callback)` calls back. A failed attempt adds itself anew."""
 
     def __init__(self, call_later: Callable[[float, Callable[[], None]], object]) -> None:
         self._call_later = call_later

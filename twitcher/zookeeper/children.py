@@ -21,7 +21,7 @@ _CHUNK = 8192
 
 
 def sorted_lines(names: memoryview) -> bytes:
-    """The names, each with its length before it as ZooKeeper sends it, in sorted lines."""
+    """The names, which ZooKeeper sends with their lengths, as sorted lines."""
     chunks = list(_sorted_chunks(names))
     return b''.join(chunks[0] if len(chunks) == 1 else merge(*chunks))
 

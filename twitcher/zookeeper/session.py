@@ -195,7 +195,7 @@ class Session:
         except Exception as error:  # out of memory
             self._report(f'{type(error).__name__} while the connection was made')
             self._loop.call_later(SHORT_LIFE, self._sync_again, connection, attempts)
-                # Not earlier: what kazoo's thread requests before the sync does not count.
+                # Not earlier: requests of kazoo's thread before the sync do not count.
         self.connection = connection
 
     def _synced(self, connection: int, attempts: int, answer: Any) -> None:
