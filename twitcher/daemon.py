@@ -40,8 +40,8 @@ session expires."""
 
 
 class Settings(NamedTuple):
-    """What the command line asks for. `lock` is the lock in the state directory, if the
-    caller has tried to acquire it."""
+    """The settings from the command line. `lock` is the lock in the state directory, if
+    the caller has tried to acquire it."""
 
     ensemble: Ensemble
     config_path: str

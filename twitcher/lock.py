@@ -33,7 +33,7 @@ class StateLock:
         self._directory = directory
         self._config_path = config_path
         self.name = _name(config_path)
-        """What the names of the state's files begin with."""
+        """The beginning of the names of the state's files."""
         self._held: Dict[str, int] = {}
 
     @property

@@ -1,5 +1,5 @@
-"""How Twitcher's command lines are parsed: long options with underscores or hyphens
-alike, errors as UsageError; and the options that twitcher and twitcherctl share."""
+"""Parses Twitcher's command lines: long options with underscores or hyphens alike,
+errors as UsageError. Also has the options that twitcher and twitcherctl share."""
 
 from __future__ import annotations
 

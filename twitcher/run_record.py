@@ -12,7 +12,7 @@ from twitcher.errors import SpawnError
 
 
 class RunRecord(NamedTuple):
-    """What the state keeps of a run, so that the next daemon can reattach it.
+    """The facts of a run that the state keeps, so that the next daemon can reattach it.
 
     `id` is unique among all runs of a state. `watch` is the name of the watch, and
     `path` its file; empty if unknown. `pipe` is the inode of the pipe that the process
@@ -37,7 +37,8 @@ class RunRecord(NamedTuple):
 
 
 class RunEnd(NamedTuple):
-    """How a run ended: its exit code, or the error if its process could not be started.
+    """The end of a run: its exit code, or the error if its process could not be
+    started.
 
     An exit code below 0 is minus the signal that killed the process; None is unknown,
     because an earlier daemon was its parent.

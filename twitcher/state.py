@@ -1,6 +1,5 @@
-"""What the next daemon must know: the runs in progress; for each watch, the last update
-that it ran for and the pending one; and the last versions of the .twc files that
-loaded.
+"""Keeps for the next daemon: the runs in progress; for each watch, the last update that
+it ran for and the pending one; and the last versions of the .twc files that loaded.
 
 Each configuration directory has a state of its own. No method raises: what cannot be
 written or read is simply not known to the next daemon.

@@ -43,7 +43,7 @@ a run."""
 
 
 class ZnodeState(NamedTuple):
-    """What a read found: no znode (`revision` is None), one that may not be read
+    """The result of a read: no znode (`revision` is None), one that we may not read
     (`contents` is None), or its contents."""
 
     revision: Optional[Revision] = None

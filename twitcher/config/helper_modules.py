@@ -167,8 +167,8 @@ class Helpers:
         return reading[1]
 
     def _directories(self) -> List[str]:
-        """Where to search: the file's own directory, the root, and the directories
-        below the root that the file has added to sys.path."""
+        """The directories to search: the file's own, the root, and those below the root
+        that the file has added to sys.path."""
         below = [entry for entry in sys.path if isinstance(entry, str) and self._is_below(entry)]
         return list(dict.fromkeys([os.path.dirname(self._path), self._code.root, *below]))
 

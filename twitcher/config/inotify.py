@@ -38,7 +38,7 @@ _ENTRIES_AND_CONTENTS = _ENTRIES | _WRITING
 
 
 class Change(Enum):
-    """What an event says about a file: it is being written, it is complete, or it
+    """The meaning of an event for a file: it is being written, it is complete, or it
     changed in another way."""
 
     WRITING = 'writing'

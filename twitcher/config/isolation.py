@@ -145,7 +145,7 @@ class Isolation:
     @contextmanager
     def isolated(self, is_own: Callable[[Any], bool]) -> Iterator[Effects]:
         """Undo what the block does to the interpreter. If the block forks, exit in the
-        child: it must not go on as a second daemon.
+        child: it must not continue as a second daemon.
 
         `is_own` tells whether a dict is the globals of the file.
         """

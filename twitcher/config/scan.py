@@ -50,7 +50,7 @@ class File(NamedTuple):
 
 
 class Dependencies:
-    """What must be watched so that no change in the result of a scan is missed."""
+    """The directories to watch so that no change in the result of a scan is missed."""
 
     def __init__(self) -> None:
         self.directories: Dict[str, FileId] = {}

@@ -13,7 +13,7 @@ from twitcher.znode import WatchType
 
 
 class RunMode(Enum):
-    """What happens to an update that arrives while a run of the same watch is in
+    """Decides about an update that arrives while a run of the same watch is in
     progress."""
 
     QUEUE = 'QUEUE'

@@ -36,8 +36,8 @@ if not posix_spawn.is_available and sys.version_info[:2] in ((3, 10), (3, 11)):
 
 
 class ExitStatus(NamedTuple):
-    """How a process ended: with an exit code, or minus the signal that killed it. None
-    is unknown, because we are not its parent."""
+    """The exit code of a process, or minus the signal that killed it. None is unknown,
+    because we are not its parent."""
 
     code: Optional[int]
 

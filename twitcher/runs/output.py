@@ -50,7 +50,7 @@ class _RunPipe:
         self.may_start = False
 
     def messages(self) -> List[Message]:
-        """What to send to a new output process; the descriptor goes with the first."""
+        """The messages for a new output process; the descriptor goes with the first."""
         messages: List[Message] = [Pipe(self.number, self.description)]
         if self.pid is not None:
             messages.append(Pid(self.number, self.pid))
@@ -128,7 +128,7 @@ class Output:
         if self._link:
             count_left = self._link.flush(CLOSE_TIMEOUT)
             if count_left:
-                log.error('the process that logs the output of actions does not take it: the output of %d runs is lost',
+                log.error('the process that logs the output of actions does not accept it: the output of %d runs is lost',
                           count_left)
 
     def _start(self) -> None:
@@ -193,8 +193,8 @@ class Output:
         excess = len(self._unreceived) - self._max_unreceived
         if not is_drained and excess > 0:
             if not self._abandoned:
-                log.error('the process that logs the output of actions does not take it: of the output of more than %d runs '
-                          'that have ended, the oldest may be lost', self._max_unreceived)
+                log.error('the process that logs the output of actions does not accept it: of the output of more than %d '
+                                          'runs that have ended, the oldest may be lost', self._max_unreceived)
             self._abandoned += excess
         for _ in range(len(self._unreceived) if is_drained else excess):
             pipe = self._unreceived.popleft()
@@ -204,7 +204,7 @@ class Output:
             PIPES.discard(pipe.reader)
             os.close(pipe.reader)
         if is_drained and self._abandoned:
-            log.error('the process that logs the output of actions takes it again; of %d runs it may have been lost',
+            log.error('the process that logs the output of actions accepts it again; the output of %d runs may be lost',
                       self._abandoned)
             self._abandoned = 0
         if self._unreceived:

@@ -15,7 +15,7 @@ log = get_logger(__name__)
 
 MAX_UPDATES = 10_000
 MAX_BYTES = 64 * 1024 * 1024
-"""Of contents."""
+"""The limit for the contents of all pending updates."""
 
 
 class Queue(Protocol):
@@ -66,7 +66,7 @@ class Backlog:
             self._end(queue)
 
     def cancel(self, queue: Queue) -> None:
-        """No update of the queue is pending any more."""
+        """The queue has no pending updates now."""
         if queue in self._shares:
             share = self._shares[queue]
             self._updates -= share.updates

@@ -35,7 +35,7 @@ class LastSeen:
             self.is_load_due = earlier.is_load_due
 
     def is_deletion(self, state: ZnodeState) -> bool:
-        """Whether the znode was there, and is not any more."""
+        """Whether the znode existed, and is gone now."""
         return state.revision is None and self._revision not in (None, ABSENT)
 
     def event(self, revision: Revision, is_pending: bool) -> Optional[Event]:

@@ -32,7 +32,7 @@ RENAME_WINDOW = 1.0
 
 
 class Subscriptions(Protocol):
-    """Where a watch subscribes to its znode."""
+    """Delivers the states of znodes to watches."""
 
     def subscribe(self, path: str, watch_type: WatchType, listener: Callable[[ZnodeState], None]) -> None:
         """Call the listener with the znode's state, soon and after each change."""

@@ -24,7 +24,8 @@ Attempt = Callable[[], None]
 
 
 class Retries:
-    """`call_later(seconds, callback)` calls back. A failed attempt adds itself anew."""
+    """Queues attempts. `call_later(seconds, callback)` calls back. An attempt that
+    fails adds itself again."""
 
     def __init__(self, call_later: Callable[[float, Callable[[], None]], object]) -> None:
         self._call_later = call_later

@@ -1,5 +1,5 @@
-"""What watches leave when they are no longer in force: runs in progress, a pending
-update, and the last state that they saw.
+"""Keeps what watches leave when they are no longer in force: runs in progress, a
+pending update, and the last state that they saw.
 
 A watch leaves these when its file is edited, removed or renamed, or when its daemon
 ends. One rule decides which watch continues from them. A new watch claims what is left
@@ -20,7 +20,7 @@ from twitcher.watches.watch import Running, Watch
 
 
 class Unclaimed:
-    """What one watch has left. `watch` is None if it was an earlier daemon's, or is
+    """The remains of one watch. `watch` is None if it was an earlier daemon's, or is
     gone for good.
 
     `key` is its name without the number, which all watches that do the same share.
@@ -44,7 +44,7 @@ class Unclaimed:
 
 
 class Claim(NamedTuple):
-    """What a new watch continues from.
+    """The remains that a new watch continues from.
 
     With a `name` it is the watch that had this name; without one it replaces another
     watch. `is_same`: it asks for the same in every respect.
@@ -107,8 +107,8 @@ class UnclaimedRuns:
         self._drop_if_over(unclaimed)
 
     def claim(self, path: str, specs: Sequence[WatchSpec], keys: Sequence[str]) -> List[Claim]:
-        """What each of these new watches of a file continues from; `keys` are their
-        names without the numbers."""
+        """Claim the remains that each of these new watches of a file continues from.
+        `keys` are their names without the numbers."""
         claims = [Claim()] * len(specs)
         places: Dict[str, List[int]] = {}
         if self._groups:
@@ -167,7 +167,7 @@ class UnclaimedRuns:
         return unclaimed
 
     def _on(self, znode: str) -> List[Unclaimed]:
-        """What is left on this side of a znode: the latest edit first, in the order of
+        """The remains on this side of a znode: the latest edit first, in the order of
         the file."""
         found = [each for those in self._groups.get(znode, {}).values() for each in those]
         return sorted(found, key=lambda each: (-each.batch, 0 if each.batch else each.number))

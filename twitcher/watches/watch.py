@@ -39,7 +39,7 @@ class Running(Protocol):
 
 
 class WatchContext(NamedTuple):
-    """What all watches share.
+    """The parts that all watches share.
 
     `start_run(name, spec, description, update)` starts a run of the watch with this
     name, or raises SpawnError. `save_pending(name, revision)` notes its latest pending
@@ -59,7 +59,7 @@ class _State(Enum):
     READY = 'starts it as soon as its runs and its gate allow'
     REFUSED = 'the machine has refused a start: starts nothing until the retry'
     RETRYING = 'as READY; but no run has succeeded in starting since it was refused'
-    CLOSED = 'starts nothing any more'
+    CLOSED = 'starts no more runs'
 
 
 class Watch:

@@ -30,8 +30,8 @@ _MAX_NAME_LENGTH = 253
 
 @dataclass(frozen=True)
 class Ensemble:
-    """How to connect. `servers` are HOST:PORT each; all znodes lie below the `chroot`,
-    which is empty if there is none."""
+    """The way to connect. `servers` are HOST:PORT each; all znodes lie below the
+    `chroot`, which is empty if there is none."""
 
     servers: Tuple[str, ...]
     chroot: str = ''

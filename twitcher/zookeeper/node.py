@@ -41,14 +41,14 @@ _END = {READING: IDLE, STALE: IDLE}
 
 
 class Request(Enum):
-    """What a server is asked."""
+    """The kinds of requests to a server."""
 
     READ = 'read'
-    """For the contents, or the children."""
+    """Return the contents, or the children."""
     EXISTS = 'exists'
-    """Whether the znode exists, after a read has failed."""
+    """Does the znode exist? After a read that failed."""
     CHECK = 'check'
-    """Whether the znode is as we know it."""
+    """Is the znode as we know it?"""
 
 
 class Node:

@@ -95,7 +95,7 @@ class Session:
     def __init__(self, ensemble: Ensemble, on_connection: Callable[[bool], None]) -> None:
         self.connection = 0
         """The number of the present connection. An answer to a request of an earlier
-        one does not count: on each connection everything is asked anew."""
+        one does not count: each connection reads everything again."""
         self.is_ready = False
         """Whether its server has caught up, so that requests may be sent."""
         self._ensemble = ensemble

@@ -93,7 +93,7 @@ class Subscriptions:
 
     @property
     def count(self) -> int:
-        """How many listeners there are."""
+        """The number of listeners."""
         return sum(len(node.listeners) for node in self._all_nodes())
 
     # On kazoo's thread

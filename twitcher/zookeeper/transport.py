@@ -93,7 +93,8 @@ class _ReadAhead:
             setattr(self, name, getattr(connection, name))
 
     def pending(self) -> int:
-        """How much `recv` returns without waiting; true also if it would raise."""
+        """The number of bytes that `recv` returns without waiting; true also if it
+        would raise."""
         return self._until - self._at or bool(self._end)
 
     def fill(self) -> None:
