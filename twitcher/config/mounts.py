@@ -14,6 +14,7 @@ import select
 from typing import Callable, Dict, Set
 
 from twitcher.config.scan import Dependencies, FileId, file_id, is_config
+from twitcher.descriptors import NEEDED
 
 TABLE = '/proc/self/mountinfo'
 """proc_pid_mountinfo(5)."""
@@ -42,6 +43,7 @@ class Mounts:
         the directory that they were mounted from."""
         self._type_of_device: Dict[int, str] = {}
         self._table = os.open(TABLE, os.O_RDONLY | os.O_CLOEXEC)
+        NEEDED.add(self._table)
         # The kernel reports a change as POLLPRI, which asyncio cannot wait for; the
         # table is always readable. So the loop watches an epoll descriptor instead.
         self._changes = select.epoll()
@@ -64,6 +66,7 @@ class Mounts:
         """Stop following the mounts."""
         self._loop.remove_reader(self._changes.fileno())
         self._changes.close()
+        NEEDED.discard(self._table)
         os.close(self._table)
 
     def _changed(self) -> None:

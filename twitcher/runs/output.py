@@ -20,7 +20,7 @@ from functools import partial
 from itertools import count
 from typing import Callable, Deque, Dict, List, Optional
 
-from twitcher.descriptors import PIPES
+from twitcher.descriptors import NEEDED
 from twitcher.log import get_logger
 from twitcher.log_target import LogTarget
 from twitcher.runs.output_link import OutputLink
@@ -82,7 +82,7 @@ class Output:
         It is not read before the function that `set_pid` returns is called.
         """
         pipe = self._pipes[reader] = _RunPipe(next(self._numbers), reader, description[:MAX_DESCRIPTION])
-        PIPES.add(reader)
+        NEEDED.add(reader)
         if self._link:
             self._hand_over(self._link, pipe)
         elif not self._restart_timer:
@@ -201,7 +201,7 @@ class Output:
             if self._link:
                 self._link.discard(pipe.reader)
             del self._pipes[pipe.reader]
-            PIPES.discard(pipe.reader)
+            NEEDED.discard(pipe.reader)
             os.close(pipe.reader)
         if is_drained and self._abandoned:
             log.error('the process that logs the output of actions accepts it again; the output of %d runs may be lost',

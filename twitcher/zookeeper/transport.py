@@ -20,7 +20,7 @@ from typing import Any, Callable, List, Optional, Sequence, Tuple
 import kazoo.protocol.connection
 from kazoo.handlers.threading import SequentialThreadingHandler
 
-from twitcher.descriptors import PIPES
+from twitcher.descriptors import NEEDED
 from twitcher.log import get_logger
 
 log = get_logger(__name__)
@@ -55,7 +55,7 @@ class _Pipe:
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
-        PIPES.add(descriptor)
+        NEEDED.add(descriptor)
 
     def fileno(self) -> int:
         """For select."""
@@ -72,7 +72,7 @@ class _Pipe:
     def close(self) -> None:
         """As a socket does it."""
         if self._descriptor >= 0:
-            PIPES.discard(self._descriptor)
+            NEEDED.discard(self._descriptor)
             os.close(self._descriptor)
             self._descriptor = -1
 
