@@ -55,7 +55,7 @@ class Contender:
     def __init__(self) -> None:
         self._process: Optional[subprocess.Popen[bytes]] = None
 
-    def shortcoming(self) -> str:
+    def limitation(self) -> str:
         """Why it cannot take part on this machine; empty if it can."""
         return ''
 

@@ -74,9 +74,9 @@ def name(pid: int) -> str:
 def wait_until_idle(pid: int, quiet: float = 0.3, patience: float = 60.0) -> None:
     """Wait until the process uses less than 10 ms of CPU in `quiet` seconds, for at
     most `patience` seconds."""
-    limit = time.monotonic() + patience
+    deadline = time.monotonic() + patience
     before = activity(pid).seconds
-    while time.monotonic() < limit:
+    while time.monotonic() < deadline:
         time.sleep(quiet)
         now = activity(pid).seconds
         if now - before < 0.01:

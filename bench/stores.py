@@ -96,14 +96,14 @@ class Etcd:
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
                 env={**os.environ, 'ETCD_UNSUPPORTED_ARCH': 'arm64'})
         self._connection = http.client.HTTPConnection('127.0.0.1', port, timeout=60)
-        limit = time.monotonic() + 60
+        deadline = time.monotonic() + 60
         while True:
             try:
                 self.put('/ready', b'')
                 return
             except (OSError, http.client.HTTPException):
                 self._connection.close()
-                if time.monotonic() > limit:
+                if time.monotonic() > deadline:
                     self.close()
                     raise
                 time.sleep(0.05)

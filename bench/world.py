@@ -37,12 +37,12 @@ class Missing(Exception):
 
 def wait_for(what: str, probe: Callable[[], T], pause: float = 0.002) -> T:
     """Wait for the first true value of the probe, and return it. Raises Missing."""
-    limit = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + PATIENCE
     while True:
         value = probe()
         if value:
             return value
-        if time.monotonic() > limit:
+        if time.monotonic() > deadline:
             raise Missing(f'waited {PATIENCE:g} s for {what}')
         time.sleep(pause)
 
@@ -60,9 +60,9 @@ class Stamps:
         """The next `count` stamps in order, in seconds of time.monotonic. Raises
         Missing if they do not arrive in time."""
         stamps: List[float] = []
-        limit = time.monotonic() + seconds
+        deadline = time.monotonic() + seconds
         while len(stamps) < count:
-            if not select.select([self._fifo], [], [], max(0.0, limit - time.monotonic()))[0]:
+            if not select.select([self._fifo], [], [], max(0.0, deadline - time.monotonic()))[0]:
                 raise Missing(f'{len(stamps)} of {count} stamps in {self.path.name} after {seconds:g} s')
             data = os.read(self._fifo, min(65536, 8 * (count - len(stamps))))
             stamps += [nanoseconds / 1e9 for (nanoseconds,) in struct.iter_unpack('=q', data)]
@@ -189,5 +189,5 @@ class World:
 def fit(contenders: Sequence[Contender]) -> Tuple[List[Contender], List[str]]:
     """The contenders that can take part on this machine, and a note for each that
     cannot."""
-    notes = [f'{contender.name}: left out, {contender.shortcoming()}' for contender in contenders if contender.shortcoming()]
-    return [contender for contender in contenders if not contender.shortcoming()], notes
+    notes = [f'{contender.name}: left out, {contender.limitation()}' for contender in contenders if contender.limitation()]
+    return [contender for contender in contenders if not contender.limitation()], notes

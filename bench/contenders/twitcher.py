@@ -65,6 +65,6 @@ def function() -> Twitcher:
 
 
 class _AsRoot(Twitcher):
-    def shortcoming(self) -> str:
+    def limitation(self) -> str:
         """As Contender says."""
         return '' if os.geteuid() == 0 else 'only root may run actions as another user'
