@@ -64,9 +64,9 @@ class Scanner:
 
     def stop(self) -> None:
         """Stop watching."""
-        for follower in (self._inotify, self._mounts):
-            if follower:
-                follower.stop()
+        for source in (self._inotify, self._mounts):
+            if source:
+                source.stop()
 
     def _open(self) -> None:
         """Open inotify and the table of mounts. What fails is tried again by each
