@@ -1,6 +1,7 @@
 """Whether a state of a znode calls for a run, and as which event.
 
-A state that is delivered again never does: a new connection reads everything again.
+A state that is delivered again does not, since every new connection reads everything
+again; but if an update is pending, any state does.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Gates: decide when a pending update may start its run.
 
 A watch has one gate, and knows only its three methods. It asks to start a run, not to
-start one for a particular update: it picks the update when the gate opens, so that the
-run gets the contents that are the latest at that moment.
+start one for a particular update: it picks the update when the gate opens. That is the
+latest one at that moment or, if runs overlap, the one that has waited longest.
 """
 
 from __future__ import annotations
