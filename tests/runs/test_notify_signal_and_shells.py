@@ -15,7 +15,7 @@ from tests.support.processes import group_members, is_alive
 from tests.support.services import living, reloads, service, services
 from tests.support.waiting import Trace, wait_for
 
-SHELL_WARNING = r'WARNING: \S*/{}: {}: notify_signal meets the shell'
+SHELL_WARNING = r'WARNING: \S*/{}: {}: notify_signal reaches the shell'
 
 
 @pytest.mark.parametrize('words', ['', ' --foreground --config=/etc/my-service.conf,2 @x +y %z 1:2'])

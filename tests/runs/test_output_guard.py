@@ -96,11 +96,11 @@ def test_the_daemon_does_not_run_out_of_descriptors_while_the_process_takes_no_p
             ensemble.put('/o', number)
             twitcher.wait_ended('it', number + 1)
         assert not twitcher.log_lines('no run|cannot be run')
-        assert len(twitcher.log_lines('ERROR: the process that logs the output of actions does not take it')) == 1
+        assert len(twitcher.log_lines('ERROR: the process that logs the output of actions does not accept it')) == 1
     finally:
         os.kill(reader, signal.SIGCONT)
     assert twitcher.wait_printed('it', 100) == [str(number) for number in range(100)]
-    twitcher.wait_log('ERROR: the process that logs the output of actions takes it again')
+    twitcher.wait_log('ERROR: the process that logs the output of actions accepts it again')
     assert output_process(twitcher) == reader
 
 

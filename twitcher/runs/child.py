@@ -2,9 +2,10 @@
 
 The process has the contents on stdin, one pipe as stdout and stderr, and no other
 descriptor; no signal blocked or ignored; a session and process group of its own; cwd /,
-umask 022; and the user, groups and environment that the watch asks for. If any of this
-cannot be had, that is a SpawnError: no action ever runs as another user. A command is
-spawned directly; a Python function runs in a fork (fork.py).
+umask 022; and the user, groups and environment that the watch asks for. If a command
+cannot have any of this, that is a SpawnError; a function's fork exits 1. No action ever
+runs as another user. A command is spawned directly; a Python function runs in a fork
+(fork.py).
 """
 
 from __future__ import annotations
@@ -37,8 +38,8 @@ if not posix_spawn.is_available and sys.version_info[:2] in ((3, 10), (3, 11)):
 
 
 class ExitStatus(NamedTuple):
-    """How a process ended: with an exit code, or minus the signal that killed it. None
-    is unknown, because we are not its parent."""
+    """The exit code of a process, or minus the signal that killed it. None is unknown,
+    because we are not its parent."""
 
     code: Optional[int]
 
@@ -71,7 +72,7 @@ def spawn(spec: WatchSpec, environment: Environment, stdin: int, output: int) ->
 
 
 def spawn_error(message: str, error: BaseException) -> SpawnError:
-    """Make a SpawnError of it: transient unless the action is at fault."""
+    """The error as a SpawnError: transient unless the action is at fault."""
     if isinstance(error, OSError):
         return SpawnError(message, error.errno in _TRANSIENT, error.errno in _SHORTAGE)
     return SpawnError(message, not isinstance(error, (subprocess.SubprocessError, ValueError)), isinstance(error, MemoryError))

@@ -41,7 +41,7 @@ def reason(error: OSError, program: str, search_path: str) -> str:
 
 
 def _needed_by(path: bytes) -> Tuple[str, Optional[bytes]]:
-    """What else the kernel needs to execute the file: its kind and path."""
+    """The other file that the kernel needs to execute this one: its kind and path."""
     try:
         handle = os.open(path, os.O_PATH | os.O_CLOEXEC)
         try:

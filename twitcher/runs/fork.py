@@ -30,7 +30,7 @@ _SIGNALS = tuple(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
 
 
 def run_in_child(spec: WatchSpec, environment: Mapping[str, str], stdin: int, output: int) -> NoReturn:
-    """Everything that the fork does. It exits here, whatever is raised."""
+    """Do everything that the fork does, and exit, even after an exception."""
     code = 1
     try:
         _new_session(stdin, output)
@@ -92,8 +92,8 @@ def _drop_privileges(account: Optional[Account]) -> None:
 def _reset_interpreter() -> Tuple[TextIO, TextIO]:
     """Replace the daemon's event loop, log handlers, exit functions and streams.
 
-    Their descriptors are closed here, or mean something else by now. Returns the stdout
-    and stderr of the function.
+    Their descriptors are closed in the fork, or refer to something else by now. Returns
+    the stdout and stderr of the function.
     """
     gc.freeze()
     asyncio._set_running_loop(None)

@@ -2,9 +2,9 @@
 
 A run begins before its process exists, because an exec may take long. It ends with its
 process; but after a timeout, or if notify_signal has killed the process, not before the
-whole process group has ended or has been sent SIGKILL. It looks after itself until
-then, so that nobody has to keep a reference to it. The state notes its end before any
-callback of `on_end` is called. Its output is the business of output.py.
+whole process group has ended or has been sent SIGKILL. It supervises itself until then:
+no caller has to keep a reference to it. The state notes its end before any callback of
+`on_end` is called. output.py takes care of its output.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ class Run:
         self._finish(RunEnd(error=error))
 
     def withdraw(self) -> None:
-        """It was never started: note no end, and call nobody back."""
+        """It was never started: note no end, and call no callbacks."""
         self._stop()
 
     def notify(self, signum: int) -> None:

@@ -2,8 +2,8 @@
 
 A run is noted in the state and its output pipe handed over before its process exists,
 and its pid is noted at once. So the next daemon finds the run and reattaches it, and
-its output is logged, whenever we die. The end of a run is noted before anybody else
-hears of it.
+its output is logged, no matter when we die. The end of a run is noted before any
+callback learns of it.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ from twitcher.znode import Update
 log = get_logger(__name__)
 
 MAX_STARTING = 32
-"""Programs whose exec may be in progress at once, with three descriptors each: so many
-may hang in exec without delaying other runs."""
+"""Programs whose exec may be in progress at once, with three descriptors each. While
+fewer hang in exec, they do not delay other runs."""
 CLOSE_TIMEOUT = 0.2
 """Seconds that a stop waits for runs that are being started."""
 DEFAULT_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
@@ -99,8 +99,8 @@ class Runner:
         """Run the spec's action for the update. Raises SpawnError if nothing was run.
 
         `watch` is the name of the watch in the state. A command is executed in a
-        thread, for its exec takes as long as its file system does; if that fails, the
-        run ends with the error.
+        thread, because its exec may wait for its file system; if that fails, the run
+        ends with the error.
         """
         is_command = isinstance(spec.action, Exec)
         if is_command and not self._workers.has_room():
@@ -168,7 +168,7 @@ class Runner:
             self._started(launch, run, result)
 
     def _started(self, launch: _Launch, run: Run, child: Child) -> None:
-        run.started(child)  # first: whatever fails below, its end is noticed
+        run.started(child)  # first, so that its end is noticed even if something below fails
         record, update = run.record, launch.update
         may_print = self._output.set_pid(launch.reader, child.pid)  # at once: after a kill, lines would have no pid in the log
         self._state.run_started(record)
@@ -179,7 +179,7 @@ class Runner:
         self._on_room()
 
     def reattach(self, record: RunRecord) -> Optional[Run]:
-        """Supervise a run that an earlier daemon has started, unless it has ended."""
+        """Supervise a run that an earlier daemon started, unless it has ended."""
         pid = record.pid or find_session_leader(record.pipe)
         child = Reattached(pid, record.start_time) if pid else None
         if child and not child.poll():
@@ -200,7 +200,8 @@ class Runner:
         return run
 
     def _forget(self, record: RunRecord, pid: Optional[int]) -> None:
-        """Note the end of a run that an earlier daemon has begun, and that has no process now."""
+        """Note the end of a run that an earlier daemon began, and that has no
+        process."""
         if pid:
             log.info('%s: pid %d, started by an earlier daemon, ended while no daemon was running', record.description, pid)
             self._state.run_ended(record, None)

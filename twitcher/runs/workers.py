@@ -1,8 +1,8 @@
 """Makes calls that may block, for example an exec, in threads.
 
-The loop never waits. Calls begin in order. One thread makes them all as long as they
-are quick; another one is started when a call waits and none finishes, and two are kept.
-A thread that hangs ends with the process.
+Calls begin in order. One thread makes them all as long as they are quick; another one
+is started when a call waits and none finishes, and two are kept. A thread that hangs
+ends with the process. The loop waits only in `has_room`, and not for long.
 """
 
 from __future__ import annotations
@@ -81,9 +81,9 @@ class Workers:
 
     def _start_timer(self) -> None:
         self._has_timer, self._has_progressed = True, False
-        self._loop.call_later(STALL, self._look_for_a_stall)
+        self._loop.call_later(STALL, self._check_for_stall)
 
-    def _look_for_a_stall(self) -> None:
+    def _check_for_stall(self) -> None:
         self._has_timer = False
         if self._unfinished > self._threads:
             if not self._has_progressed and self._threads < self._limit:

@@ -1,8 +1,8 @@
-"""What decides when a pending update may start its run.
+"""Gates: decide when a pending update may start its run.
 
-A watch has one gate with three methods, and does not know what is behind it. It asks to
-start a run, not to start it for a certain update: it takes the update when the gate
-opens, so that the run has the latest contents of that moment.
+A watch has one gate, and knows only its three methods. It asks to start a run, not to
+start one for a particular update: it picks the update when the gate opens. That is the
+latest one at that moment or, if runs overlap, the one that has waited longest.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ class Gate(Protocol):
     """May it start now?"""
 
     def acquire(self, start: Start) -> None:
-        """Call `start` once, now or as soon as a run may start. If it waits already, do nothing."""
+        """Call `start` once, now or as soon as a run may start. Does nothing if it is
+        waiting already."""
 
     def release(self) -> None:
-        """The run has ended, or none was started. Called once for each call of `start`."""
+        """The run has ended, or none was started. Called once for each `start`."""
 
     def cancel(self, start: Start) -> None:
-        """Do not call `start`, if it waits."""
+        """Do not call `start`. Does nothing if it is not waiting."""
 
 
 class AlwaysOpen:

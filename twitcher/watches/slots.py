@@ -1,4 +1,7 @@
-"""The gate of all PARALLEL watches: at most so many runs in progress at once; watches take turns."""
+"""The gate of all PARALLEL watches: limits how many runs are in progress at once.
+
+Watches take turns.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ log = get_logger(__name__)
 class Slots:
     """A Gate with `limit` slots.
 
-    Each call of a `start` takes a slot, until `release`. A watch that has more to start
+    Each call of a `start` takes a slot until `release`. A watch that has more to start
     asks again, and waits behind the others.
     """
 

@@ -1,7 +1,7 @@
-"""One watch: decides from a znode's states when its action runs, and with what contents.
+"""One watch: decides from a znode's states when its action runs, and on which contents.
 
-Receives the states and starts runs through what it is handed: it knows no ZooKeeper,
-no process and no clock. It lives on the event loop's thread.
+Receives znode states and starts runs through a callable; both are handed in. It uses no
+ZooKeeper, no process and no clock. Call it on the event loop's thread only.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ class Running(Protocol):
         """Send the signal to the process itself."""
 
     def awaited(self) -> None:
-        """An update waits for the end of this run from now on."""
+        """From now on an update waits for the end of this run."""
 
     def on_end(self, callback: Callable[[RunEnd], None]) -> None:
-        """Call back once, when the run has ended and its end has been noted in the state."""
+        """Call back once, when the run has ended and the state has noted that."""
 
 
 class WatchContext(NamedTuple):
-    """What all watches share.
+    """The parts that all watches share.
 
     `start_run(name, spec, description, update)` starts a run of the watch with this
     name, or raises SpawnError. `save_pending(name, revision)` notes its latest pending
-    update, None if there is none. `retries` tries again what the machine has refused to
-    start. `backlog` bounds the pending updates of all watches in PARALLEL mode.
+    update; None if there is none. `retries` repeats starts that the machine refused.
+    `backlog` limits the pending updates of all watches in PARALLEL mode.
     """
 
     start_run: Callable[[str, WatchSpec, str, Update], Running]
@@ -59,15 +59,15 @@ class _State(Enum):
     READY = 'starts it as soon as its runs and its gate allow'
     REFUSED = 'the machine has refused a start: starts nothing until the retry'
     RETRYING = 'as READY; but no run has succeeded in starting since it was refused'
-    CLOSED = 'starts nothing any more'
+    CLOSED = 'starts no more runs'
 
 
 class Watch:
     """A RegisterWatch in force.
 
     `name` identifies it, also to later daemons; `path` is its file; `description` is
-    what the log calls it. If an update is pending from an earlier daemon, the first
-    state that can be read is run for, even without run_on_load.
+    its name in the log. With `has_pending`, an earlier daemon left an update pending:
+    the first state that can be read gets a run, even without run_on_load.
     """
 
     __slots__ = ('name', 'path', 'spec', 'description', 'runs', 'last_seen', '_awaited', '_context', '_gate', '_pending',
@@ -90,11 +90,11 @@ class Watch:
 
     @property
     def pending(self) -> Optional[Revision]:
-        """The latest pending update, as it is noted for the next daemon."""
+        """The latest pending update, as noted for the next daemon."""
         return self._noted
 
     def take_over(self, runs: Sequence[Running]) -> None:
-        """Runs of an earlier version of this watch, or of an earlier daemon, are its own from now on."""
+        """Treat runs of an earlier version, or of an earlier daemon, as its own."""
         for run in runs:
             if run not in self.runs:
                 self.runs += (run,)
@@ -102,19 +102,19 @@ class Watch:
                 run.on_end(partial(self._ended, run))
 
     def wait_for(self, runs: Sequence[Running]) -> None:
-        """Start nothing before these have ended, which are another watch's. It matters where runs do not overlap."""
+        """Unless runs overlap, start nothing before these of other watches end."""
         for run in runs:
             if run not in self.runs and run not in self._awaited:
                 self._awaited += (run,)
                 run.on_end(partial(self._awaited_ended, run))
 
     def stop_waiting_for(self, run: Running) -> None:
-        """The run is that of another watch in force."""
+        """The run belongs to another watch in force: do not wait for it any longer."""
         self.runs = _without(run, self.runs)
         self._awaited_ended(run)
 
     def continue_from(self, earlier: Watch, is_same: bool = False) -> None:
-        """Go on where an earlier version of this watch, now closed, stopped; `is_same` if it asked for the same."""
+        """Continue where a closed version stopped. `is_same`: it asked for the same."""
         self.last_seen.continue_from(earlier.last_seen, is_same)
         self._noted = earlier._noted
         self.take_over(earlier.runs)
@@ -129,13 +129,13 @@ class Watch:
             self._note(earlier._pending[-1].revision)
 
     def close(self) -> None:
-        """Start nothing any more. Runs in progress go on."""
+        """Start no more runs. Those in progress go on."""
         self._change_to(_State.CLOSED)
         self._gate.cancel(self._start_next)
         self._context.backlog.cancel(self)
 
     def on_state(self, state: ZnodeState) -> None:
-        """The znode has been read. Its state may be the one that is known already."""
+        """The znode has been read. The state may be known already."""
         if self._state is _State.CLOSED:
             return
         if state.revision is None:
@@ -143,7 +143,8 @@ class Watch:
                 log.info('%s: %s was deleted', self.description, self.spec.znode)
             self._note_pending()
         elif state.contents is not None:
-            # An update is pending from an earlier daemon, or was left to a load: any contents will do.
+            # An earlier daemon left an update pending, or it was left to the run at
+            # load: any contents will do.
             is_pending = self._noted is not None and not self._pending
             event = self.last_seen.event(state.revision, is_pending)
             if event:
@@ -153,7 +154,7 @@ class Watch:
     def _updated(self, update: Update) -> None:
         """Start a run for the update, let it wait, or drop it: the run mode decides."""
         mode = self.spec.run_mode
-        # The load of a file is no update: it is not dropped, and runs with the latest contents when it can.
+        # A load is no update: it is not dropped, but runs with the latest contents.
         if mode.drops_updates and self.runs and not self._noted and update.event is not Event.LOAD:
             log.debug('%s: %s (version %d) is discarded: a run is in progress', self.description, update.event.value,
                       update.version)
@@ -162,7 +163,7 @@ class Watch:
                     run.update = update
             return
         self._add_pending(update)
-        if self._noted:  # before the start: a daemon killed right after it must not find the earlier one pending
+        if self._noted:  # before the start: if we are killed right after it, the earlier update must not be pending
             self._note_pending()
         if not mode.overlaps and (self.runs or self._awaited):
             log.debug('%s: %s (version %d) waits for the run in progress', self.description, update.event.value,
@@ -176,7 +177,7 @@ class Watch:
         self._note_pending()
 
     def _add_pending(self, update: Update) -> None:
-        """Where runs do not overlap, the latest update takes the place of an earlier one."""
+        """Make it pending. Where runs do not overlap, it replaces an earlier one."""
         if self.spec.run_mode.overlaps:
             self._pending.append(update)
             self._context.backlog.add(self, len(update.contents))
@@ -188,7 +189,7 @@ class Watch:
         return len(self._pending.pop(0).contents)
 
     def _proceed(self) -> None:
-        """Start what is pending as soon as the runs in progress, a retry that is due, and the gate allow it."""
+        """Start what is pending as soon as runs, a due retry and the gate allow it."""
         if self._pending and self._may_start():
             self._gate.acquire(self._start_next)
 
@@ -197,7 +198,7 @@ class Watch:
         return is_free and self._state in (_State.READY, _State.RETRYING)
 
     def _start_next(self) -> None:
-        """The gate is open: start a run for the oldest pending update, and ask for the next one."""
+        """The gate is open: start the oldest pending update, and ask for the next."""
         run = self._start_run() if self._pending and self._may_start() else None
         if run:
             run.on_end(partial(self._own_ended, run))
@@ -220,7 +221,7 @@ class Watch:
         return run
 
     def _refused(self, update: Update, error: SpawnError) -> None:
-        """A run could not be started. If the machine was the reason, try again, and say so once."""
+        """A run could not be started. If the machine was the reason, try again."""
         was_refused = self._state in (_State.REFUSED, _State.RETRYING)
         is_first = False
         if error.transient:
@@ -234,7 +235,7 @@ class Watch:
             log.error('%s: %s%s', self.description, error, '; trying again' if error.transient else '')
 
     def _put_back(self, update: Update) -> None:
-        """The run for this update has not begun after all: it is pending again, unless a later one has its place."""
+        """Make it pending again, unless a later one has replaced it: it got no run."""
         if self.spec.run_mode.overlaps:
             self._pending.insert(sum(other.arrived < update.arrived for other in self._pending), update)
             if self._state is not _State.CLOSED:
@@ -255,7 +256,7 @@ class Watch:
             self._refused(run.update, error)
             self._note_pending()
         elif error and run.update and error.transient:
-            self._put_back(run.update)  # for the watch that goes on from this one
+            self._put_back(run.update)  # for the watch that continues from this one
         elif not error and self._state is _State.RETRYING:
             self._change_to(_State.READY)
         self._proceed()
@@ -269,12 +270,12 @@ class Watch:
         self._gate.release()
 
     def _change_to(self, state: _State) -> None:
-        """The one place where the state changes. CLOSED is for good."""
+        """The one place where the state changes. CLOSED is final."""
         if self._state is not _State.CLOSED:
             self._state = state
 
     def _note_pending(self) -> None:
-        """Note the latest pending update for the next daemon, if it is another one than before."""
+        """Note the latest pending update for the next daemon, if it has changed."""
         self._note(self._pending[-1].revision if self._pending else None)
 
     def _note(self, revision: Optional[Revision]) -> None:
