@@ -53,7 +53,6 @@ class _Launch(NamedTuple):
     """
 
     record: RunRecord
-    spec: WatchSpec
     update: Update
     environment: Environment
     reader: int
@@ -117,9 +116,10 @@ class Runner:
         run.on_end(lambda _: self._output.close_pipe(launch.reader))
         try:
             if is_command:
-                self._workers.call(partial(self._spawn, launch), partial(self._launched, launch, run))
+                self._workers.call(partial(spawn, spec, launch.environment, *launch.descriptors),
+                                   partial(self._tell_pid, launch), partial(self._launched, launch, run))
             else:
-                child = self._spawn(launch)
+                child = spawn(spec, launch.environment, *launch.descriptors)
                 launch.close()
                 self._started(launch, run, child)
         except BaseException as error:
@@ -143,20 +143,20 @@ class Runner:
             raise spawn_error(f'no run: its stdin cannot be made: {error.strerror}', error) from error
         try:
             reader, writer = os.pipe2(os.O_CLOEXEC)
-            os.fchown(writer, uid, gid)
+            if spec.account:
+                os.fchown(writer, uid, gid)
         except OSError as error:
             os.close(stdin)
             raise spawn_error(f'no run: a pipe for its output cannot be made: {error.strerror}', error) from error
         environment = self._environment(spec, description, update)
         record = RunRecord(self._state.new_run_id(), watch, description, os.fstat(writer).st_ino, self._loop.time(),
                            spec.timeout, has_slot=spec.run_mode.overlaps)
-        return _Launch(record, spec, update, environment, reader, [stdin, writer])
+        return _Launch(record, update, environment, reader, [stdin, writer])
 
-    def _spawn(self, launch: _Launch) -> Child:
-        """Make the process. A command's is made in a thread."""
-        child = spawn(launch.spec, launch.environment, *launch.descriptors)
-        self._output.tell_pid(launch.reader, child.pid)
-        return child
+    def _tell_pid(self, launch: _Launch, result: Any) -> None:
+        """On the thread that has made the process: the loop may not come to it before we die."""
+        if not isinstance(result, BaseException):
+            self._output.tell_pid(launch.reader, result.pid)
 
     def _launched(self, launch: _Launch, run: Run, result: Any) -> None:
         """The thread has made the process, or the result is an exception."""
