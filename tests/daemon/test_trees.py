@@ -10,10 +10,13 @@ from typing import Dict, List
 
 from kazoo.client import KazooClient
 
-from tests.support.daemon import TOP, Ensemble, Trace, Twitcher, wait_for
+from tests.support.daemon import Twitcher
+from tests.support.ensemble import Ensemble
+from tests.support.programs import TOP
 from tests.support.proxy import Proxy
 from tests.support.subscriber import ask_server
 from tests.support.trees import ChangingTree, apply_lines, tree_of, znodes_below
+from tests.support.waiting import Trace, wait_for
 from twitcher.zookeeper.throwaway import ThrowAwayServer
 
 SIZE = int(os.environ.get('TWITCHER_TEST_TREE', '500'))

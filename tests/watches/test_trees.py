@@ -6,7 +6,7 @@ from typing import Any, Dict
 
 import pytest
 
-from tests.support.fake_machine import Bench, HandMadeRun
+from tests.support.fake_machine import FakeMachine, FakeRun
 from twitcher.config.arguments import RETRY
 from twitcher.config.spec import RunMode, RunOnLoad
 from twitcher.errors import SpawnError
@@ -46,9 +46,9 @@ class FakeTree:
 
 
 @pytest.fixture
-def bench() -> Bench:
+def machine() -> FakeMachine:
     """What stands around a watch."""
-    return Bench()
+    return FakeMachine()
 
 
 @pytest.fixture
@@ -57,9 +57,9 @@ def tree() -> FakeTree:
     return FakeTree()
 
 
-def watch_tree(bench: Bench, **arguments: Any) -> Watch:
+def watch_tree(machine: FakeMachine, **arguments: Any) -> Watch:
     """A watch on the tree."""
-    return bench.watch(watch_type=WatchType.TREE, **arguments)
+    return machine.watch(watch_type=WatchType.TREE, **arguments)
 
 
 def lines(*changes: str) -> str:
@@ -67,197 +67,197 @@ def lines(*changes: str) -> str:
     return ''.join(change.replace(' ', '\t') + '\n' for change in changes)
 
 
-def test_the_load_is_told_the_whole_tree_sorted_and_each_further_run_what_has_changed(bench: Bench, tree: FakeTree) -> None:
-    watch = watch_tree(bench)
+def test_the_load_gets_the_whole_tree_sorted_and_each_further_run_what_has_changed(machine: FakeMachine, tree: FakeTree) -> None:
+    watch = watch_tree(machine)
     watch.on_state(tree.put('/z/b', '/z/a', '/z/a-b', '/z/a/c'))
-    bench.end_all()
-    assert bench.started == [lines('created /z', 'created /z/a', 'created /z/a-b', 'created /z/a/c', 'created /z/b')]
+    machine.end_all()
+    assert machine.started == [lines('created /z', 'created /z/a', 'created /z/a-b', 'created /z/a/c', 'created /z/b')]
     tree.put('/z/b', '/z/c')
     watch.on_state(tree.delete('/z/a-b'))
-    bench.end_all()
-    assert bench.started[1] == lines('deleted /z/a-b', 'changed /z/b', 'created /z/c')
-    assert bench.events == ['load', 'changed']
+    machine.end_all()
+    assert machine.started[1] == lines('deleted /z/a-b', 'changed /z/b', 'created /z/c')
+    assert machine.events == ['load', 'changed']
 
 
-def test_a_state_that_is_told_again_runs_nothing(bench: Bench, tree: FakeTree) -> None:
-    watch = watch_tree(bench)
+def test_a_state_that_is_told_again_runs_nothing(machine: FakeMachine, tree: FakeTree) -> None:
+    watch = watch_tree(machine)
     for _ in range(3):
         watch.on_state(tree.state())
-        bench.end_all()
-    assert len(bench.started) == 1
+        machine.end_all()
+    assert len(machine.started) == 1
 
 
-def test_updates_during_a_run_are_told_as_one_which_has_what_differs_in_the_end(bench: Bench, tree: FakeTree) -> None:
-    watch = watch_tree(bench)
+def test_updates_during_a_run_are_told_as_one_which_has_what_differs_in_the_end(machine: FakeMachine, tree: FakeTree) -> None:
+    watch = watch_tree(machine)
     watch.on_state(tree.put('/z/old', '/z/again'))
     watch.on_state(tree.put('/z/new', '/z/brief'))
     watch.on_state(tree.put('/z/new'))
     watch.on_state(tree.delete('/z/brief', '/z/old', '/z/again'))
     watch.on_state(tree.put('/z/again'))
-    bench.end_all()
-    assert bench.started[1:] == [lines('created /z/again', 'created /z/new', 'deleted /z/old')]
+    machine.end_all()
+    assert machine.started[1:] == [lines('created /z/again', 'created /z/new', 'deleted /z/old')]
 
 
-def test_what_discard_drops_is_told_by_the_next_run(bench: Bench, tree: FakeTree) -> None:
-    watch = watch_tree(bench, run_mode=RunMode.DISCARD)
+def test_what_discard_drops_is_told_by_the_next_run(machine: FakeMachine, tree: FakeTree) -> None:
+    watch = watch_tree(machine, run_mode=RunMode.DISCARD)
     watch.on_state(tree.state())
     watch.on_state(tree.put('/z/a'))
-    bench.end_all()
-    assert len(bench.started) == 1
+    machine.end_all()
+    assert len(machine.started) == 1
     watch.on_state(tree.put('/z/b'))
-    bench.end_all()
-    assert bench.started[1:] == [lines('created /z/a', 'created /z/b')]
+    machine.end_all()
+    assert machine.started[1:] == [lines('created /z/a', 'created /z/b')]
 
 
 @pytest.mark.parametrize('is_transient', [True, False])
 @pytest.mark.parametrize('mode', [RunMode.QUEUE, RunMode.DISCARD, RunMode.PARALLEL])
 def test_what_a_run_was_to_be_told_that_was_not_started_the_next_is_told(
-        bench: Bench, tree: FakeTree, mode: RunMode, is_transient: bool) -> None:
-    watch = watch_tree(bench, run_mode=mode)
+        machine: FakeMachine, tree: FakeTree, mode: RunMode, is_transient: bool) -> None:
+    watch = watch_tree(machine, run_mode=mode)
     watch.on_state(tree.state())
-    bench.end_all()
-    bench.failures.append(is_transient)
+    machine.end_all()
+    machine.failures.append(is_transient)
     watch.on_state(tree.put('/z/refused'))
-    bench.is_exec_slow = True
+    machine.is_exec_slow = True
     watch.on_state(tree.put('/z/not_executed'))
-    bench.wait(1)
-    for run in bench.active:
+    machine.wait(1)
+    for run in machine.active:
         run.end(SpawnError('no run: the test says so', transient=is_transient))
-    bench.is_exec_slow = False
+    machine.is_exec_slow = False
     watch.on_state(tree.put('/z/last'))
-    bench.wait(1)
-    bench.end_all()
-    told = [line for text in bench.started[1:] for line in text.splitlines()]
+    machine.wait(1)
+    machine.end_all()
+    told = [line for text in machine.started[1:] for line in text.splitlines()]
     assert sorted(set(told[-3:])) == ['created\t/z/last', 'created\t/z/not_executed', 'created\t/z/refused']
 
 
-def test_parallel_runs_are_told_their_changes_each(bench: Bench, tree: FakeTree) -> None:
-    watch = watch_tree(bench, run_mode=RunMode.PARALLEL)
+def test_parallel_runs_are_told_their_changes_each(machine: FakeMachine, tree: FakeTree) -> None:
+    watch = watch_tree(machine, run_mode=RunMode.PARALLEL)
     watch.on_state(tree.state())
     for name in ('a', 'b'):
         watch.on_state(tree.put(f'/z/{name}'))
-    assert bench.started[1:] == [lines('created /z/a'), lines('created /z/b')]
+    assert machine.started[1:] == [lines('created /z/a'), lines('created /z/b')]
 
 
 def test_updates_that_the_backlog_drops_are_told_with_the_next(tree: FakeTree) -> None:
-    bench = Bench(limit=1)
-    watch = watch_tree(bench, run_mode=RunMode.PARALLEL)
+    machine = FakeMachine(limit=1)
+    watch = watch_tree(machine, run_mode=RunMode.PARALLEL)
     watch.on_state(tree.put(*(f'/z/{number}' for number in range(1000))))
     for number in range(1000):
         watch.on_state(tree.put(f'/z/more{number}'))  # 64 MiB are room for some hundred trees of this size
-    bench.end_all()
-    assert len(bench.started) < 800
-    told = [line for text in bench.started for line in text.splitlines()]
+    machine.end_all()
+    assert len(machine.started) < 800
+    told = [line for text in machine.started for line in text.splitlines()]
     assert sorted(told) == sorted(['created\t/z', *(f'created\t/z/{number}' for number in range(1000)),
                                    *(f'created\t/z/more{number}' for number in range(1000))])
 
 
-def test_a_retry_is_told_what_the_failed_run_was_told(bench: Bench, tree: FakeTree) -> None:
-    watch = watch_tree(bench, on_failure=RETRY(times=3, delay=1))
+def test_a_retry_is_told_what_the_failed_run_was_told(machine: FakeMachine, tree: FakeTree) -> None:
+    watch = watch_tree(machine, on_failure=RETRY(times=3, delay=1))
     watch.on_state(tree.state())
-    bench.end_all()
+    machine.end_all()
     watch.on_state(tree.put('/z/a'))
-    bench.active[0].end(code=1)
-    bench.wait(1)
-    bench.active[0].end(code=1)
+    machine.active[0].end(code=1)
+    machine.wait(1)
+    machine.active[0].end(code=1)
     watch.on_state(tree.put('/z/b'))  # instead of a retry
-    bench.active[0].end(code=0)
+    machine.active[0].end(code=0)
     watch.on_state(tree.put('/z/c'))
-    assert bench.started[1:] == [lines('created /z/a'), lines('created /z/a'), lines('created /z/a', 'created /z/b'),
+    assert machine.started[1:] == [lines('created /z/a'), lines('created /z/a'), lines('created /z/a', 'created /z/b'),
                                  lines('created /z/c')]
 
 
-def test_the_run_after_one_that_restart_has_ended_is_told_what_that_was_told(bench: Bench, tree: FakeTree) -> None:
-    watch = watch_tree(bench, run_mode=RunMode.RESTART)
+def test_the_run_after_one_that_restart_has_ended_is_told_what_that_was_told(machine: FakeMachine, tree: FakeTree) -> None:
+    watch = watch_tree(machine, run_mode=RunMode.RESTART)
     watch.on_state(tree.state())
     watch.on_state(tree.put('/z/a'))
-    bench.active[0].end(code=-15)
-    assert bench.started == [lines('created /z'), lines('created /z', 'created /z/a')]
-    bench.active[0].end(code=0)
+    machine.active[0].end(code=-15)
+    assert machine.started == [lines('created /z'), lines('created /z', 'created /z/a')]
+    machine.active[0].end(code=0)
     watch.on_state(tree.put('/z/b'))
-    assert bench.started[2:] == [lines('created /z/b')]
+    assert machine.started[2:] == [lines('created /z/b')]
 
 
-def test_a_failed_run_of_an_earlier_daemon_is_followed_by_the_whole_tree(bench: Bench, tree: FakeTree) -> None:
-    watch = watch_tree(bench, run_on_load=False, on_failure=RETRY(times=3, delay=1))
-    earlier = HandMadeRun(watch.spec, Update(Event.CHANGED, b'', 0, UNKNOWN))
+def test_a_failed_run_of_an_earlier_daemon_is_followed_by_the_whole_tree(machine: FakeMachine, tree: FakeTree) -> None:
+    watch = watch_tree(machine, run_on_load=False, on_failure=RETRY(times=3, delay=1))
+    earlier = FakeRun(watch.spec, Update(Event.CHANGED, b'', 0, UNKNOWN))
     watch.take_over([earlier])
     watch.on_state(tree.put('/z/a'))
     earlier.end(code=1)
-    bench.wait(1)
-    assert bench.started == [lines('created /z', 'created /z/a')]
+    machine.wait(1)
+    assert machine.started == [lines('created /z', 'created /z/a')]
 
 
-def test_a_repetition_without_a_change_is_told_nothing(bench: Bench, tree: FakeTree) -> None:
-    watch = watch_tree(bench, repeat=60)
+def test_a_repetition_without_a_change_is_told_nothing(machine: FakeMachine, tree: FakeTree) -> None:
+    watch = watch_tree(machine, repeat=60)
     watch.on_state(tree.state())
-    bench.end_all()
-    bench.wait(60)
-    assert bench.started == [lines('created /z'), '']
+    machine.end_all()
+    machine.wait(60)
+    assert machine.started == [lines('created /z'), '']
 
 
-def test_with_changed_a_tree_that_is_the_same_is_known_and_another_one_is_told_as_a_whole(bench: Bench, tree: FakeTree) -> None:
+def test_with_changed_the_same_tree_is_known_and_another_one_is_run_for_as_a_whole(machine: FakeMachine, tree: FakeTree) -> None:
     state = tree.put('/z/a')
     last = LastRun(state.revision, has_ended=True, failed=False, attempt=1, stopped=None)
-    same, other = (watch_tree(bench, run_on_load=RunOnLoad.CHANGED, last=last) for _ in range(2))
+    same, other = (watch_tree(machine, run_on_load=RunOnLoad.CHANGED, last=last) for _ in range(2))
     same.on_state(state)
-    assert bench.started == []
+    assert machine.started == []
     same.on_state(tree.put('/z/b'))
     other.on_state(tree.state())
-    assert bench.started == [lines('created /z/b'), lines('created /z', 'created /z/a', 'created /z/b')]
+    assert machine.started == [lines('created /z/b'), lines('created /z', 'created /z/a', 'created /z/b')]
 
 
-def test_without_run_on_load_what_is_there_at_first_is_known(bench: Bench, tree: FakeTree) -> None:
-    watch = watch_tree(bench, run_on_load=False)
+def test_without_run_on_load_what_is_there_at_first_is_known(machine: FakeMachine, tree: FakeTree) -> None:
+    watch = watch_tree(machine, run_on_load=False)
     watch.on_state(tree.put('/z/a'))
     watch.on_state(tree.put('/z/b'))
-    assert bench.started == [lines('created /z/b')]
+    assert machine.started == [lines('created /z/b')]
 
 
-def test_a_tree_that_comes_later_is_told_as_a_whole_even_without_run_on_load(bench: Bench, tree: FakeTree) -> None:
-    watch = watch_tree(bench, run_on_load=False)
+def test_a_tree_that_comes_later_is_told_as_a_whole_even_without_run_on_load(machine: FakeMachine, tree: FakeTree) -> None:
+    watch = watch_tree(machine, run_on_load=False)
     watch.on_state(ZnodeState())
     watch.on_state(tree.put('/z/a'))
-    assert bench.started == [lines('created /z', 'created /z/a')]
-    assert bench.events == ['created']
+    assert machine.started == [lines('created /z', 'created /z/a')]
+    assert machine.events == ['created']
 
 
-def test_an_update_pending_from_an_earlier_daemon_is_told_the_whole_tree(bench: Bench, tree: FakeTree) -> None:
-    watch = watch_tree(bench, run_on_load=False, has_pending=True)
+def test_an_update_pending_from_an_earlier_daemon_is_told_the_whole_tree(machine: FakeMachine, tree: FakeTree) -> None:
+    watch = watch_tree(machine, run_on_load=False, has_pending=True)
     watch.on_state(tree.put('/z/a'))
-    assert bench.started == [lines('created /z', 'created /z/a')]
-    assert bench.events == ['changed']
+    assert machine.started == [lines('created /z', 'created /z/a')]
+    assert machine.events == ['changed']
 
 
-def test_a_tree_that_was_deleted_and_came_back_is_told_as_the_difference(bench: Bench, tree: FakeTree) -> None:
-    watch = watch_tree(bench)
+def test_a_tree_that_was_deleted_and_came_back_is_told_as_the_difference(machine: FakeMachine, tree: FakeTree) -> None:
+    watch = watch_tree(machine)
     watch.on_state(tree.put('/z/a', '/z/b'))
-    bench.end_all()
+    machine.end_all()
     watch.on_state(tree.delete('/z', '/z/a', '/z/b'))
-    assert len(bench.started) == 1
+    assert len(machine.started) == 1
     watch.on_state(tree.put('/z', '/z/a'))
-    assert bench.started[1:] == [lines('created /z', 'created /z/a', 'deleted /z/b')]
-    assert bench.events == ['load', 'created']
+    assert machine.started[1:] == [lines('created /z', 'created /z/a', 'deleted /z/b')]
+    assert machine.events == ['load', 'created']
 
 
-def test_an_edited_watch_goes_on_from_what_the_last_run_was_told(bench: Bench, tree: FakeTree) -> None:
-    watch = watch_tree(bench)
+def test_an_edited_watch_goes_on_from_what_the_last_run_was_told(machine: FakeMachine, tree: FakeTree) -> None:
+    watch = watch_tree(machine)
     watch.on_state(tree.put('/z/a'))
     watch.on_state(tree.put('/z/b'))  # pending
     watch.close()
-    new = watch_tree(bench, run_on_load=False, timeout=5)
+    new = watch_tree(machine, run_on_load=False, timeout=5)
     new.continue_from(watch)
     new.on_state(tree.put('/z/c'))
-    bench.end_all()
-    assert bench.started[1:] == [lines('created /z/b', 'created /z/c')]
+    machine.end_all()
+    assert machine.started[1:] == [lines('created /z/b', 'created /z/c')]
 
 
-def test_an_edited_watch_that_runs_on_load_is_told_the_whole_tree(bench: Bench, tree: FakeTree) -> None:
-    watch = watch_tree(bench)
+def test_an_edited_watch_that_runs_on_load_is_told_the_whole_tree(machine: FakeMachine, tree: FakeTree) -> None:
+    watch = watch_tree(machine)
     watch.on_state(tree.put('/z/a'))
-    bench.end_all()
+    machine.end_all()
     watch.close()
-    new = watch_tree(bench, timeout=5)
+    new = watch_tree(machine, timeout=5)
     new.continue_from(watch)
     new.on_state(tree.state())
-    assert bench.started[1:] == [lines('created /z', 'created /z/a')]
+    assert machine.started[1:] == [lines('created /z', 'created /z/a')]

@@ -5,15 +5,16 @@ from __future__ import annotations
 import contextlib
 import re
 import threading
-from typing import Callable, Iterator, List, Optional
+from typing import Callable, List, Optional
 
 import pytest
 from kazoo.security import OPEN_ACL_UNSAFE, make_acl
 
-from tests.support.daemon import ComingAndGoing, Ensemble, connected, wait_for
+from tests.support.ensemble import Ensemble, ReconnectingEnsemble, connected
 from tests.support.proxy import Proxy
-from tests.support.subscriber import Keep, Keeping, ask_server, keepers
+from tests.support.subscriber import NewSubscriber, Subscriber, ask_server
 from tests.support.trees import ChangingTree, tree_of
+from tests.support.waiting import wait_for
 from twitcher.znode import Revision, Tree, WatchType, ZnodeState
 from twitcher.zookeeper.throwaway import ThrowAwayServer
 from twitcher.zookeeper.tree import Trees
@@ -24,16 +25,16 @@ NOBODY_READS = [make_acl('world', 'anyone', create=True, write=True, delete=True
 class TreeListener:
     """A subscription to the tree below a znode, and the states that it has received."""
 
-    def __init__(self, keeping: Keeping, path: str) -> None:
+    def __init__(self, subscriber: Subscriber, path: str) -> None:
         self.states: List[ZnodeState] = []
-        self._keeping = keeping
+        self._subscriber = subscriber
         self._path = path
-        self._trees = Trees(keeping.keeper)
-        keeping.call(self._trees.subscribe, path, WatchType.TREE, self.states.append)
+        self._trees = Trees(subscriber.subscriptions)
+        subscriber.call(self._trees.subscribe, path, WatchType.TREE, self.states.append)
 
     def close(self) -> None:
         """End it."""
-        self._keeping.call(self._trees.unsubscribe, self._path, WatchType.TREE, self.states.append)
+        self._subscriber.call(self._trees.unsubscribe, self._path, WatchType.TREE, self.states.append)
 
     @property
     def trees(self) -> List[Tree]:
@@ -62,23 +63,10 @@ def watches_of(server: ThrowAwayServer) -> int:
     return int(match[1])
 
 
-@pytest.fixture
-def keep() -> Iterator[Keep]:
-    """Makes keepers for a host list."""
-    with keepers() as keep:
-        yield keep
-
-
-@pytest.fixture
-def keeping(keep: Keep, ensemble: Ensemble) -> Keeping:
-    """A keeper for the `ensemble` fixture."""
-    return keep(ensemble.hosts)
-
-
-def test_the_first_state_has_the_whole_tree(keeping: Keeping, ensemble: Ensemble) -> None:
+def test_the_first_state_has_the_whole_tree(subscriber: Subscriber, ensemble: Ensemble) -> None:
     ChangingTree(ensemble.client, '/t', 500).grow()
     tree = tree_of(ensemble.client, '/t')
-    listener = TreeListener(keeping, '/t')
+    listener = TreeListener(subscriber, '/t')
     listener.wait(tree)
     assert listener.trees == [tree]
     assert len(tree) == 500
@@ -87,17 +75,17 @@ def test_the_first_state_has_the_whole_tree(keeping: Keeping, ensemble: Ensemble
     assert listener.revision and listener.revision[:2] == root[:2]
 
 
-def test_the_root_of_all_may_be_watched(keeping: Keeping, ensemble: Ensemble) -> None:
+def test_the_root_of_all_may_be_watched(subscriber: Subscriber, ensemble: Ensemble) -> None:
     ensemble.put('/a/b', '')
-    listener = TreeListener(keeping, '/')
+    listener = TreeListener(subscriber, '/')
     listener.wait(tree_of(ensemble.client, '/'))
     ensemble.client.delete('/a/b')
     listener.wait_paths('/', '/a')
 
 
-def test_creations_changes_and_deletions_are_seen_at_any_depth(keeping: Keeping, ensemble: Ensemble) -> None:
+def test_creations_changes_and_deletions_are_seen_at_any_depth(subscriber: Subscriber, ensemble: Ensemble) -> None:
     ensemble.put('/t/a/b', '')
-    listener = TreeListener(keeping, '/t')
+    listener = TreeListener(subscriber, '/t')
     listener.wait_paths('/t', '/t/a', '/t/a/b')
     before = listener.trees[-1]
     ensemble.put('/t/a/b', '1')
@@ -109,9 +97,9 @@ def test_creations_changes_and_deletions_are_seen_at_any_depth(keeping: Keeping,
     assert sorted(before) == ['/t', '/t/a', '/t/a/b'], 'a state changed after it had been given'
 
 
-def test_changes_that_are_made_at_once_are_one_state(keeping: Keeping, ensemble: Ensemble) -> None:
+def test_changes_that_are_made_at_once_are_one_state(subscriber: Subscriber, ensemble: Ensemble) -> None:
     ensemble.put('/t', '')
-    listener = TreeListener(keeping, '/t')
+    listener = TreeListener(subscriber, '/t')
     listener.wait_paths('/t')
     paths = [f'/t/{number}' for number in range(50)]
     transaction = ensemble.client.transaction()
@@ -123,8 +111,8 @@ def test_changes_that_are_made_at_once_are_one_state(keeping: Keeping, ensemble:
     assert len(listener.states) == 2
 
 
-def test_a_tree_that_is_not_there_is_waited_for_and_may_go_and_come_back(keeping: Keeping, ensemble: Ensemble) -> None:
-    listener = TreeListener(keeping, '/t')
+def test_a_tree_that_is_not_there_is_waited_for_and_may_go_and_come_back(subscriber: Subscriber, ensemble: Ensemble) -> None:
+    listener = TreeListener(subscriber, '/t')
     wait_for('no tree', lambda: listener.states == [ZnodeState()])
     ensemble.put('/t/a', '')
     listener.wait_paths('/t', '/t/a')
@@ -136,9 +124,9 @@ def test_a_tree_that_is_not_there_is_waited_for_and_may_go_and_come_back(keeping
     assert before and listener.revision and before.czxid < listener.revision.czxid
 
 
-def test_a_change_that_is_undone_is_another_revision_only_if_a_znode_was_written(keeping: Keeping, ensemble: Ensemble) -> None:
+def test_the_revision_is_another_one_exactly_if_a_znode_is(subscriber: Subscriber, ensemble: Ensemble) -> None:
     ensemble.put('/t/a', '')
-    listener = TreeListener(keeping, '/t')
+    listener = TreeListener(subscriber, '/t')
     listener.wait_paths('/t', '/t/a')
     first = listener.revision
     ensemble.put('/t/b', '')
@@ -151,20 +139,20 @@ def test_a_change_that_is_undone_is_another_revision_only_if_a_znode_was_written
     wait_for('the change', lambda: listener.revision != first)
 
 
-def test_two_subscribers_agree_on_the_revision(keep: Keep, ensemble: Ensemble) -> None:
+def test_two_subscribers_agree_on_the_revision(new_subscriber: NewSubscriber, ensemble: Ensemble) -> None:
     ChangingTree(ensemble.client, '/t', 100).grow()
-    one, other = (TreeListener(keep(ensemble.hosts), '/t') for _ in range(2))
+    one, other = (TreeListener(new_subscriber(ensemble.hosts), '/t') for _ in range(2))
     for listener in (one, other):
         listener.wait(tree_of(ensemble.client, '/t'))
     assert one.revision == other.revision
 
 
-def test_nothing_is_left_behind_on_the_server(keep: Keep, own_server: ThrowAwayServer) -> None:
+def test_nothing_is_left_behind_on_the_server(new_subscriber: NewSubscriber, own_server: ThrowAwayServer) -> None:
     # Not of znodes that come and go while they are read, either: their names may never return.
     ensemble = Ensemble(own_server.hosts)
     with contextlib.closing(ensemble):
         ensemble.put('/t', '')
-        listener = TreeListener(keep(ensemble.hosts), '/t')
+        listener = TreeListener(new_subscriber(ensemble.hosts), '/t')
         listener.wait_paths('/t')
         client = ensemble.client
         for number in range(300):
@@ -176,33 +164,33 @@ def test_nothing_is_left_behind_on_the_server(keep: Keep, own_server: ThrowAwayS
         wait_for('two watches for each znode', lambda: watches_of(own_server) == 4)
 
 
-def test_a_tree_and_single_watches_share_the_watches_on_the_server(keep: Keep, own_server: ThrowAwayServer) -> None:
+def test_trees_and_single_watches_share_watches_on_the_server(new_subscriber: NewSubscriber, own_server: ThrowAwayServer) -> None:
     ensemble = Ensemble(own_server.hosts)
     with contextlib.closing(ensemble):
         ensemble.put('/t/a', 'x')
-        keeping = keep(ensemble.hosts)
-        told = keeping.subscribe('/t/a')
-        trees = [TreeListener(keeping, path) for path in ('/t', '/t', '/t/a')]
+        subscriber = new_subscriber(ensemble.hosts)
+        single = subscriber.subscribe('/t/a')
+        trees = [TreeListener(subscriber, path) for path in ('/t', '/t', '/t/a')]
         wait_for('the trees', lambda: all(listener.trees for listener in trees))
-        told.wait(b'x')
+        single.wait(b'x')
         assert watches_of(own_server) == 4
         for listener in trees:
             listener.close()
         ensemble.put('/t/a', 'y')
-        told.wait(b'y')
+        single.wait(b'y')
         ensemble.client.delete('/t/a')
-        told.wait_absent()
+        single.wait_absent()
         ensemble.put('/t/a', 'z')
-        told.wait(b'z')
+        single.wait(b'z')
         assert [len(listener.states) for listener in trees] == [1, 1, 1]
 
 
-def test_what_may_not_be_read_stays_as_it_was_and_the_rest_goes_on(keeping: Keeping, ensemble: Ensemble,
+def test_what_may_not_be_read_stays_as_it_was_and_the_rest_goes_on(subscriber: Subscriber, ensemble: Ensemble,
                                                                    warnings: Callable[[], List[str]]) -> None:
     for path in ('/t/hidden/below', '/t/closed/below', '/t/open/below'):
         ensemble.put(path, '')
     ensemble.client.set_acls('/t/hidden', NOBODY_READS)
-    listener = TreeListener(keeping, '/t')
+    listener = TreeListener(subscriber, '/t')
     listener.wait_paths('/t', '/t/closed', '/t/closed/below', '/t/open', '/t/open/below')
     ensemble.client.set_acls('/t/closed', NOBODY_READS)
     ensemble.put('/t/closed', '1')
@@ -216,27 +204,27 @@ def test_what_may_not_be_read_stays_as_it_was_and_the_rest_goes_on(keeping: Keep
     listener.wait(tree_of(ensemble.client, '/t'))
 
 
-def test_a_tree_whose_root_may_not_be_read_is_waited_for(keeping: Keeping, ensemble: Ensemble) -> None:
+def test_a_tree_whose_root_may_not_be_read_is_waited_for(subscriber: Subscriber, ensemble: Ensemble) -> None:
     ensemble.put('/t/a', '')
     ensemble.client.set_acls('/t', NOBODY_READS)
-    listener = TreeListener(keeping, '/t')
-    told = keeping.subscribe('/t')
-    wait_for('the refusal', lambda: told.states)
+    listener = TreeListener(subscriber, '/t')
+    single = subscriber.subscribe('/t')
+    wait_for('the refusal', lambda: single.states)
     assert listener.states == []
     ensemble.client.set_acls('/t', OPEN_ACL_UNSAFE)
     listener.wait_paths('/t', '/t/a')
     assert len(listener.states) == 1
 
 
-def test_a_lost_session_tells_nothing_if_nothing_has_changed(keep: Keep, short_server: ThrowAwayServer) -> None:
-    part = ComingAndGoing(short_server.hosts)
+def test_a_lost_session_brings_no_state_if_nothing_has_changed(new_subscriber: NewSubscriber, short_server: ThrowAwayServer) -> None:
+    part = ReconnectingEnsemble(short_server.hosts)
     with connected(part.hosts) as client:
         ChangingTree(client, '/t', 300).grow()
     proxy = Proxy(short_server.port)
     with contextlib.closing(proxy):
-        keeping = keep(f'{proxy.hosts}{part.chroot}')
-        listener = TreeListener(keeping, '/t')
-        fence = keeping.subscribe('/fence')
+        subscriber = new_subscriber(f'{proxy.hosts}{part.chroot}')
+        listener = TreeListener(subscriber, '/t')
+        fence = subscriber.subscribe('/fence')
         for number in range(2):
             with connected(part.hosts) as client:
                 listener.wait(tree_of(client, '/t'))
@@ -253,13 +241,13 @@ def test_a_lost_session_tells_nothing_if_nothing_has_changed(keep: Keep, short_s
 
 @pytest.mark.parametrize('seed', range(4))
 def test_a_tree_is_followed_through_any_changes_and_lost_connections(
-        keep: Keep, own_server: ThrowAwayServer, seed: int) -> None:
+        new_subscriber: NewSubscriber, own_server: ThrowAwayServer, seed: int) -> None:
     part = Ensemble(own_server.hosts)
     proxy = Proxy(own_server.port)
     with contextlib.closing(part), contextlib.closing(proxy):
         tree = ChangingTree(part.client, '/t', 500, seed)
         tree.grow()
-        listener = TreeListener(keep(f'{proxy.hosts}{part.chroot}'), '/t')
+        listener = TreeListener(new_subscriber(f'{proxy.hosts}{part.chroot}'), '/t')
         changing = threading.Thread(target=tree.change, args=(3000,))
         changing.start()
         while changing.is_alive():
