@@ -1,4 +1,4 @@
-"""What a run of a WATCH_TREE is told: what has changed since the last run that was started, whatever happened in between."""
+"""What a run of a WATCH_TREE finds on stdin: what has changed since the last run that was started, whatever happened in between."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def lines(*changes: str) -> str:
     return ''.join(change.replace(' ', '\t') + '\n' for change in changes)
 
 
-def test_the_load_gets_the_whole_tree_sorted_and_each_further_run_what_has_changed(machine: FakeMachine, tree: FakeTree) -> None:
+def test_the_load_gets_the_whole_tree_sorted_and_later_runs_what_has_changed(machine: FakeMachine, tree: FakeTree) -> None:
     watch = watch_tree(machine)
     watch.on_state(tree.put('/z/b', '/z/a', '/z/a-b', '/z/a/c'))
     machine.end_all()
@@ -79,7 +79,7 @@ def test_the_load_gets_the_whole_tree_sorted_and_each_further_run_what_has_chang
     assert machine.events == ['load', 'changed']
 
 
-def test_a_state_that_is_told_again_runs_nothing(machine: FakeMachine, tree: FakeTree) -> None:
+def test_a_state_that_is_delivered_again_runs_nothing(machine: FakeMachine, tree: FakeTree) -> None:
     watch = watch_tree(machine)
     for _ in range(3):
         watch.on_state(tree.state())
@@ -87,7 +87,7 @@ def test_a_state_that_is_told_again_runs_nothing(machine: FakeMachine, tree: Fak
     assert len(machine.started) == 1
 
 
-def test_updates_during_a_run_are_told_as_one_which_has_what_differs_in_the_end(machine: FakeMachine, tree: FakeTree) -> None:
+def test_updates_during_a_run_become_one_which_has_what_differs_in_the_end(machine: FakeMachine, tree: FakeTree) -> None:
     watch = watch_tree(machine)
     watch.on_state(tree.put('/z/old', '/z/again'))
     watch.on_state(tree.put('/z/new', '/z/brief'))
@@ -98,7 +98,7 @@ def test_updates_during_a_run_are_told_as_one_which_has_what_differs_in_the_end(
     assert machine.started[1:] == [lines('created /z/again', 'created /z/new', 'deleted /z/old')]
 
 
-def test_what_discard_drops_is_told_by_the_next_run(machine: FakeMachine, tree: FakeTree) -> None:
+def test_the_next_run_has_what_discard_drops(machine: FakeMachine, tree: FakeTree) -> None:
     watch = watch_tree(machine, run_mode=RunMode.DISCARD)
     watch.on_state(tree.state())
     watch.on_state(tree.put('/z/a'))
@@ -111,7 +111,7 @@ def test_what_discard_drops_is_told_by_the_next_run(machine: FakeMachine, tree: 
 
 @pytest.mark.parametrize('is_transient', [True, False])
 @pytest.mark.parametrize('mode', [RunMode.QUEUE, RunMode.DISCARD, RunMode.PARALLEL])
-def test_what_a_run_was_to_be_told_that_was_not_started_the_next_is_told(
+def test_the_next_run_has_the_lines_of_one_that_was_not_started(
         machine: FakeMachine, tree: FakeTree, mode: RunMode, is_transient: bool) -> None:
     watch = watch_tree(machine, run_mode=mode)
     watch.on_state(tree.state())
@@ -127,11 +127,11 @@ def test_what_a_run_was_to_be_told_that_was_not_started_the_next_is_told(
     watch.on_state(tree.put('/z/last'))
     machine.wait(1)
     machine.end_all()
-    told = [line for text in machine.started[1:] for line in text.splitlines()]
-    assert sorted(set(told[-3:])) == ['created\t/z/last', 'created\t/z/not_executed', 'created\t/z/refused']
+    lines_of_all = [line for text in machine.started[1:] for line in text.splitlines()]
+    assert sorted(set(lines_of_all[-3:])) == ['created\t/z/last', 'created\t/z/not_executed', 'created\t/z/refused']
 
 
-def test_parallel_runs_are_told_their_changes_each(machine: FakeMachine, tree: FakeTree) -> None:
+def test_each_parallel_run_has_its_own_changes(machine: FakeMachine, tree: FakeTree) -> None:
     watch = watch_tree(machine, run_mode=RunMode.PARALLEL)
     watch.on_state(tree.state())
     for name in ('a', 'b'):
@@ -139,7 +139,7 @@ def test_parallel_runs_are_told_their_changes_each(machine: FakeMachine, tree: F
     assert machine.started[1:] == [lines('created /z/a'), lines('created /z/b')]
 
 
-def test_updates_that_the_backlog_drops_are_told_with_the_next(tree: FakeTree) -> None:
+def test_the_next_run_has_the_lines_of_updates_that_the_backlog_drops(tree: FakeTree) -> None:
     machine = FakeMachine(limit=1)
     watch = watch_tree(machine, run_mode=RunMode.PARALLEL)
     watch.on_state(tree.put(*(f'/z/{number}' for number in range(1000))))
@@ -147,12 +147,12 @@ def test_updates_that_the_backlog_drops_are_told_with_the_next(tree: FakeTree) -
         watch.on_state(tree.put(f'/z/more{number}'))  # 64 MiB are room for some hundred trees of this size
     machine.end_all()
     assert len(machine.started) < 800
-    told = [line for text in machine.started for line in text.splitlines()]
-    assert sorted(told) == sorted(['created\t/z', *(f'created\t/z/{number}' for number in range(1000)),
+    lines_of_all = [line for text in machine.started for line in text.splitlines()]
+    assert sorted(lines_of_all) == sorted(['created\t/z', *(f'created\t/z/{number}' for number in range(1000)),
                                    *(f'created\t/z/more{number}' for number in range(1000))])
 
 
-def test_a_retry_is_told_what_the_failed_run_was_told(machine: FakeMachine, tree: FakeTree) -> None:
+def test_a_retry_has_the_lines_of_the_failed_run(machine: FakeMachine, tree: FakeTree) -> None:
     watch = watch_tree(machine, on_failure=RETRY(times=3, delay=1))
     watch.on_state(tree.state())
     machine.end_all()
@@ -167,7 +167,7 @@ def test_a_retry_is_told_what_the_failed_run_was_told(machine: FakeMachine, tree
                                  lines('created /z/c')]
 
 
-def test_the_run_after_one_that_restart_has_ended_is_told_what_that_was_told(machine: FakeMachine, tree: FakeTree) -> None:
+def test_the_run_after_one_that_restart_has_ended_has_its_lines(machine: FakeMachine, tree: FakeTree) -> None:
     watch = watch_tree(machine, run_mode=RunMode.RESTART)
     watch.on_state(tree.state())
     watch.on_state(tree.put('/z/a'))
@@ -188,7 +188,7 @@ def test_a_failed_run_of_an_earlier_daemon_is_followed_by_the_whole_tree(machine
     assert machine.started == [lines('created /z', 'created /z/a')]
 
 
-def test_a_repetition_without_a_change_is_told_nothing(machine: FakeMachine, tree: FakeTree) -> None:
+def test_a_repetition_without_a_change_has_no_lines(machine: FakeMachine, tree: FakeTree) -> None:
     watch = watch_tree(machine, repeat=60)
     watch.on_state(tree.state())
     machine.end_all()
@@ -196,7 +196,7 @@ def test_a_repetition_without_a_change_is_told_nothing(machine: FakeMachine, tre
     assert machine.started == [lines('created /z'), '']
 
 
-def test_with_changed_the_same_tree_is_known_and_another_one_is_run_for_as_a_whole(machine: FakeMachine, tree: FakeTree) -> None:
+def test_with_changed_the_same_tree_is_known_and_another_one_runs_as_a_whole(machine: FakeMachine, tree: FakeTree) -> None:
     state = tree.put('/z/a')
     last = LastRun(state.revision, has_ended=True, failed=False, attempt=1, stopped=None)
     same, other = (watch_tree(machine, run_on_load=RunOnLoad.CHANGED, last=last) for _ in range(2))
@@ -214,7 +214,7 @@ def test_without_run_on_load_what_is_there_at_first_is_known(machine: FakeMachin
     assert machine.started == [lines('created /z/b')]
 
 
-def test_a_tree_that_comes_later_is_told_as_a_whole_even_without_run_on_load(machine: FakeMachine, tree: FakeTree) -> None:
+def test_a_tree_that_comes_later_is_run_for_as_a_whole_even_without_run_on_load(machine: FakeMachine, tree: FakeTree) -> None:
     watch = watch_tree(machine, run_on_load=False)
     watch.on_state(ZnodeState())
     watch.on_state(tree.put('/z/a'))
@@ -222,14 +222,14 @@ def test_a_tree_that_comes_later_is_told_as_a_whole_even_without_run_on_load(mac
     assert machine.events == ['created']
 
 
-def test_an_update_pending_from_an_earlier_daemon_is_told_the_whole_tree(machine: FakeMachine, tree: FakeTree) -> None:
+def test_the_run_for_an_update_of_an_earlier_daemon_gets_the_whole_tree(machine: FakeMachine, tree: FakeTree) -> None:
     watch = watch_tree(machine, run_on_load=False, has_pending=True)
     watch.on_state(tree.put('/z/a'))
     assert machine.started == [lines('created /z', 'created /z/a')]
     assert machine.events == ['changed']
 
 
-def test_a_tree_that_was_deleted_and_came_back_is_told_as_the_difference(machine: FakeMachine, tree: FakeTree) -> None:
+def test_a_tree_that_was_deleted_and_came_back_is_a_difference(machine: FakeMachine, tree: FakeTree) -> None:
     watch = watch_tree(machine)
     watch.on_state(tree.put('/z/a', '/z/b'))
     machine.end_all()
@@ -240,7 +240,7 @@ def test_a_tree_that_was_deleted_and_came_back_is_told_as_the_difference(machine
     assert machine.events == ['load', 'created']
 
 
-def test_an_edited_watch_goes_on_from_what_the_last_run_was_told(machine: FakeMachine, tree: FakeTree) -> None:
+def test_an_edited_watch_goes_on_from_the_last_run(machine: FakeMachine, tree: FakeTree) -> None:
     watch = watch_tree(machine)
     watch.on_state(tree.put('/z/a'))
     watch.on_state(tree.put('/z/b'))  # pending
@@ -252,7 +252,7 @@ def test_an_edited_watch_goes_on_from_what_the_last_run_was_told(machine: FakeMa
     assert machine.started[1:] == [lines('created /z/b', 'created /z/c')]
 
 
-def test_an_edited_watch_that_runs_on_load_is_told_the_whole_tree(machine: FakeMachine, tree: FakeTree) -> None:
+def test_an_edited_watch_that_runs_on_load_gets_the_whole_tree(machine: FakeMachine, tree: FakeTree) -> None:
     watch = watch_tree(machine)
     watch.on_state(tree.put('/z/a'))
     machine.end_all()

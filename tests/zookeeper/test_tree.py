@@ -164,7 +164,8 @@ def test_nothing_is_left_behind_on_the_server(new_subscriber: NewSubscriber, own
         wait_for('two watches for each znode', lambda: watches_of(own_server) == 4)
 
 
-def test_trees_and_single_watches_share_watches_on_the_server(new_subscriber: NewSubscriber, own_server: ThrowAwayServer) -> None:
+def test_trees_and_single_watches_share_watches_of_the_server(
+        new_subscriber: NewSubscriber, own_server: ThrowAwayServer) -> None:
     ensemble = Ensemble(own_server.hosts)
     with contextlib.closing(ensemble):
         ensemble.put('/t/a', 'x')
@@ -216,7 +217,8 @@ def test_a_tree_whose_root_may_not_be_read_is_waited_for(subscriber: Subscriber,
     assert len(listener.states) == 1
 
 
-def test_a_lost_session_brings_no_state_if_nothing_has_changed(new_subscriber: NewSubscriber, short_server: ThrowAwayServer) -> None:
+def test_a_lost_session_brings_no_state_if_nothing_has_changed(
+        new_subscriber: NewSubscriber, short_server: ThrowAwayServer) -> None:
     part = ReconnectingEnsemble(short_server.hosts)
     with connected(part.hosts) as client:
         ChangingTree(client, '/t', 300).grow()

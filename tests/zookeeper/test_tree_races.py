@@ -15,7 +15,7 @@ from twitcher.zookeeper.tree import MAX_READING, TreeSubscription
 
 
 class FakeSubscriptions:
-    """Tells what the test says. `asked` are the subscriptions that have not been told anything yet."""
+    """Delivers what the test says. `asked` are the subscriptions that still wait for their first state."""
 
     def __init__(self) -> None:
         self._listeners: Dict[Tuple[str, WatchType], Listener] = {}
@@ -33,20 +33,20 @@ class FakeSubscriptions:
         assert self._listeners.pop((path, watch_type)) == listener
         self.asked = [asked for asked in self.asked if asked != (path, watch_type)]
 
-    def tell(self, path: str, watch_type: WatchType, contents: bytes = b'') -> None:
+    def read(self, path: str, watch_type: WatchType, contents: bytes = b'') -> None:
         """It was read, and is another znode than before."""
         self._zxid += 1
-        self._tell(path, watch_type, ZnodeState(Revision(self._zxid, self._zxid, 0), contents, 0))
+        self._read(path, watch_type, ZnodeState(Revision(self._zxid, self._zxid, 0), contents, 0))
 
-    def tell_absent(self, path: str, watch_type: WatchType) -> None:
+    def read_absent(self, path: str, watch_type: WatchType) -> None:
         """It was not there."""
-        self._tell(path, watch_type, ZnodeState())
+        self._read(path, watch_type, ZnodeState())
 
-    def tell_hidden(self, path: str, watch_type: WatchType) -> None:
+    def read_hidden(self, path: str, watch_type: WatchType) -> None:
         """It may not be read."""
-        self._tell(path, watch_type, ZnodeState(Revision(1, 1, 1)))
+        self._read(path, watch_type, ZnodeState(Revision(1, 1, 1)))
 
-    def _tell(self, path: str, watch_type: WatchType, state: ZnodeState) -> None:
+    def _read(self, path: str, watch_type: WatchType, state: ZnodeState) -> None:
         self.asked = [asked for asked in self.asked if asked != (path, watch_type)]
         self._listeners[path, watch_type](state)
 
@@ -77,11 +77,11 @@ class Follower:
             await asyncio.sleep(0.001)
         return self.states[-1]
 
-    def tell_all(self, *paths: str) -> None:
+    def read_all(self, *paths: str) -> None:
         """Read each znode, and that it has no children."""
         for path in paths:
-            self.znodes.tell(path, DATA)
-            self.znodes.tell(path, CHILDREN)
+            self.znodes.read(path, DATA)
+            self.znodes.read(path, CHILDREN)
 
 
 def on_a_loop(test: Callable[[], object]) -> Callable[[], None]:
@@ -93,17 +93,17 @@ def on_a_loop(test: Callable[[], object]) -> Callable[[], None]:
 
 
 @on_a_loop
-async def test_no_state_is_told_before_all_has_been_read() -> None:
+async def test_there_is_no_state_before_all_has_been_read() -> None:
     tree = Follower()
     znodes = tree.znodes
-    znodes.tell('/t', DATA)
-    znodes.tell('/t', CHILDREN, b'a\nb\n')
-    tree.tell_all('/t/a')
-    znodes.tell('/t/b', DATA)
+    znodes.read('/t', DATA)
+    znodes.read('/t', CHILDREN, b'a\nb\n')
+    tree.read_all('/t/a')
+    znodes.read('/t/b', DATA)
     await asyncio.sleep(0.1)
     assert tree.states == []
-    znodes.tell('/t/b', CHILDREN, b'c\n')
-    znodes.tell_absent('/t/b/c', DATA)
+    znodes.read('/t/b', CHILDREN, b'c\n')
+    znodes.read_absent('/t/b/c', DATA)
     assert await tree.next() == ['/t', '/t/a', '/t/b']
     assert znodes.asked == []
 
@@ -112,14 +112,14 @@ async def test_no_state_is_told_before_all_has_been_read() -> None:
 async def test_a_znode_that_was_gone_is_read_again_when_its_parent_lists_it_again() -> None:
     tree = Follower()
     znodes = tree.znodes
-    znodes.tell('/t', DATA)
-    znodes.tell('/t', CHILDREN, b'a\n')
-    znodes.tell_absent('/t/a', DATA)
+    znodes.read('/t', DATA)
+    znodes.read('/t', CHILDREN, b'a\n')
+    znodes.read_absent('/t/a', DATA)
     assert await tree.next() == ['/t']
     assert znodes.asked == []
-    znodes.tell('/t', CHILDREN, b'a\n')
+    znodes.read('/t', CHILDREN, b'a\n')
     assert znodes.asked == [('/t/a', DATA)]
-    tree.tell_all('/t/a')
+    tree.read_all('/t/a')
     assert await tree.next() == ['/t', '/t/a']
 
 
@@ -127,17 +127,17 @@ async def test_a_znode_that_was_gone_is_read_again_when_its_parent_lists_it_agai
 async def test_children_that_were_gone_are_read_again_when_their_znode_is_there_again() -> None:
     tree = Follower()
     znodes = tree.znodes
-    znodes.tell('/t', DATA)
-    znodes.tell('/t', CHILDREN, b'a\n')
-    znodes.tell('/t/a', DATA)
-    znodes.tell('/t/a', CHILDREN, b'b\n')
-    tree.tell_all('/t/a/b')
+    znodes.read('/t', DATA)
+    znodes.read('/t', CHILDREN, b'a\n')
+    znodes.read('/t/a', DATA)
+    znodes.read('/t/a', CHILDREN, b'b\n')
+    tree.read_all('/t/a/b')
     assert await tree.next() == ['/t', '/t/a', '/t/a/b']
-    znodes.tell_absent('/t/a', CHILDREN)
-    znodes.tell('/t/a', DATA)  # it was created again between the two reads
+    znodes.read_absent('/t/a', CHILDREN)
+    znodes.read('/t/a', DATA)  # it was created again between the two reads
     assert znodes.asked == [('/t/a', CHILDREN)]
-    znodes.tell('/t/a', CHILDREN, b'c\n')
-    tree.tell_all('/t/a/c')
+    znodes.read('/t/a', CHILDREN, b'c\n')
+    tree.read_all('/t/a/c')
     assert await tree.next() == ['/t', '/t/a', '/t/a/c']
 
 
@@ -146,12 +146,12 @@ def test_what_cannot_be_read_any_more_stays(watch_type: WatchType) -> None:
     async def follow() -> None:
         tree = Follower()
         znodes = tree.znodes
-        znodes.tell('/t', DATA)
-        znodes.tell('/t', CHILDREN, b'a\nb\n')
-        tree.tell_all('/t/a', '/t/b')
+        znodes.read('/t', DATA)
+        znodes.read('/t', CHILDREN, b'a\nb\n')
+        tree.read_all('/t/a', '/t/b')
         await tree.next()
-        znodes.tell_hidden('/t', watch_type)
-        znodes.tell_absent('/t/b', DATA)
+        znodes.read_hidden('/t', watch_type)
+        znodes.read_absent('/t/b', DATA)
         assert await tree.next() == ['/t', '/t/a']
 
     asyncio.run(asyncio.wait_for(follow(), 40))
@@ -162,12 +162,12 @@ async def test_a_large_tree_is_read_in_parts_so_that_others_have_their_turn() ->
     tree = Follower()
     znodes = tree.znodes
     names = [f'{number:04}' for number in range(1000)]
-    znodes.tell('/t', DATA)
-    znodes.tell('/t', CHILDREN, ''.join(f'{name}\n' for name in names).encode())
+    znodes.read('/t', DATA)
+    znodes.read('/t', CHILDREN, ''.join(f'{name}\n' for name in names).encode())
     most = 0
     while znodes.asked:
         most = max(most, len(znodes.asked))
-        znodes.tell(*znodes.asked[0])
+        znodes.read(*znodes.asked[0])
     assert most == MAX_READING
     assert await tree.next() == ['/t', *(f'/t/{name}' for name in names)]
 
@@ -176,11 +176,11 @@ async def test_a_large_tree_is_read_in_parts_so_that_others_have_their_turn() ->
 async def test_what_is_gone_before_it_is_read_is_not_read() -> None:
     tree = Follower()
     znodes = tree.znodes
-    znodes.tell('/t', DATA)
-    znodes.tell('/t', CHILDREN, ''.join(f'{number:04}\n' for number in range(1000)).encode())
-    znodes.tell('/t', CHILDREN, b'0999\n')
+    znodes.read('/t', DATA)
+    znodes.read('/t', CHILDREN, ''.join(f'{number:04}\n' for number in range(1000)).encode())
+    znodes.read('/t', CHILDREN, b'0999\n')
     assert znodes.asked == [('/t/0999', DATA)]
-    tree.tell_all('/t/0999')
+    tree.read_all('/t/0999')
     assert await tree.next() == ['/t', '/t/0999']
     tree.close()
     assert znodes.asked == []
@@ -192,22 +192,22 @@ def test_a_change_does_not_wait_for_ever_for_what_cannot_be_read(monkeypatch: py
     async def follow() -> None:
         tree = Follower()
         znodes = tree.znodes
-        znodes.tell('/t', DATA)
-        znodes.tell('/t', CHILDREN, b'a\n')
+        znodes.read('/t', DATA)
+        znodes.read('/t', CHILDREN, b'a\n')
         await asyncio.sleep(0.1)
         assert tree.states == []  # the first state is a complete one
-        tree.tell_all('/t/a')
+        tree.read_all('/t/a')
         assert await tree.next() == ['/t', '/t/a']
-        znodes.tell('/t', CHILDREN, b'a\nb\nc\n')
-        tree.tell_all('/t/c')
+        znodes.read('/t', CHILDREN, b'a\nb\nc\n')
+        tree.read_all('/t/c')
         assert await tree.next() == ['/t', '/t/a', '/t/c']
-        znodes.tell_absent('/t', DATA)
+        znodes.read_absent('/t', DATA)
         assert await tree.next() == []
-        znodes.tell('/t', DATA)
-        znodes.tell('/t', CHILDREN, b'a\n')
+        znodes.read('/t', DATA)
+        znodes.read('/t', CHILDREN, b'a\n')
         await asyncio.sleep(0.1)
         assert tree.states[-1] == []
-        tree.tell_all('/t/a')
+        tree.read_all('/t/a')
         assert await tree.next() == ['/t', '/t/a']
 
     asyncio.run(asyncio.wait_for(follow(), 40))
@@ -219,7 +219,7 @@ def test_a_state_whose_handling_failed_is_given_again(monkeypatch: pytest.Monkey
     async def follow() -> None:
         tree = Follower()
         tree.failures = 2
-        tree.tell_all('/t')
+        tree.read_all('/t')
         assert await tree.next() == ['/t']
         assert tree.failures == 0
 
