@@ -1,4 +1,4 @@
-"""What a run of a WATCH_TREE finds on stdin: what has changed since the last run that was started, whatever happened in between."""
+"""What a run of a WATCH_TREE finds on stdin: what has changed since the last run that was started, whatever came between."""
 
 from __future__ import annotations
 
