@@ -1,4 +1,5 @@
-"""How Twitcher is built and installed, and, in the place of a MANIFEST.in, what a source distribution holds."""
+"""Builds and installs Twitcher. In place of a MANIFEST.in, it also says what a source
+distribution contains."""
 
 import os
 import pathlib
@@ -28,7 +29,7 @@ def man_pages():
 
 
 class SourceDistribution(sdist):
-    """A source distribution with all that is needed to test and to package Twitcher."""
+    """A source distribution with everything that is needed to test and package Twitcher."""
 
     def make_release_tree(self, base_dir, files):
         more = files_below('bench', 'bin', 'debian', 'dev', 'doc', 'etc', 'man', 'tests', 'CHANGES', 'README.md')

@@ -1,1 +1,2 @@
-"""Twitcher's speed and size, measured against other ways to do the same: `./dev bench`."""
+"""Twitcher's speed and size, measured against other ways to do the same: `./dev
+bench`."""

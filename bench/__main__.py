@@ -1,4 +1,5 @@
-"""`python -m bench [NAME...]`: measure, print a table for each benchmark, and write them to bench/RESULTS."""
+"""`python -m bench [NAME...]`: measure, print a table for each benchmark, and write
+them to bench/RESULTS."""
 
 from __future__ import annotations
 
@@ -28,17 +29,17 @@ RESULTS = HERE / 'RESULTS'
 
 
 def main() -> None:
-    """Run what is named, or all."""
+    """Run the named benchmarks, or all."""
     parser = argparse.ArgumentParser(prog='./dev bench', description=__doc__)
     parser.add_argument('name', nargs='*', help=f'{", ".join(BENCHMARKS)}; default: all')
     parser.add_argument('--rounds', type=int, metavar='N', help=f'for {", ".join(_WITH_ROUNDS)}')
     parser.add_argument('--results', type=Path, metavar='FILE', default=RESULTS,
-                        help='where to write the tables, each in the place of an earlier one (default: %(default)s)')
+                        help='where to write the tables, each replacing an earlier one (default: %(default)s)')
     options = parser.parse_args()
     for name in options.name:
         if name not in BENCHMARKS:
             parser.error(f'{name!r}: allowed: {", ".join(BENCHMARKS)}')
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # and end what was started
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # sys.exit, so that everything that was started is ended
     for name in options.name or BENCHMARKS:
         how: Dict[str, Any] = {'rounds': options.rounds} if options.rounds and name in _WITH_ROUNDS else {}
         begin, busy = time.monotonic(), _busy()
@@ -56,7 +57,7 @@ def main() -> None:
 
 
 def machine(world: World) -> str:
-    """When and where this is: the date, the versions, the machine."""
+    """The date, the versions and the machine, in one line."""
     memory_mb = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2 ** 20
     model = re.search(r'^model name\s*: (.*)$', Path('/proc/cpuinfo').read_text(), re.MULTILINE)
     return (f'{time.strftime("%Y-%m-%d")}; twitcher {__version__} ({_commit()}), Python {platform.python_version()}, kazoo '
@@ -65,21 +66,22 @@ def machine(world: World) -> str:
 
 
 def _busy() -> float:
-    """CPU seconds that the machine has spent on others than this process and the children it has seen end."""
+    """CPU seconds that the machine has spent so far, without this process and the
+    children that it has reaped."""
     user, nice, system = (int(ticks) for ticks in Path('/proc/stat').read_text().split()[1:4])
     mine = os.times()
     return (user + nice + system) / os.sysconf('SC_CLK_TCK') - sum(mine[:4])
 
 
 def _commit() -> str:
-    """Of the checkout; with a + if it was changed since."""
+    """The commit of the checkout, with a + if it has changes."""
     found = subprocess.run(['git', '-c', 'safe.directory=*', '-C', str(HERE.parent), 'describe', '--always', '--dirty=+'],
                            capture_output=True, text=True, check=False)
     return found.stdout.strip() or 'no git'
 
 
 def write(path: Path, name: str, text: str) -> None:
-    """Put a benchmark's section into the file of results, in the place of its last one, and leave the others."""
+    """Replace a benchmark's section in the file of results, and leave the others."""
     old = path.read_text() if path.exists() else ''
     sections = dict(re.findall(r'^== (\w+)\n\n(.*?)\n*(?=^== |\Z)', old, re.MULTILINE | re.DOTALL))
     sections[name] = text.rstrip('\n')

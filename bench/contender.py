@@ -1,5 +1,8 @@
-"""What a contender is: something that runs a command when a znode changes. To add one, write a module like those in
-`contenders` with a class that says how it is started, and name it where it is to take part."""
+"""A contender: a program that runs a command when a znode changes.
+
+To add one, write a module like those in `contenders`, with a class that says how to
+start it, and name the class in the benchmarks in which it takes part.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +16,12 @@ from typing import List, Optional, Sequence
 
 @dataclass(frozen=True)
 class Job:
-    """What a contender is to do: run `command` for each of the `znodes`, with the contents on its stdin.
+    """A contender's job: run `command` for each of the `znodes`, with the contents on
+    its stdin.
 
-    `directory` is its own, and empty. `files` is over how many config files the znodes are to be spread, where that means
-    something; `syslog` the socket of a syslog server; `tools` where the compiled programs are, and `python` an interpreter
-    that finds Twitcher's libraries, and has nothing else in its way.
+    `directory` is its own, and empty. `files` is the number of config files to spread
+    the znodes over, if the contender has any; `syslog` is the socket of a syslog
+    server; `tools` is the directory of the compiled programs.
     """
 
     hosts: str
@@ -31,18 +35,19 @@ class Job:
 
     @property
     def python(self) -> str:
-        """See above."""
+        """An interpreter that finds Twitcher's libraries, and no others."""
         return str(self.tools / 'venv' / 'bin' / 'python')
 
     def list_of_znodes(self) -> Path:
-        """A file with a znode a line, written now."""
+        """Write a file with one znode per line. Returns its path."""
         path = self.directory / 'znodes'
         path.write_text(''.join(f'{znode}\n' for znode in self.znodes))
         return path
 
 
 class Contender:
-    """One process that does a Job. `store` is what it watches: `zookeeper` or `etcd`."""
+    """One process that does a Job. `store` is what it watches: `zookeeper` or
+    `etcd`."""
 
     name = ''
     store = 'zookeeper'
@@ -50,12 +55,13 @@ class Contender:
     def __init__(self) -> None:
         self._process: Optional[subprocess.Popen[bytes]] = None
 
-    def shortcoming(self) -> str:
-        """Why it cannot take part on this machine, or nothing."""
+    def limitation(self) -> str:
+        """Why it cannot take part on this machine; empty if it can."""
         return ''
 
     def prepare(self, job: Job) -> List[str]:
-        """Write what it needs into the job's directory; the command line that starts it in the foreground."""
+        """Write what it needs into the job's directory. Returns the command line that
+        starts it in the foreground."""
         raise NotImplementedError
 
     def start(self, job: Job) -> None:
@@ -63,14 +69,15 @@ class Contender:
         self.launch(self.prepare(job), job)
 
     def launch(self, argv: Sequence[str], job: Job) -> None:
-        """Only the second half of `start`, where the first one's time is not to be counted."""
+        """The second half of `start`, for benchmarks that do not count the time of the
+        first."""
         with (job.directory / 'stdio').open('ab') as stdio:
             self._process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=stdio, stderr=stdio, cwd='/',
                                              start_new_session=True)
 
     @property
     def pid(self) -> int:
-        """Of the process whose memory and time count."""
+        """The pid of the process whose memory and time count."""
         assert self._process
         return self._process.pid
 
@@ -79,7 +86,7 @@ class Contender:
         return self._process is not None and self._process.poll() is None
 
     def stop(self) -> None:
-        """End it, and wait for that."""
+        """Stop it, and wait until it has ended."""
         if self._process and self._process.poll() is None:
             os.kill(self._process.pid, signal.SIGTERM)
             try:

@@ -1,8 +1,9 @@
-"""fleet: many daemons of a kind, as on many machines, one znode, one set: how long until the last has started its command,
-and what they take together.
+"""fleet: many daemons of one kind, as on many machines, watch one znode. Measures the
+time from a set until the last has started its command, and their memory in total.
 
-All fleets are up at once and take turns. The daemons share two cores here, as a hundred machines do not: it tells what a
-daemon costs from the event to the command, more than what a fleet would take.
+All fleets run at once and take turns. Unlike a hundred machines, the daemons share two
+cores, so this measures what a daemon costs from the event to the command rather than
+how long a real fleet would take.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ WARM_UP = 2
 _TARGET = 1.6
 _PAUSE = 0.3
 _AT_ONCE = 10
-"""Daemons that are started before the next wait for their watches: a start takes more memory and time than a life."""
+"""Daemons that are started at once: starting takes more memory and time than
+waiting."""
 
 
 class _Fleet:
@@ -50,13 +52,15 @@ class _Fleet:
                 self._world.wait_watches(before + index + 1)
 
     def turn(self) -> float:
-        """One set; the seconds until the last has run."""
+        """Set the znode once. Returns the seconds until the last daemon has run its
+        command."""
         begin = time.monotonic()
         self._world.zookeeper.put(self._znode, b'x' * 100)
         return max(self._stamps.take(len(self.daemons))) - begin
 
     def memory(self) -> float:
-        """MB of all, each shared page divided among those that share it; with the processes that they have started."""
+        """MB of all daemons and the processes that they have started, with shared pages
+        divided among those that share them."""
         pids = [daemon.pid for daemon in self.daemons]
         return sum(proc.memory(pid).proportional for pid in pids + [child for pid in pids for child in proc.children(pid)])
 

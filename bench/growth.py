@@ -1,6 +1,7 @@
-"""growth: what Twitcher costs as the number of something grows; each step beside the one before.
+"""growth: how Twitcher's costs grow with an amount, step by step.
 
-Linear or better is where the cost has not grown by more than the amount has. What cannot be done at all is said, too.
+Growth is linear or better if a cost grows by no more than the amount does. If an amount
+is impossible, a note says so.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ _SETS = 30
 _SECONDS = 3.0
 _PATIENCE = 5.0
 _LIFE = 10
-"""Seconds that each of the concurrent actions lives: longer than it takes to start them all."""
+"""Seconds that each of the concurrent actions lives: longer than it takes to start them
+all."""
 
 Costs = List[Tuple[str, float]]
 
@@ -51,7 +53,8 @@ def run(world: World, watches: Sequence[int] = WATCHES, files: Sequence[int] = F
 
 
 def _add(table: Table, of: str, amounts: Sequence[int], measure: Callable[[int], Costs]) -> None:
-    """Rows for each cost at each amount, until the first amount that cannot be had."""
+    """Add rows for each cost at each amount, up to the first amount that is
+    impossible."""
     last_amount, last = 0, {'': 0.0}
     for amount in amounts:
         try:
@@ -73,7 +76,7 @@ def _load(world: World, znodes: Sequence[str], files: int) -> Costs:
 
 
 class _Daemon:
-    """A Twitcher in a with block."""
+    """A Twitcher that runs in a with block."""
 
     def __init__(self, world: World, znodes: int, then: Sequence[str] = ()) -> None:
         self.world = world
@@ -87,7 +90,7 @@ class _Daemon:
         self.pid = self._twitcher.pid
 
     def set_all(self) -> float:
-        """Set every znode; when it began."""
+        """Set every znode. Returns when that began."""
         begin = time.monotonic()
         for answer in [self.world.zookeeper.client.set_async(znode, b'x' * 100) for znode in self.znodes]:
             answer.get()
@@ -97,7 +100,7 @@ class _Daemon:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        for child in proc.children(self.pid):  # actions that are meant to live long
+        for child in proc.children(self.pid):  # actions that would run for long
             with contextlib.suppress(ProcessLookupError):
                 if os.getsid(child) == child:
                     os.killpg(child, signal.SIGKILL)
@@ -106,7 +109,7 @@ class _Daemon:
 
 
 def _updates(world: World, rate: int, seconds: float) -> Costs:
-    """At that rate for a while, each a run."""
+    """Updates at that rate for a while, each with a run."""
     with _Daemon(world, 1) as daemon:
         daemon.set_all()
         daemon.stamps.take(1)
@@ -132,9 +135,9 @@ def _contents(world: World, size: int) -> Costs:
 
 
 def _concurrent(world: World, number: int, life: int) -> Costs:
-    """Runs that are in progress together, each of another watch."""
+    """Runs that are in progress at once, each of another watch."""
     with _Daemon(world, number + 1, then=['/bin/sleep', str(life)]) as daemon:
-        world.zookeeper.put(daemon.znodes.pop(), b'x')  # what happens at the first run only does not count
+        world.zookeeper.put(daemon.znodes.pop(), b'x')  # what only the first run does must not count
         daemon.stamps.take(1)
         proc.wait_until_idle(daemon.pid)
         before = proc.memory(daemon.pid).resident

@@ -1,7 +1,9 @@
-"""idle: what a daemon with a thousand watches does while nothing happens: CPU and wakeups, by the hour.
+"""idle: CPU time and wakeups per hour of a daemon with a thousand watches while nothing
+happens.
 
-Each contender has a server of its own, so that the server's count of packets is the contender's heartbeats. All are
-watched at once for a while, and the hour is extrapolated from that.
+Each contender has a server of its own, so that the server's packet count is the number
+of the contender's heartbeats. All are observed at once for a while; the hour is
+extrapolated.
 """
 
 from __future__ import annotations
@@ -59,8 +61,8 @@ def _table(before: Dict[str, _Reading], after: Dict[str, _Reading], factor: floa
     table = Table(f'idle: {watches:,} watches and nothing happening, extrapolated from {seconds:g} s',
                   ['contender', 'CPU s per hour', 'of FLOOR', 'wakeups per hour', 'heartbeats per hour',
                    'wakeups each heartbeat'],
-                  notes=['a wakeup is a voluntary context switch of any thread; a heartbeat costs a client two at the least: '
-                         'to send it, and to take the answer'])
+                  notes=['a wakeup is a voluntary context switch of any thread; a heartbeat costs a client at least two: '
+                                           'to send it, and to receive the answer'])
     floor = after[Floor.name].activity.seconds - before[Floor.name].activity.seconds
     for name in after:
         cpu = after[name].activity.seconds - before[name].activity.seconds

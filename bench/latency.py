@@ -1,6 +1,7 @@
 """latency: from just before set() to the first instruction of the command.
 
-All contenders are up at once, each with a znode of its own, and take turns, in another order in each round.
+All contenders run at once, each with a znode of its own, and take turns, in a random
+order in each round.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ ROUNDS = 300
 WARM_UP = 20
 MANY = 10_000
 PAUSE = 0.01
-"""Seconds between two turns, in which a contender can finish what it does after the command has started."""
+"""Seconds between two turns: time for a contender to finish its work after the start of
+the command."""
 
 TARGETS = {'Twitcher, Exec list': 1.15, 'Twitcher, uid=': 1.6, 'Twitcher, uid=, 10,000 watches': 1.6}
 
@@ -41,7 +43,7 @@ class _Lane:
         contender.start(world.job(self._store, znodes, self._stamps))
 
     def wait_until_ready(self) -> None:
-        """Set until the command runs."""
+        """Set the znode until the command runs."""
         for _ in range(600):
             self._store.put(self._znode, b'ready?')
             try:
@@ -65,7 +67,7 @@ class _Lane:
 
 
 def all_contenders() -> List[Tuple[Contender, bool]]:
-    """Each, and whether it has many watches beside the one."""
+    """All contenders; with each, whether it has many more watches than the one."""
     return [(Floor(), False), (Naive(), False), (Twitcher(), False), (exec_string(), False), (function(), False),
             (with_uid(), False), (with_uid('uid=, 10,000 watches'), True), (Etcdctl(), False)]
 

@@ -1,6 +1,6 @@
-"""memory: what a daemon takes that waits for something to happen, and how long it takes until all its watches are set.
+"""memory: the memory of an idle daemon, and the time until all its watches are set.
 
-One contender at a time, in turns. Set means: held by the server.
+One contender runs at a time, in turns. A watch is set when the server holds it.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def run(world: World, rounds: int = ROUNDS, shapes: Sequence[Tuple[int, int]] = 
 
 
 def loaded(world: World, kind: Callable[[], Contender], znodes: Sequence[str], files: int = 1) -> Loaded:
-    """Start one, and look at it when all its watches are set and it has come to rest."""
+    """Start a contender, and measure it when all its watches are set and it is idle."""
     contender = kind()
     stamps = world.stamps()
     before = world.zookeeper.watches()

@@ -1,4 +1,4 @@
-"""What the kernel tells about a process's memory and time: proc(5)."""
+"""A process's memory and CPU time, from the kernel: proc(5)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ _MB = 1024
 
 
 class Memory(NamedTuple):
-    """In MB; `private` is what would be free if the process ended, `proportional` has its share of what others use, too."""
+    """A process's memory in MB. `private` would be free if the process ended;
+    `proportional` includes its share of pages that others use, too."""
 
     resident: float
     private: float
@@ -22,35 +23,36 @@ class Memory(NamedTuple):
 
 
 def memory(pid: int) -> Memory:
-    """Of a process, as it is now."""
+    """The present memory of a process."""
     status, rollup = _fields(pid, 'status'), _fields(pid, 'smaps_rollup')
     return Memory(status['VmRSS'] / _MB, (rollup['Private_Clean'] + rollup['Private_Dirty']) / _MB, rollup['Pss'] / _MB,
                   status['Threads'])
 
 
 class Times(NamedTuple):
-    """In seconds of CPU: the process itself, and those of its children that have ended."""
+    """CPU seconds of a process, and of those of its children that have ended."""
 
     own: float
     children: float
 
 
 def times(pid: int) -> Times:
-    """So far."""
+    """The CPU time of a process so far."""
     stat = Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()
     user, system, children_user, children_system = (int(field) / _TICK for field in stat[11:15])
     return Times(user + system, children_user + children_system)
 
 
 class Activity(NamedTuple):
-    """Of all threads: seconds of CPU, finely measured, and how often one of them waited for something and was woken."""
+    """Of all threads of a process: CPU seconds, finely measured, and how often one of
+    them waited and was woken."""
 
     seconds: float
     wakeups: float
 
 
 def activity(pid: int) -> Activity:
-    """So far."""
+    """The activity of a process so far."""
     seconds = wakeups = 0.0
     for task in Path(f'/proc/{pid}/task').iterdir():
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
@@ -60,20 +62,21 @@ def activity(pid: int) -> Activity:
 
 
 def children(pid: int) -> List[int]:
-    """The living ones."""
+    """The pids of the children that are running."""
     return [int(child) for task in Path(f'/proc/{pid}/task').iterdir() for child in (task / 'children').read_text().split()]
 
 
 def name(pid: int) -> str:
-    """What it calls itself."""
+    """The name that the process has given itself."""
     return Path(f'/proc/{pid}/comm').read_text().strip()
 
 
 def wait_until_idle(pid: int, quiet: float = 0.3, patience: float = 60.0) -> None:
-    """Until it has not used 10 ms of CPU for so long, or is not going to."""
-    limit = time.monotonic() + patience
+    """Wait until the process uses less than 10 ms of CPU in `quiet` seconds, for at
+    most `patience` seconds."""
+    deadline = time.monotonic() + patience
     before = activity(pid).seconds
-    while time.monotonic() < limit:
+    while time.monotonic() < deadline:
         time.sleep(quiet)
         now = activity(pid).seconds
         if now - before < 0.01:

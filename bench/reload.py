@@ -1,8 +1,9 @@
-"""reload: how long a file takes from its rename into the configuration directory to its watch's run on load, with few and
-with many files present; and how long SIGHUP keeps a daemon with many unchanged files busy.
+"""reload: the time from the rename of a file into the configuration directory to its
+watch's run on load, with few and with many files; and how long SIGHUP keeps a daemon
+with many unchanged files busy.
 
-The end of a SIGHUP's work is not logged. It is taken from what an operator would notice: an update that is made right after
-the signal's record runs when the files have been read.
+The daemon does not log when it has reread its files. So the benchmark makes an update
+as soon as the log shows the signal: its run starts when the files have been read.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ FILES = (1, 10_000)
 
 
 class _Daemon:
-    """A daemon with a file a watch."""
+    """A daemon with one file for each watch."""
 
     def __init__(self, world: World, files: int) -> None:
         self.files = files
@@ -39,7 +40,7 @@ class _Daemon:
         self._configs: Optional[Path] = None
 
     def start(self) -> None:
-        """Until all watches are set."""
+        """Start it, and wait until all watches are set."""
         zookeeper = self._world.zookeeper
         zookeeper.create(self._znodes)
         before = zookeeper.watches()
@@ -50,7 +51,7 @@ class _Daemon:
         proc.wait_until_idle(self._twitcher.pid)
 
     def edit(self, number: int) -> None:
-        """One more file; how long until it is live."""
+        """Add a file, and note how long its run takes to start."""
         assert self._configs
         znode = f'{self._root}/new-{number}'
         self._world.zookeeper.create([znode])
@@ -60,7 +61,7 @@ class _Daemon:
         proc.wait_until_idle(self._twitcher.pid, quiet=0.1)
 
     def reread(self) -> None:
-        """A SIGHUP; how long until it works again."""
+        """Send SIGHUP, and note how long the next run takes to start."""
         seen = len(self._world.syslog.records)
         begin = time.monotonic()
         os.kill(self._twitcher.pid, signal.SIGHUP)
@@ -70,7 +71,7 @@ class _Daemon:
         proc.wait_until_idle(self._twitcher.pid, quiet=0.1)
 
     def close(self) -> None:
-        """End it."""
+        """Stop the daemon."""
         self._twitcher.stop()
         self._stamps.close()
 

@@ -1,5 +1,6 @@
-/* stamp FIFO [COMMAND...]: write CLOCK_MONOTONIC, as it is at our first instruction, to FIFO as eight bytes of nanoseconds;
- * then become COMMAND, if there is one. Linked statically, so that there is no loader before that instruction. */
+/* stamp FIFO [COMMAND...]: writes the time of our first instruction (CLOCK_MONOTONIC) to
+ * FIFO, as eight bytes of nanoseconds; then becomes COMMAND, if there is one. Linked
+ * statically, so that no loader runs before that instruction. */
 #include <fcntl.h>
 #include <stdint.h>
 #include <time.h>

@@ -1,4 +1,5 @@
-"""start: from exec to the first instruction of the first command, which runs on load; beside it what an empty Python takes."""
+"""start: from exec to the first instruction of the first command, which runs on load.
+For comparison, also the start of an empty Python program."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The servers that contenders watch, each private, on 127.0.0.1, and removed at the end; and how the bench writes to them."""
+"""The servers that contenders watch, and how the bench writes to them. Each is private,
+on 127.0.0.1, and is removed at the end."""
 
 from __future__ import annotations
 
@@ -21,26 +22,27 @@ _PIPELINE = 500
 
 
 class Store(Protocol):
-    """A server. `put` returns when the server has said that it is done."""
+    """A server. `put` returns when the server has confirmed the write."""
 
     hosts: str
 
     def create(self, znodes: Sequence[str], contents: bytes = b'0') -> None:
-        """Make the znodes, and those above them, where they are missing."""
+        """Create the znodes and their parents, if they are missing."""
 
     def put(self, znode: str, contents: bytes) -> None:
-        """Set one."""
+        """Set the contents of a znode."""
 
     def close(self) -> None:
         """Stop the server and remove its data."""
 
 
 class ZooKeeper:
-    """A ZooKeeper of the distribution's package."""
+    """A ZooKeeper server from the distribution's package."""
 
     def __init__(self) -> None:
         self._server = ThrowAwayServer()
-        # It is made for trying things out, with less memory than so many znodes, watches and megabytes of contents take.
+        # By default it has too little memory for so many znodes, watches and megabytes
+        # of contents.
         os.environ['_JAVA_OPTIONS'] = '-Xmx512m'
         self._server.start()
         del os.environ['_JAVA_OPTIONS']
@@ -61,11 +63,11 @@ class ZooKeeper:
         self.client.set(znode, contents)
 
     def watches(self) -> int:
-        """How many the server holds, of all its clients."""
+        """How many watches of all its clients the server holds."""
         return int(self.facts()['zk_watch_count'])
 
     def facts(self) -> Dict[str, str]:
-        """What it says of itself: ZooKeeper's administrator's guide, "mntr"."""
+        """The server's own statistics: "mntr" in ZooKeeper's administrator's guide."""
         with socket.create_connection(('127.0.0.1', self._server.port), 10) as connection:
             connection.sendall(b'mntr')
             text = b''.join(iter(lambda: connection.recv(65536), b''))
@@ -79,7 +81,7 @@ class ZooKeeper:
 
 
 class Etcd:
-    """An etcd of the distribution's package."""
+    """An etcd server from the distribution's package."""
 
     def __init__(self, directory: Path) -> None:
         port, peers = free_port(), free_port()
@@ -94,14 +96,14 @@ class Etcd:
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
                 env={**os.environ, 'ETCD_UNSUPPORTED_ARCH': 'arm64'})
         self._connection = http.client.HTTPConnection('127.0.0.1', port, timeout=60)
-        limit = time.monotonic() + 60
+        deadline = time.monotonic() + 60
         while True:
             try:
                 self.put('/ready', b'')
                 return
             except (OSError, http.client.HTTPException):
                 self._connection.close()
-                if time.monotonic() > limit:
+                if time.monotonic() > deadline:
                     self.close()
                     raise
                 time.sleep(0.05)
@@ -129,5 +131,5 @@ class Etcd:
 
 
 def names(prefix: str, number: int) -> List[str]:
-    """So many znodes below one."""
+    """The paths of `number` znodes below the prefix."""
     return [f'{prefix}/{index:05}' for index in range(number)]

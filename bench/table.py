@@ -1,4 +1,4 @@
-"""Results: medians, ratios, and tables that a person reads."""
+"""Results: medians, ratios, and tables for people to read."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ class Table:
     notes: List[str] = field(default_factory=list)
 
     def ratios(self) -> List[float]:
-        """All that it holds."""
+        """All ratios in the table."""
         indices = [index for index, name in enumerate(self.columns) if name.startswith('of ')]
         return [cell for row in self.rows for cell in (row[index] for index in indices) if isinstance(cell, (int, float))]
 
     def text(self) -> str:
-        """As lines of text."""
+        """The table as lines of text."""
         grid = [list(self.columns), *([shown(cell) for cell in row] for row in self.rows)]
         widths = [max(len(row[index]) for row in grid) for index in range(len(self.columns))]
         lines = ['  '.join(cell.ljust(width) if index == 0 else cell.rjust(width)
@@ -35,7 +35,7 @@ class Table:
 
 
 def shown(cell: Cell) -> str:
-    """Three digits, or all before the point."""
+    """A cell as text: a number with three digits, or all digits before the point."""
     if cell is None:
         return ''
     if isinstance(cell, str):
@@ -46,10 +46,10 @@ def shown(cell: Cell) -> str:
 
 
 def target(limit: float, measured: float) -> str:
-    """What the column `target` says: the limit, and whether it is reached."""
+    """A cell for the column `target`: the limit, and whether it is reached."""
     return f'<= {limit:g} {"reached" if measured <= limit else "MISSED"}'
 
 
 def medians(samples: Dict[str, List[float]]) -> Dict[str, float]:
-    """Of each contender's samples."""
+    """The median of each contender's samples."""
     return {name: median(values) for name, values in samples.items()}

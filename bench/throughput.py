@@ -1,8 +1,9 @@
-"""throughput: how many runs a contender can start, what they cost, and how many updates it can take.
+"""throughput: how many runs a contender can start, what they cost, and how many updates
+per second it can take.
 
-Runs: many znodes are set at once, and again when all their commands have started. The command says that it runs, and
-becomes /bin/true. Updates: one znode is set at a growing rate for a while; a contender falls behind when its last command
-starts late.
+Runs: many znodes are set at once, and again when all their commands have started. The
+command reports its start, and becomes /bin/true. Updates: one znode is set at a growing
+rate for a while; a contender falls behind if its last command starts late.
 """
 
 from __future__ import annotations
@@ -26,14 +27,16 @@ WIDTH = 100
 RATES = (250, 500, 1_000, 2_000, 4_000)
 SECONDS = 1.0
 _PAUSE = 0.2
-"""Seconds between two turns, in which a contender can finish what it does after its commands have started."""
+"""Seconds between two turns: time for a contender to finish its work after the start of
+its commands."""
 LATE = 0.1
-"""Seconds from an update to the start of its command that are taken for falling behind: thirty times the usual."""
+"""Seconds from an update to the start of its command that count as falling behind:
+thirty times the usual."""
 
 
 @dataclass
 class _Cost:
-    """Of a number of runs; CPU in seconds."""
+    """The cost of a number of runs; CPU time in seconds."""
 
     runs: int
     seconds: float
@@ -62,7 +65,7 @@ def run(world: World, waves: int = WAVES, width: int = WIDTH, rates: Sequence[in
 
 
 class _Runner:
-    """A contender, its znodes, and what its waves have cost."""
+    """A contender, its znodes, and the cost of its waves."""
 
     def __init__(self, world: World, contender: Contender, width: int) -> None:
         self.seconds = 0.0
@@ -74,7 +77,8 @@ class _Runner:
         world.zookeeper.create(self._znodes)
 
     def start(self) -> None:
-        """Until all watches are set, and each has run once: what happens then only does not count."""
+        """Start it, and wait until each watch has run once: what only the first run
+        does must not count."""
         before = self._world.zookeeper.watches()
         self._contender.start(self._world.job(self._world.zookeeper, self._znodes, self._stamps, then=['/bin/true']))
         self._world.wait_watches(before + len(self._znodes))
@@ -82,14 +86,14 @@ class _Runner:
         self._before = self._times()
 
     def wave(self) -> None:
-        """Set all, and wait for their commands."""
+        """Set all znodes, and wait for their commands."""
         begin = time.monotonic()
         _wave(self._world, self._znodes, self._stamps)
         self.seconds += time.monotonic() - begin
         self.runs += len(self._znodes)
 
     def cost(self) -> _Cost:
-        """Of all waves."""
+        """The cost of all waves."""
         now, before = self._times(), self._before
         return _Cost(self.runs, self.seconds, *(new - old for new, old in zip(now, before)))
 
@@ -106,7 +110,7 @@ class _Runner:
 
 
 def _costs(world: World, contenders: Dict[str, Contender], waves: int, width: int) -> Dict[str, _Cost]:
-    """All are up at once and take turns."""
+    """Run all contenders at once, in turns."""
     runners = {name: _Runner(world, contender, width) for name, contender in contenders.items()}
     try:
         for runner in runners.values():
@@ -128,7 +132,7 @@ def _wave(world: World, znodes: Sequence[str], stamps: Stamps) -> None:
 
 
 def _output(pid: int) -> float:
-    """CPU seconds of the process that a Twitcher has for what commands print."""
+    """CPU seconds of Twitcher's process for the output of commands."""
     return sum(proc.times(child).own for child in proc.children(pid) if proc.name(child) == 'twitcher-output')
 
 
@@ -159,7 +163,8 @@ def _rate(world: World, contender: Contender, rates: Sequence[int], seconds: flo
 
 
 def _set_at(world: World, znode: str, rate: int, seconds: float) -> Tuple[int, float]:
-    """Set a znode at a rate; the rate that was reached, and when the last one was begun."""
+    """Set a znode at a rate. Returns the rate that was reached, and when the last set
+    began."""
     answers: List[Any] = []
     begin = last = time.monotonic()
     for number in range(max(1, int(rate * seconds))):

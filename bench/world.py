@@ -1,4 +1,5 @@
-"""What a benchmark works in: servers, compiled programs, a syslog server, contenders. All of it is gone at the end."""
+"""The environment of a benchmark: servers, compiled programs, a syslog server,
+contenders. All of it is removed at the end."""
 
 from __future__ import annotations
 
@@ -25,29 +26,29 @@ from bench.stores import Etcd, Store, ZooKeeper
 
 HERE = Path(__file__).resolve().parent
 PATIENCE = 120.0
-"""Seconds until what has to come is taken to be missing."""
+"""Seconds to wait before something counts as missing."""
 
 T = TypeVar('T')
 
 
 class Missing(Exception):
-    """What was waited for did not come."""
+    """Something did not happen in time."""
 
 
 def wait_for(what: str, probe: Callable[[], T], pause: float = 0.002) -> T:
-    """The first true value of the probe. Raises Missing."""
-    limit = time.monotonic() + PATIENCE
+    """Wait for the first true value of the probe, and return it. Raises Missing."""
+    deadline = time.monotonic() + PATIENCE
     while True:
         value = probe()
         if value:
             return value
-        if time.monotonic() > limit:
+        if time.monotonic() > deadline:
             raise Missing(f'waited {PATIENCE:g} s for {what}')
         time.sleep(pause)
 
 
 class Stamps:
-    """What commands write when they start: see stamp.c."""
+    """The time stamps that commands write when they start: see stamp.c."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -56,18 +57,19 @@ class Stamps:
         self._fifo = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
 
     def take(self, count: int, seconds: float = PATIENCE) -> List[float]:
-        """The next `count`, in seconds of time.monotonic, in order. Raises Missing when they have not come in that time."""
+        """The next `count` stamps in order, in seconds of time.monotonic. Raises
+        Missing if they do not arrive in time."""
         stamps: List[float] = []
-        limit = time.monotonic() + seconds
+        deadline = time.monotonic() + seconds
         while len(stamps) < count:
-            if not select.select([self._fifo], [], [], max(0.0, limit - time.monotonic()))[0]:
+            if not select.select([self._fifo], [], [], max(0.0, deadline - time.monotonic()))[0]:
                 raise Missing(f'{len(stamps)} of {count} stamps in {self.path.name} after {seconds:g} s')
             data = os.read(self._fifo, min(65536, 8 * (count - len(stamps))))
             stamps += [nanoseconds / 1e9 for (nanoseconds,) in struct.iter_unpack('=q', data)]
         return stamps
 
     def rest(self, quiet: float) -> List[float]:
-        """All that come until none has for so many seconds."""
+        """All stamps until none arrives for `quiet` seconds."""
         stamps: List[float] = []
         with contextlib.suppress(Missing):
             while True:
@@ -75,13 +77,13 @@ class Stamps:
         return stamps
 
     def close(self) -> None:
-        """Have no more of them."""
+        """Remove the FIFO."""
         os.close(self._fifo)
         self.path.unlink()
 
 
 class Syslog:
-    """Takes records, and remembers them with the time."""
+    """Receives records, and keeps them with the time."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -99,14 +101,15 @@ class Syslog:
             self.records.append((time.monotonic(), datagram.decode(errors='replace')))
 
     def wait(self, pattern: str, after: int = 0) -> float:
-        """When the first record came, from this number on, in which the regular expression is found."""
+        """The time of the first record, after so many, in which the pattern is found.
+        Waits for it."""
         def probe() -> float:
             return next((when for when, text in self.records[after:] if re.search(pattern, text)), 0.0)
 
         return wait_for(f'{pattern!r} in the log', probe)
 
     def close(self) -> None:
-        """Listen no more."""
+        """Stop listening."""
         self._socket.shutdown(socket.SHUT_RDWR)
         self._thread.join()
         self._socket.close()
@@ -118,7 +121,8 @@ class World:
 
     def __init__(self) -> None:
         self._exit = contextlib.ExitStack()
-        # Not in /tmp: Twitcher notices what happens beside the path of its configuration, and much does there.
+        # Not in /tmp: Twitcher notices changes in all directories above its
+        # configuration, and /tmp has many.
         self.directory = Path(tempfile.mkdtemp(prefix='twitcher-bench.', dir='/var/tmp'))
         self._exit.callback(shutil.rmtree, self.directory, ignore_errors=True)
         self._counter = 0
@@ -134,7 +138,8 @@ class World:
             raise
 
     def _build(self) -> None:
-        """The C programs; and an interpreter as an installed daemon has it, whose start finds no development tools."""
+        """Build the C programs, and an interpreter without development tools, such as
+        an installed daemon has."""
         for source, libraries in (('stamp', ['-static']), ('contenders/floor', ['-lzookeeper_mt'])):
             program = self.directory / Path(source).name
             subprocess.run(['gcc', '-O2', '-DTHREADED', '-o', str(program), str(HERE / f'{source}.c'), *libraries], check=True)
@@ -145,18 +150,18 @@ class World:
         compileall.compile_dir(TOP / 'twitcher', quiet=1)
 
     def store(self, kind: str) -> Store:
-        """The server of this kind, started when it is first asked for."""
+        """The server of this kind, which is started at the first call."""
         if kind not in self._stores:
             self._stores[kind] = self._exit.enter_context(contextlib.closing(Etcd(self.new_directory())))
         return self._stores[kind]
 
     def new_name(self) -> str:
-        """One that was not given before."""
+        """A name that no earlier call has returned."""
         self._counter += 1
         return f'{self._counter:04}'
 
     def new_directory(self) -> Path:
-        """An empty one."""
+        """A new, empty directory."""
         path = self.directory / self.new_name()
         path.mkdir()
         return path
@@ -172,16 +177,17 @@ class World:
                    self.syslog.path, self.directory, run_on_load, files)
 
     def wait_watches(self, count: int) -> float:
-        """When the ZooKeeper server was seen to hold so many watches."""
+        """Wait until the ZooKeeper server holds so many watches. Returns the time."""
         wait_for(f'{count} watches', lambda: self.zookeeper.watches() >= count)
         return time.monotonic()
 
     def close(self) -> None:
-        """End everything."""
+        """Stop and remove everything."""
         self._exit.close()
 
 
 def fit(contenders: Sequence[Contender]) -> Tuple[List[Contender], List[str]]:
-    """Those that can take part on this machine, and a sentence for each that cannot."""
-    notes = [f'{contender.name}: left out, {contender.shortcoming()}' for contender in contenders if contender.shortcoming()]
-    return [contender for contender in contenders if not contender.shortcoming()], notes
+    """The contenders that can take part on this machine, and a note for each that
+    cannot."""
+    notes = [f'{contender.name}: left out, {contender.limitation()}' for contender in contenders if contender.limitation()]
+    return [contender for contender in contenders if not contender.limitation()], notes

@@ -13,8 +13,11 @@ from typing import Callable, Iterator, List, Optional
 
 import pytest
 
-from tests.support.daemon import Ensemble, Trace, Twitcher
-from tests.support.followed_directory import Followed
+from tests.support.daemon import NewDaemon, Twitcher
+from tests.support.ensemble import Ensemble
+from tests.support.followed_directory import FollowedDirectory
+from tests.support.proxy import NewProxy, Proxy
+from tests.support.waiting import Trace
 from twitcher.log import add_handler, set_levels
 from twitcher.log_target import Record
 from twitcher.zookeeper.throwaway import ThrowAwayServer
@@ -82,17 +85,35 @@ def short_server() -> Iterator[ThrowAwayServer]:
 @pytest.fixture
 def ensemble(shared_server: ThrowAwayServer) -> Iterator[Ensemble]:
     """A part of the shared server."""
-    part = Ensemble(shared_server.hosts)
-    yield part
-    part.close()
+    with contextlib.closing(Ensemble(shared_server.hosts)) as part:
+        yield part
 
 
 @pytest.fixture
 def twitcher(tmp_path: Path, ensemble: Ensemble) -> Iterator[Twitcher]:
     """A daemon, not started yet, for the `ensemble` fixture."""
-    daemon = Twitcher(tmp_path, ensemble.hosts)
-    yield daemon
-    daemon.close()
+    with contextlib.closing(Twitcher(tmp_path, ensemble.hosts)) as daemon:
+        yield daemon
+
+
+@pytest.fixture
+def new_daemon(tmp_path: Path) -> Iterator[NewDaemon]:
+    """Makes a daemon, not started yet, for a host list."""
+    with contextlib.ExitStack() as stack:
+        yield lambda hosts: stack.enter_context(contextlib.closing(Twitcher(tmp_path, hosts)))
+
+
+@pytest.fixture
+def new_proxy() -> Iterator[NewProxy]:
+    """Makes a proxy in front of a server."""
+    with contextlib.ExitStack() as stack:
+        yield lambda server: stack.enter_context(contextlib.closing(Proxy(server.port)))
+
+
+@pytest.fixture
+def proxy(new_proxy: NewProxy, own_server: ThrowAwayServer) -> Proxy:
+    """A proxy in front of the `own_server` fixture."""
+    return new_proxy(own_server)
 
 
 @pytest.fixture
@@ -115,11 +136,10 @@ def root() -> Iterator[Path]:
 
 
 @pytest.fixture
-def followed(root: Path) -> Iterator[Followed]:
+def followed(root: Path) -> Iterator[FollowedDirectory]:
     """The directory `root`, followed as soon as it is started."""
-    follower = Followed(root)
-    yield follower
-    follower.close()
+    with contextlib.closing(FollowedDirectory(root)) as directory:
+        yield directory
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from typing import Iterator, List, Tuple
 
 import pytest
 
-from tests.support.daemon import TOP
+from tests.support.programs import TOP
 
 PACKAGE = TOP / 'twitcher'
 
@@ -24,11 +24,11 @@ LAYERS = [
     'watches.gates', 'watches.turns', 'watches.timing', 'watches.states', 'watches.retries', 'watches.backlog',
     'watches.context', 'watches.changes', 'watches.progress', 'watches.schedule', 'watches.policies', 'watches.watch',
     'watches.unclaimed', 'watches.registry', 'lock', 'database', 'good_configs', 'config.loader', 'state', 'daemonize',
-    'runs.procfs', 'runs.process_group', 'runs.fork', 'runs.posix_spawn', 'runs.exec_errors', 'runs.pidfd', 'runs.child',
-    'runs.stdin', 'runs.output_protocol', 'runs.output_process', 'runs.twitcher_output', 'runs.output_link', 'runs.output',
-    'runs.coarse_timer', 'runs.slow_run', 'runs.process_handle', 'runs.notify_signal', 'runs.run', 'runs.workers',
-    'runs.runner', 'pidfile', 'init', 'zookeeper.throwaway', 'sd_notify', 'daemon', 'options', 'cli', 'zookeeper.poke',
-    'ctl.service', 'ctl.poke', 'ctl.cli', '__main__',
+    'runs.procfs', 'runs.process_group', 'runs.fork', 'runs.environment', 'runs.posix_spawn', 'runs.exec_errors',
+    'runs.pidfd', 'runs.child', 'runs.stdin', 'runs.output_protocol', 'runs.output_process', 'runs.twitcher_output',
+    'runs.output_link', 'runs.output', 'runs.coarse_timer', 'runs.slow_run', 'runs.process_handle',
+    'runs.notify_signal', 'runs.run', 'runs.workers', 'runs.runner', 'pidfile', 'init', 'zookeeper.throwaway',
+    'sd_notify', 'daemon', 'options', 'cli', 'zookeeper.poke', 'ctl.service', 'ctl.poke', 'ctl.cli', '__main__',
 ]
 # What no module of a package may import.
 FORBIDDEN = {

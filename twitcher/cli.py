@@ -1,7 +1,7 @@
 """The command line of twitcher: arguments, checks, logging, detaching, exit codes.
 
 Guarantees: everything that can be checked is checked before the process detaches, while
-its stderr is still read.
+the user still sees its stderr.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ _STOPPING = (signal.SIGTERM, signal.SIGINT)
 
 
 def main(arguments: Optional[List[str]] = None) -> NoReturn:
-    """Run the daemon, and exit: 0 after SIGTERM or SIGINT, 1 if it cannot run, 2 for a bad
-    command line."""
+    """Run the daemon, and exit: 0 after SIGTERM or SIGINT, 1 if it cannot run, 2 if the
+    command line is wrong."""
     try:
         options = _checked(new_parser().parse(arguments))
         code = _check(options) if options.check_options else _run(options)
@@ -44,7 +44,7 @@ def main(arguments: Optional[List[str]] = None) -> NoReturn:
         report_to_stderr('twitcher', str(error))
         code = 2 if isinstance(error, UsageError) else 1
     stop_logging()
-    os._exit(code)  # joins no thread: kazoo's may be connecting, and .twc files may have started others
+    os._exit(code)  # joins no threads: kazoo's may be connecting, and .twc files may have started others
 
 
 def new_parser() -> Parser:
@@ -101,7 +101,7 @@ def _checked(options: argparse.Namespace) -> argparse.Namespace:
 
 
 def _check(options: argparse.Namespace) -> int:
-    """Check what `_checked` leaves to `_run`. Raises UsageError."""
+    """Check the rest of the command line, for --check_options. Raises UsageError."""
     _log_target(options)
     return 0
 
@@ -173,7 +173,7 @@ def _acquire(lock: StateLock) -> None:
 
 
 class _StoppedEarly(BaseException):
-    """SIGTERM or SIGINT has arrived before there was a loop to handle it."""
+    """SIGTERM or SIGINT arrived before there was a loop to handle it."""
 
 
 @contextmanager
@@ -194,7 +194,7 @@ def _stop_early(signum: int, frame: Optional[FrameType]) -> NoReturn:
 
 
 def _log_target(options: argparse.Namespace) -> LogTarget:
-    """Where to log, after a check that it can be done. Raises UsageError."""
+    """Where to log. Checks that a log file can be opened. Raises UsageError."""
     if options.logfile:
         target = LogTarget('file', options.logfile)
         try:

@@ -1,6 +1,6 @@
 """Builds the daemon's parts and connects them; owns the event loop and the signals.
 
-Only this module knows the files and ZooKeeper, or the watches and their runs.
+Only this module knows both files and ZooKeeper, and both watches and runs.
 """
 
 from __future__ import annotations
@@ -34,13 +34,16 @@ from twitcher.zookeeper.subscriptions import Subscriptions
 log = get_logger(__name__)
 
 HANDLED_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
-"""The caller of run_daemon has blocked these: before the loop runs, none is lost or ends the process."""
+"""The caller of run_daemon must have blocked these, so that before the loop runs none
+is lost or ends the process."""
 CLOSE_TIMEOUT = 0.5
-"""Seconds that a stop waits for ZooKeeper to close our session. If it does not, the session expires there."""
+"""Seconds that a stop waits for ZooKeeper to close our session. If it does not, the
+session expires."""
 
 
 class Settings(NamedTuple):
-    """What the command line asks for. `lock` is that of the state directory, if the caller has tried to acquire it."""
+    """The settings from the command line. `lock` is the lock in the state directory, if
+    the caller has tried to acquire it."""
 
     ensemble: Ensemble
     config_path: str
@@ -51,9 +54,9 @@ class Settings(NamedTuple):
 
 
 def run_daemon(settings: Settings) -> int:
-    """Run until SIGTERM or SIGINT. Returns the exit code, with which the caller exits."""
-    # The loop is never closed: that would restore the default actions of the signals, and
-    # one that arrives during the exit would kill us before the pidfile is removed.
+    """Run until SIGTERM or SIGINT. Returns the exit code of the process."""
+    # The loop is never closed: that would restore the default actions of the signals,
+    # and one that arrives during the exit would kill us before the pidfile is removed.
     return asyncio.new_event_loop().run_until_complete(_Daemon(settings).run())
 
 
@@ -68,7 +71,7 @@ class _Daemon:
         self._connected = False
 
     async def run(self) -> int:
-        """Runs until it is stopped. Runs in progress outlive it."""
+        """Run until stopped. Runs in progress outlive the daemon."""
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(_log_exception)
         self._stop = asyncio.Event()

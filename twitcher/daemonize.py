@@ -1,5 +1,5 @@
-"""Turns the process into a daemon: resets what it has inherited, and detaches it. The only
-module that knows python-daemon."""
+"""Turns the process into a daemon: resets what it has inherited, and detaches it. The
+only module that knows python-daemon."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ UMASK = 0o022
 
 def reset_inherited_state() -> None:
     """Reset what the process has inherited and actions would inherit in turn: closed
-    standard streams, ignored and blocked signals, the directory, the umask; and the locale
-    that Python has put into the environment."""
+    standard streams, ignored and blocked signals, the directory, the umask; and the
+    locale that Python has put into the environment."""
     _open_standard_streams()
     _forget_coerced_locale()
     for number in signal.valid_signals():
@@ -46,8 +46,8 @@ def _open_standard_streams() -> None:
 
 
 def _forget_coerced_locale() -> None:
-    """Remove LC_CTYPE from the environment if Python has set it, as it does in the C locale
-    (PEP 538)."""
+    """Remove LC_CTYPE from the environment if Python has set it, as it does in the C
+    locale (PEP 538)."""
     try:
         with open('/proc/self/environ', 'rb') as file:
             given = file.read().split(b'\0')
@@ -58,10 +58,11 @@ def _forget_coerced_locale() -> None:
 
 
 def detach(keep: List[int]) -> Callable[[], None]:
-    """Detach, keeping the descriptors in `keep` open. Returns a function that the daemon
-    calls when it is ready.
+    """Detach, keeping the descriptors in `keep` open. Returns a function that the
+    daemon calls when it is ready.
 
-    The original process waits for that call and exits 0, or 1 if the daemon ends before.
+    The original process waits for that call and exits 0, or 1 if the daemon ends
+    before.
     """
     reader, writer = os.pipe2(os.O_CLOEXEC)
     if os.fork():
@@ -74,8 +75,8 @@ def detach(keep: List[int]) -> Callable[[], None]:
         report_to_stderr('twitcher', 'the daemon has ended before it was ready')
         os._exit(1)
     os.close(reader)
-    # Set explicitly what python-daemon would guess, or set so that actions inherit it: a
-    # core limit of 0, and ignored terminal signals.
+    # Set explicitly what python-daemon would guess, or set so that actions inherit it:
+    # a core limit of 0, and ignored terminal signals.
     import daemon  # only for --daemonize
     try:
         daemon.DaemonContext(detach_process=True, umask=UMASK, working_directory='/', prevent_core=False, signal_map={},

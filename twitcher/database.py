@@ -1,7 +1,8 @@
-"""An sqlite3 file that may fail at any time: what could not be written is written as soon as possible.
+"""An sqlite3 file that may fail at any time: failed writes are repeated until they
+succeed.
 
-A lock keeps other processes from using it. A file that is missing, full, forbidden or
-damaged costs a warning and nothing else: no method here raises.
+A lock keeps other processes from using it. No method raises: a file that is missing,
+damaged or forbidden, or a full disk, costs a warning and nothing else.
 """
 
 from __future__ import annotations
@@ -37,9 +38,9 @@ class Database:
     """The file `directory`/`name`.0.sqlite3.
 
     `claim` acquires its lock before it is opened, or raises OSError or LockedError.
-    `schema` makes its tables; `queries` fail on those of anything else, and `version`
-    is that of the schema. `upgrades` has, for each version that can be brought to the
-    next one, the function that does it; a file of any other version is set aside.
+    `schema` creates its tables, and `version` is the schema's; `queries` fail if the
+    tables are not ours. `upgrades` has a function for each version that can be upgraded
+    to the next one; a file of any other version is set aside.
     `later(seconds, callback)` calls back.
     """
 
@@ -59,20 +60,22 @@ class Database:
         self._try(lambda: None)
 
     def close(self) -> None:
-        """Write what is unwritten, and close the file."""
+        """Write what is still unwritten, and close the file."""
         if self._unwritten:
             self._try(self._write)
         self._change_to(_State.CLOSED)
         self._close_file()
 
     def note(self, key: str, statement: str, *values: Any) -> None:
-        """Execute a statement now, or as soon as possible. It replaces an unwritten one with the same key."""
+        """Execute a statement now, or as soon as possible. It replaces an unwritten one
+        with the same key."""
         self.cancel(key)
         self._unwritten[key] = (statement, values)
         self._try(self._write)
 
     def note_all(self, notes: Iterable[Tuple[str, str, Sequence[Any]]]) -> None:
-        """As `note` for many, each a key, a statement and its values, in one transaction."""
+        """As `note` for many, each a key, a statement and its values, in one
+        transaction."""
         for key, statement, values in notes:
             self.cancel(key)
             self._unwritten[key] = (statement, values)
@@ -116,7 +119,8 @@ class Database:
         return _execute(self._file, statement, *values)
 
     def _try(self, action: Callable[[], None]) -> bool:
-        """Do it, with the file open; whether that worked. If not, log it once, and try to write again later."""
+        """Call `action` with the file open. Returns whether that worked; if not, logs
+        it once, and writes again later."""
         if self._state is _State.CLOSED or self._state is _State.RETRY_IS_DUE and not self._file:
             return False
         try:
@@ -141,7 +145,7 @@ class Database:
             log.info('state: %s can be used again', self._directory)
 
     def _change_to(self, state: _State) -> None:
-        """The one place where the state changes. CLOSED is for good."""
+        """The one place where the state changes. CLOSED is final."""
         if self._state is not _State.CLOSED:
             self._state = state
 
@@ -152,7 +156,8 @@ class Database:
             self._file = None
 
     def _open(self) -> sqlite3.Connection:
-        """Open the file, or a new one if it is not ours. Raises OSError, sqlite3.Error or LockedError."""
+        """Open the file, or a new one if it is not ours. Raises OSError, sqlite3.Error
+        or LockedError."""
         self._claim()
         try:
             return self._connect()
@@ -170,7 +175,8 @@ class Database:
         file = sqlite3.connect(self._path, isolation_level=None, timeout=0)
         try:
             os.chmod(self._path, 0o600)
-            # No other process opens it, and what we write survives our own death: no need to wait for the disk.
+            # No other process opens it, and what we write survives our death: do not
+            # wait for the disk.
             file.execute('PRAGMA locking_mode = EXCLUSIVE')
             file.execute('PRAGMA journal_mode = WAL')
             file.execute('PRAGMA synchronous = OFF')
@@ -187,7 +193,8 @@ class Database:
         return file
 
     def _upgrade(self, file: sqlite3.Connection, version: int) -> None:
-        """Bring the tables to the present version, one transaction a step. Raises DatabaseError if that is impossible."""
+        """Upgrade the tables to the present version, one step a transaction. Raises
+        DatabaseError if that is impossible."""
         while version != self._version:
             if version not in self._upgrades:
                 raise sqlite3.DatabaseError('another release has written it')
@@ -203,7 +210,8 @@ class Database:
             file.execute('COMMIT')
 
     def _check(self, file: sqlite3.Connection) -> None:
-        """Raise DatabaseError itself if the file is damaged, or holds anything else than our tables."""
+        """Raise DatabaseError itself if the file is damaged, or its tables are not
+        ours."""
         ((verdict,),) = file.execute('PRAGMA quick_check(1)')
         if verdict != 'ok':
             raise sqlite3.DatabaseError(verdict)
@@ -222,7 +230,8 @@ def _execute(file: sqlite3.Connection, statement: str, *values: Any) -> List[Tup
 
 
 def _encoded(value: Any) -> Any:
-    """As sqlite takes it. A file name may hold any bytes: what is not ASCII is stored as a blob."""
+    """The value for sqlite. A file name may hold any bytes, so text that is not ASCII
+    is stored as a blob."""
     if isinstance(value, str) and not value.isascii():
         return value.encode('utf-8', 'surrogateescape')
     return value

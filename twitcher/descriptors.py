@@ -1,4 +1,4 @@
-"""Restores the daemon's descriptors that user code has closed while it ran in it."""
+"""Restores descriptors of the daemon that a .twc file has closed or replaced."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from typing import Dict, List, Set, Tuple
 
 _FROM = 256
 """The lowest number of a duplicate: a loop that closes the first few misses it."""
-PIPES: Set[int] = set()
-"""The pipes that the daemon depends on, kept up to date by their owners. Threads that
-start programs open and close others."""
+NEEDED: Set[int] = set()
+"""The pipes, and the files open for reading, that the daemon depends on, kept up to
+date by their owners. Others come and go: threads open and close them."""
 
 
 class KeptDescriptors:
     """Holds duplicates of the descriptors that the daemon depends on.
 
-    There are as many as the limit allows. The daemon depends on epoll, inotify, PIPES,
-    socket pairs, files open for writing, stdin, stdout and stderr. Others may
-    legitimately come and go: threads connect to ZooKeeper and to syslog, and start
-    programs.
+    It depends on epoll, inotify, NEEDED, socket pairs, files open for writing, stdin,
+    stdout and stderr. Other descriptors may come and go: threads connect to ZooKeeper
+    and to syslog, and start programs. If the limit of descriptors is reached, the rest
+    have no duplicate.
     """
 
     def __init__(self, are_pairs: Dict[int, bool]) -> None:
@@ -51,7 +51,8 @@ class KeptDescriptors:
                 os.close(duplicate)
 
     def put_back(self) -> List[int]:
-        """Restore what was closed or replaced, and return it. Closes the duplicates."""
+        """Restore what was closed or replaced. Returns those descriptors. Closes the
+        duplicates."""
         lost = []
         for number, duplicate, identity in self._duplicates:
             if _identity(number) != identity and not (_is_log(number) and _is_log(duplicate)):
@@ -82,11 +83,11 @@ def _is_log(descriptor: int) -> bool:
 
 
 def _is_of_the_loop(descriptor: int, status: os.stat_result, are_pairs: Dict[int, bool]) -> bool:
+    if descriptor in NEEDED:
+        return True
     kind = stat.S_IFMT(status.st_mode)
     if kind == stat.S_IFREG:  # the state and the log; threads open files only for reading
         return bool(fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE)
-    if kind == stat.S_IFIFO:
-        return descriptor in PIPES
     if kind != stat.S_IFSOCK:
         return kind == 0
     if status.st_ino not in are_pairs:

@@ -13,7 +13,7 @@ class TwitcherError(Exception):
 
 
 class UsageError(TwitcherError):
-    """The command line is wrong: an option, a host list, a directory that does not exist."""
+    """The command line is wrong: an option, a host list, a missing directory."""
 
 
 class PidFileError(TwitcherError):
@@ -25,12 +25,13 @@ class LockedError(TwitcherError):
 
 
 class SpecError(TwitcherError):
-    """An argument of RegisterWatch or Exec is wrong. The message gives the argument, its
-    value and what is allowed."""
+    """An argument of RegisterWatch or Exec is wrong. The message gives the argument,
+    its value and what is allowed."""
 
 
 class ConfigError(TwitcherError):
-    """A .twc file did not load. The message begins with its path and, if known, the line."""
+    """A .twc file did not load. The message begins with its path and, if known, the
+    line."""
 
 
 class StopError(TwitcherError):
@@ -38,9 +39,9 @@ class StopError(TwitcherError):
 
 
 class SpawnError(TwitcherError):
-    """A run could not be started. `transient`: because of the machine, not of the action,
-    so try again. `is_shortage`: the machine is out of descriptors, processes or memory.
-    """
+    """A run could not be started. `transient`: because of the machine, not of the
+    action, so try again. `is_shortage`: the machine is out of descriptors, processes or
+    memory."""
 
     def __init__(self, message: str, transient: bool, is_shortage: bool = False) -> None:
         super().__init__(message)

@@ -1,4 +1,5 @@
-"""Keeps, for the next daemon, the last version of each .twc file that has loaded, and of the helpers it imports."""
+"""Keeps the last version of each .twc file that loaded, with the helpers that it
+imports, for the next daemon."""
 
 from __future__ import annotations
 
@@ -32,10 +33,10 @@ QUERIES = [f'{_GOOD_CONFIGS} LIMIT 0', f'{_USING_HELPERS} LIMIT 0']
 
 
 class GoodConfig(NamedTuple):
-    """A version of a .twc file that has loaded, and the texts of the helpers that it imports, by their paths.
+    """A version of a .twc file that loaded, and the texts of the helpers that it
+    imports, by path.
 
-    `loaded` is the time when it was first loaded, in seconds since 1970; 0 before it is
-    saved.
+    `loaded` is when it was first loaded, in seconds since 1970; 0 before it is saved.
     """
 
     path: str
@@ -61,18 +62,18 @@ class GoodConfigs:
         self._using_helpers = {path for path, in database.rows(_USING_HELPERS)}
 
     def fingerprints(self) -> Dict[str, int]:
-        """The .twc files with a known good version, and its fingerprint."""
+        """The .twc files that have a good version, with its fingerprint."""
         return dict(self._database.rows('SELECT path, fingerprint FROM config'))
 
     def find(self, path: str) -> Optional[GoodConfig]:
-        """The last good version of a .twc file, if one is known."""
+        """The last good version of a .twc file, if there is one."""
         for text, loaded, _ in self._database.rows(f'{_GOOD_CONFIGS} WHERE path = ?', path):
             helpers = {helper: _as_bytes(source) for helper, source in self._database.rows(_GOOD_HELPERS, path)}
             return GoodConfig(path, _as_bytes(text), helpers, loaded)
         return None
 
     def save(self, configs: Iterable[GoodConfig]) -> None:
-        """Keep versions that have loaded, in the place of earlier ones."""
+        """Save versions that have loaded, replacing earlier ones."""
         self._database.note_all(self._notes_of(configs))
 
     def forget(self, path: str) -> None:

@@ -1,8 +1,8 @@
 """Process 1 of a container: does for the daemon what init(1) does for a machine.
 
 A process whose parent has ended becomes a child of process 1, which has to reap it:
-otherwise processes that actions leave in the background would stay as zombies. The daemon
-reaps only its own children, so it runs as a child of this process.
+otherwise processes that actions leave in the background would remain zombies. The
+daemon reaps only its own children, so it runs as a child of this process.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ _FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, sign
 def leave_process_1() -> None:
     """If this is process 1, return in a child of it only. Process 1 never returns.
 
-    It forwards signals to the daemon, reaps every orphan, and exits when the daemon does:
-    with its exit code, or with 128 plus the number of the signal that killed it.
+    It forwards signals to the daemon, reaps every orphan, and exits when the daemon
+    does: with its exit code, or with 128 plus the number of the signal that killed it.
     """
     if os.getpid() != 1:
         return

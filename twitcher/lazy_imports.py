@@ -1,10 +1,10 @@
-"""Imports modules that our libraries import, but hardly ever use, when they are first used.
+"""Postpones imports that our libraries hardly ever need until they are first used.
 
 kazoo, asyncio and pyinotify import a good part of the standard library, including
-OpenSSL. A daemon that does not use TLS needs little of it, and saves a fifth of its memory
-and of its start time (bench: memory, start). Imports of .twc files are not postponed.
-importlib.util.LazyLoader is of no use here: it loads a module when it is imported a second
-time.
+OpenSSL. A daemon that does not use TLS needs little of it, and this saves a fifth of
+its memory and of its start time (bench: memory, start). Imports by .twc files are not
+postponed. importlib.util.LazyLoader is no help here: it loads a module as soon as it is
+imported a second time.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from typing import Any, Iterator, Optional, Sequence
 NAMES = frozenset((
     'asyncio.sslproto', 'ctypes.util', 'glob', 'hashlib', 'inspect', 'ipaddress', 'pickle', 'platform', 'shutil', 'ssl',
     'tempfile', 'uuid'))
-"""The modules to postpone. None is used while the modules that import it are executed, and
-none to report or survive a fault: descriptors may be exhausted then, and an import would be
-the next fault."""
+"""The modules to postpone. None is used while the modules that import it are being
+executed, and none to report or survive a fault: descriptors may be exhausted then, so
+that the import would fail as well."""
 
-# The import system reads and sets these while it makes a module.
+# The import system reads and sets these on every new module.
 _OF_EVERY_MODULE = ('__path__', '__file__', '__cached__')
 _CO_COROUTINE = 0x80  # inspect.CO_COROUTINE
 
 
 @contextmanager
 def lazy_imports() -> Iterator[None]:
-    """Replace each of NAMES by a lazy module for the modules that the block imports, and
-    for no others."""
+    """Replace each of NAMES by a lazy module for the modules that the block imports,
+    and for no others."""
     finder = _Finder()
     sys.meta_path.insert(0, finder)
     try:
@@ -56,9 +56,9 @@ class _LazyModule(ModuleType):
 
 
 class _Inspect(_LazyModule):
-    """Answers by itself what asyncio and kazoo ask of `inspect` in every daemon: when
-    a client is made, when a signal handler is added, and to report what a callback has
-    raised."""
+    """Has its own versions of what asyncio and kazoo use of `inspect` in every daemon:
+    when a client is made, when a signal handler is added, and when the exception of a
+    callback is reported."""
 
     @staticmethod
     def isclass(value: object) -> bool:
@@ -79,7 +79,8 @@ class _Inspect(_LazyModule):
 
     @staticmethod
     def iscoroutinefunction(function: Any) -> bool:
-        """As inspect.iscoroutinefunction, which knows more once it has been imported."""
+        """As inspect.iscoroutinefunction, which knows more once it has been
+        imported."""
         if 'inspect' in sys.modules:
             return bool(sys.modules['inspect'].iscoroutinefunction(function))
         while isinstance(function, (MethodType, partial)):
@@ -88,8 +89,8 @@ class _Inspect(_LazyModule):
 
 
 class _Finder:
-    """Finds the modules of NAMES: each once as a lazy module, and after that by the
-    sys.path of its own beginning, no matter what a .twc file does to sys.path."""
+    """Finds the modules of NAMES: each once as a lazy module, and after that on the
+    sys.path as it was at the start, even if a .twc file has changed sys.path."""
 
     def __init__(self) -> None:
         self.postponable = set(NAMES)

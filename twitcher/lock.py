@@ -1,10 +1,8 @@
-"""One daemon for one configuration: locks in the state directory that a second daemon
-cannot take.
+"""Locks in the state directory: only one daemon serves a configuration directory.
 
-The locks (flock(2)) are held from before the daemon detaches until it has written its
-state for the last time. A configuration is a directory: other spellings of its path lead
-to the same lock. This module also names the file of the state, which belongs to the
-holder of the lock.
+The daemon holds the locks (flock(2)) from before it detaches until it has written its
+state for the last time. Other spellings of the directory's path lead to the same lock.
+This module also names the file of the state, which belongs to the holder of the lock.
 """
 
 from __future__ import annotations
@@ -35,7 +33,7 @@ class StateLock:
         self._directory = directory
         self._config_path = config_path
         self.name = _name(config_path)
-        """The prefix of the names of the state's files."""
+        """The beginning of the names of the state's files."""
         self._held: Dict[str, int] = {}
 
     @property
@@ -44,7 +42,7 @@ class StateLock:
         return list(self._held.values())
 
     def acquire(self, timeout: float = 0.0) -> None:
-        """Take the locks that we do not hold yet, and wait at most `timeout` seconds.
+        """Take the locks that we do not hold yet. Waits for at most `timeout` seconds.
 
         Raises LockedError if another daemon holds one, OSError if the state directory
         cannot be used.
@@ -62,15 +60,16 @@ class StateLock:
             raise
 
     def write_pid(self) -> None:
-        """Write our pid into the locked files, for the error message of a second daemon."""
+        """Write our pid into the locked files, for the error message of a second
+        daemon."""
         for descriptor in self._held.values():
             with contextlib.suppress(OSError):  # the disk may be full; the lock holds without it
                 os.ftruncate(descriptor, 0)
                 os.pwrite(descriptor, f'{os.getpid()}\n'.encode(), 0)
 
     def release_in_forks(self) -> None:
-        """Close the locks in processes that are forked from now on: one that a .twc file
-        forks may outlive us. Call it once."""
+        """Close the locks in processes that are forked from now on: one that a .twc
+        file forks may outlive us. Call it once."""
         os.register_at_fork(after_in_child=self.close)
 
     def close(self) -> None:
@@ -125,8 +124,8 @@ class StateLock:
             return False
 
     def _rename_from_2_0_0(self) -> None:
-        """Rename the files of release 2.0.0, whose names could begin with a hyphen, which
-        `rm *` takes for an option."""
+        """Rename the files of release 2.0.0, whose names could begin with a hyphen,
+        which `rm *` takes for an option."""
         old, new = (os.path.join(self._directory, name) for name in (_name_in_2_0_0(self._config_path), self.name))
         if old == new:
             return

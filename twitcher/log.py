@@ -1,8 +1,8 @@
-"""The log of the daemon, and of the process that logs the output of actions.
+"""The daemon's log.
 
 Twitcher's own loggers come from `get_logger`. They are independent of the module
-`logging`, which any .twc file or library may reconfigure, shut down or patch. Records that
-others log there reach our log through a handler on its root logger, as long as they do not
+`logging`, which any .twc file or library may reconfigure, shut down or patch. Records
+that these log there reach our log through a handler on its root logger, unless they
 remove it.
 """
 
@@ -22,8 +22,8 @@ FLUSH_TIMEOUT = 0.3
 
 
 class Logger:
-    """The part of logging.Logger that we and kazoo use. `filter` may change a record, or
-    drop it by returning False.
+    """The part of logging.Logger that we and kazoo use. `filter` may change a record,
+    or drop it by returning False.
 
     The keyword argument `on_delivered` is called in another thread when the record has
     been written or dropped.
@@ -83,7 +83,7 @@ class Logger:
 
 
 class _Root:
-    """The place that all records of the process pass through."""
+    """All records of the process pass through it."""
 
     def __init__(self) -> None:
         self.level = WARNING
@@ -117,12 +117,12 @@ def get_logger(name: str) -> Logger:
 
 
 def add_handler(handler: Callable[[Record], None]) -> None:
-    """Call the handler with every record of ours. For tests."""
+    """Call the handler with every record. For tests."""
     _root.handlers.append(handler)
 
 
 def start_logging(target: LogTarget, pid: int) -> None:
-    """Send all records of this process to the target only."""
+    """Send all records of this process to the target, and nowhere else."""
     _root.queue = log_queue = LogQueue(open_target(target, pid), MAX_QUEUED)
     _root.handlers[:] = [lambda record: log_queue.put((record,))]
     root = logging.getLogger()
@@ -134,8 +134,7 @@ def start_logging(target: LogTarget, pid: int) -> None:
 
 
 def stop_logging() -> None:
-    """Write the queued records if that takes no longer than FLUSH_TIMEOUT. The process is
-    about to end."""
+    """Write the queued records, for at most FLUSH_TIMEOUT, before the process ends."""
     if _root.queue:
         _root.queue.close(FLUSH_TIMEOUT)
 
@@ -149,8 +148,8 @@ def set_levels(verbose: bool, debug: bool) -> None:
 
 
 def take_over_library(name: str) -> None:
-    """Send the records of a library that has set up its own logger to our log only, at our
-    level."""
+    """Send the records of a library that has set up its own logger to our log only, at
+    our level."""
     logging.getLogger(name).handlers.clear()
     logging.getLogger(name).setLevel(logging.NOTSET)
 

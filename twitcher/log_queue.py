@@ -1,9 +1,9 @@
-"""The queue in front of the thread that writes the log, so that a stuck syslog server or
-disk never blocks the threads that log.
+"""The queue in front of the thread that writes the log, so that a stuck syslog server
+or disk never blocks the threads that log.
 
 A stall of up to MAX_STALL loses no record that fits into the queue. Lost records are
-counted, and the number is logged as soon as the log accepts records again. Neither `put`
-nor the thread ever raises; the thread ends only after `close`.
+counted, and the number is logged as soon as the log accepts records again. Neither
+`put` nor the thread ever raises; the thread ends only after `close`.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from typing import Iterable, Optional, Tuple
 from twitcher.log_target import ERROR, Destination, Record
 
 MAX_STALL = 60.0
-"""Seconds for which a record is tried again while the log does not accept it. After that,
-records that do not fit into the queue or are not accepted at once are dropped, until the
-log accepts one."""
+"""Seconds for which a record is tried again while the log does not accept it. After
+that, records that do not fit into the queue or are not accepted at once are dropped,
+until the log accepts one."""
 RETRY_DELAY = 0.1
 _MAX_WAIT = 1.0
 
@@ -38,13 +38,13 @@ class LogQueue:
         self._thread.start()
 
     def has_room(self) -> bool:
-        """Whether to call `put` now: there is room in the queue, or the log is stalled and
-        waiting does not help."""
+        """Whether to call `put` now: there is room in the queue, or the log is stalled
+        and waiting does not help."""
         return self._size < self._capacity or self._is_stalled()
 
     def put(self, records: Iterable[Record], size: int = 1) -> None:
-        """Queue records that have this size in total, or drop them if there is no room. The
-        thread iterates over them."""
+        """Queue records that have this size in total, or drop them if there is no room.
+        The thread iterates over them."""
         with self._lock:
             has_room = self._size < self._capacity
             if has_room:
@@ -55,8 +55,8 @@ class LogQueue:
             self._drop(records)
 
     def close(self, timeout: Optional[float]) -> None:
-        """Write the queued records, for at most `timeout` seconds; None waits as long as the
-        log is not stalled."""
+        """Write the queued records, for at most `timeout` seconds; None waits as long
+        as the log is not stalled."""
         self._queue.put(None)
         if timeout is not None:
             self._thread.join(timeout)
@@ -95,8 +95,8 @@ class LogQueue:
                 self._lost -= lost
 
     def _write(self, record: Record) -> bool:
-        """Write one record. Returns False if it must be dropped, because the log has accepted
-        none for MAX_STALL seconds."""
+        """Write one record. Returns False if it must be dropped, because the log has
+        accepted none for MAX_STALL seconds."""
         if self._trying_since is None:
             self._trying_since = time.monotonic()
         while True:

@@ -1,9 +1,9 @@
 """A record of the log, and the destinations that it can be written to: syslog, a file,
 stdout or stderr.
 
-A record is one line unless it has a traceback. Characters that cannot be encoded or would
-control a terminal are escaped. This module does not depend on `logging`, which .twc files
-and their libraries may change.
+A record is one line unless it has a traceback. Characters that cannot be encoded or
+would control a terminal are escaped. This module does not depend on `logging`, which
+.twc files and their libraries may change.
 """
 
 from __future__ import annotations
@@ -80,20 +80,21 @@ class Record:
 
 
 class LogTarget(NamedTuple):
-    """One destination: `kind` is syslog, file, stdout or stderr; `path` is the socket or the file."""
+    """One destination: `kind` is syslog, file, stdout or stderr; `path` is the socket
+    or the file."""
 
     kind: str
     path: str = ''
 
 
 class Destination(Protocol):
-    """Writes records. It opens its file or socket at the first record, and again after a
-    failure."""
+    """Writes records. It opens its file or socket at the first record, and again after
+    a failure."""
 
     def write(self, record: Record, timeout: float) -> None:
-        """Write the record, or the rest of it if a part was written before. Raises OSError
-        if that fails or takes more than `timeout` seconds; then it may be called again
-        with the same record or with the next one."""
+        """Write the record, or the rest of it if a part was written before. Raises
+        OSError if that fails or takes more than `timeout` seconds; then it may be
+        called again with the same record or with the next one."""
 
     def close(self) -> None:
         """Close the file or the socket."""
@@ -130,8 +131,8 @@ def _text(record: Record) -> str:
 
 
 class _Sender:
-    """Sends records that may take several attempts. After a part of a record the rest is
-    sent first, even if the next record is to be sent, so that two never mix."""
+    """Sends records that may take several attempts. After a part of a record the rest
+    is sent first, even if the next record is to be sent, so that two never mix."""
 
     def __init__(self) -> None:
         self._record: Optional[Record] = None
@@ -139,8 +140,8 @@ class _Sender:
         self._rest = b''
 
     def send(self, record: Record, encode: Callable[[Record], bytes], send: Callable[[bytes], int]) -> None:
-        """Send the record, or what is left of it. `send` returns the number of bytes that it
-        has sent."""
+        """Send the record, or what is left of it. `send` returns the number of bytes
+        that it has sent."""
         if record is not self._record:
             self._record, self._unsent = record, encode(record)
         while self._rest or self._unsent:
@@ -159,8 +160,8 @@ class _Lines:
         self._sender = _Sender()
 
     def write(self, record: Record, timeout: float) -> None:
-        """As Destination says, except that a disk or a terminal may take longer than the
-        timeout."""
+        """As Destination says, except that a disk or a terminal may take longer than
+        the timeout."""
         self._sender.send(record, self._line, partial(os.write, self._descriptor))
 
     def close(self) -> None:
@@ -174,8 +175,8 @@ class _Lines:
 
 
 class _File(_Lines):
-    """Writes to a file, and opens it again when it has been moved away, so that logrotate(8)
-    only has to move it."""
+    """Writes to a file, and reopens it when it has been moved away, so that
+    logrotate(8) only has to move it."""
 
     def __init__(self, path: str, pid: int) -> None:
         super().__init__(-1, pid)
@@ -192,8 +193,8 @@ class _File(_Lines):
         super().write(record, timeout)
 
     def _reopen(self) -> None:
-        """Open the file under the same descriptor, which is never closed in between: see
-        `descriptors`."""
+        """Reopen the file under the same descriptor, which is never closed in between:
+        see descriptors.py."""
         opened = _open(self._path)
         self._sender = _Sender()
         if self._descriptor < 0:
@@ -262,8 +263,8 @@ class _Syslog:
         return connection
 
     def _send(self, connection: socket.socket, timeout: float, message: bytes) -> int:
-        """Send what fits, and wait only if nothing fits: poll(2) calls a stream writable only
-        while most of its buffer is free."""
+        """Send what fits, and wait only if nothing fits: poll(2) calls a stream
+        writable only while most of its buffer is free."""
         try:
             return connection.send(message)
         except BlockingIOError:

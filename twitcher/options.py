@@ -1,5 +1,5 @@
-"""How Twitcher's command lines are parsed: long options with underscores or hyphens
-alike, errors as UsageError; and the options that twitcher and twitcherctl share."""
+"""Parses Twitcher's command lines: long options with underscores or hyphens alike,
+errors as UsageError. Also has the options that twitcher and twitcherctl share."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Parser(argparse.ArgumentParser):
         super().__init__(allow_abbrev=False, **kwargs)
 
     def parse(self, arguments: Optional[Sequence[str]]) -> argparse.Namespace:
-        """The options; None means the process's own arguments. Raises UsageError."""
+        """The options. Without `arguments`, those of the process. Raises UsageError."""
         return self.parse_args(_with_underscores(sys.argv[1:] if arguments is None else arguments))
 
     def error(self, message: str) -> NoReturn:
@@ -35,12 +35,13 @@ def add_ensemble_options(parser: argparse.ArgumentParser, default: str = DEFAULT
 
 
 def ensemble_of(options: argparse.Namespace, default: str = DEFAULT_SERVERS) -> Ensemble:
-    """The ensemble that the options name, or else `default` does. Raises UsageError."""
+    """The ensemble named by the options, or by `default`. Raises UsageError."""
     return Ensemble.parse(default if options.zkservers is None else options.zkservers)
 
 
 def number(kind: Callable[[str], float], least: float, most: float, what: str) -> Callable[[str], float]:
-    """A type for add_argument: a number within limits. `what` describes it in errors."""
+    """A type for add_argument: a number within limits. `what` describes it in
+    errors."""
     def parse(text: str) -> float:
         """The text as a number. Raises ArgumentTypeError."""
         try:

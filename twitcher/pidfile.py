@@ -1,5 +1,5 @@
-"""The pidfile: allows one daemon at a time. A lock decides, not the pid in the file, which
-another process may have by now."""
+"""The pidfile: allows one daemon at a time. A lock decides, not the pid in the file,
+which another process may have by now."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from twitcher.errors import PidFileError
 
 
 class PidFile:
-    """A file that holds the daemon's pid and is locked (flock(2)) while the daemon lives."""
+    """A file that holds the daemon's pid and is locked (flock(2)) while the daemon
+    lives."""
 
     def __init__(self, path: str) -> None:
         self._path = path
         self.descriptor = -1
 
     def lock(self) -> None:
-        """Take the lock, which the kernel releases when a process ends in any way. Raises
-        PidFileError if another process holds it."""
+        """Take the lock, which the kernel releases when a process ends in any way.
+        Raises PidFileError if another process holds it."""
         try:
             while not self._is_current():
                 self.close()
@@ -28,8 +29,8 @@ class PidFile:
                     self.close()
                     raise PidFileError(f'pidfile {self._path}: it is no regular file')
                 fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                # Twitcher 1.7 holds the other kind of lock. Only test that one: it does not
-                # survive a fork.
+                # Twitcher 1.7 holds the other kind of lock. We only test that one,
+                # because it does not survive a fork.
                 fcntl.lockf(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 fcntl.lockf(self.descriptor, fcntl.LOCK_UN)
                 os.ftruncate(self.descriptor, 0)  # its writer is gone
@@ -59,8 +60,8 @@ class PidFile:
             self.descriptor = -1
 
     def _is_current(self) -> bool:
-        """Whether the file at the path is the one that we have locked: the previous holder
-        may have removed it since we opened it."""
+        """Whether the file at the path is the one that we have locked: the previous
+        holder may have removed it since we opened it."""
         try:
             return self.descriptor >= 0 and os.path.samestat(os.fstat(self.descriptor), os.stat(self._path))
         except FileNotFoundError:

@@ -1,7 +1,7 @@
-"""What the packages tell each other about a run: the facts of its start, and its end.
+"""The facts about a run, and how it ended. Data only.
 
-Shared by state.py, which keeps the facts for the next daemon, by runs/, which makes
-them, and by watches/, which hears of the end without importing runs/.
+runs/ makes them, state.py keeps them for the next daemon, and watches/ learns of the
+end without importing runs/.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from twitcher.znode import Revision
 
 
 class RunRecord(NamedTuple):
-    """What the state keeps of a run, so that the next daemon can reattach it.
+    """The facts of a run that the state keeps, so that the next daemon can reattach it.
 
     `id` is unique among all runs of a state. `watch` is the name of the watch, and
     `path` its file; empty if unknown. `pipe` is the inode of the pipe that the process
-    prints to. `has_slot` says that the run counts against --max_running. `pid` and
+    prints to. With `has_slot` the run counts against --max_running. `pid` and
     `start_time`, in clock ticks, are None until the process exists, and for ever if the
-    daemon dies before it has noted them.
+    daemon dies before noting them.
 
     `began`, `sigterm` and `notified` are in seconds of CLOCK_MONOTONIC, which counts
     from the boot; `timeout` is in seconds from `began`. `sigterm` is the moment when
@@ -69,7 +69,8 @@ class Outcome(Enum):
 
 
 class RunEnd(NamedTuple):
-    """How a run ended: its exit code, or the error if its process could not be started.
+    """The end of a run: its exit code, or the error if its process could not be
+    started.
 
     An exit code below 0 is minus the signal that killed the process; None is unknown,
     because an earlier daemon was its parent and the kernel does not tell it.

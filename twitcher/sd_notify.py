@@ -1,8 +1,8 @@
 """Notifies the service manager that started us of our state: sd_notify(3).
 
 Nothing here raises or blocks. Messages are queued while the manager does not read, and
-dropped if it is gone. Its variables are removed from the environment, so that no process
-that we start can send notifications in our name.
+dropped if it is gone. Its variables are removed from the environment, so that no
+process that we start can send notifications in our name.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from twitcher.log import get_logger
 log = get_logger(__name__)
 
 RETRY_DELAY = 0.2
-"""Seconds until another attempt when the manager's socket is full."""
+"""Seconds until the next attempt when the manager's socket is full."""
 _MAX_UNSENT = 100
 
 
 class Notifier:
-    """Notifies the manager named by NOTIFY_SOCKET. Without one every method does nothing.
-    `later` is the loop's call_later.
+    """Notifies the manager named by NOTIFY_SOCKET. Without one every method does
+    nothing. `later` is the loop's call_later.
 
     With a watchdog (WATCHDOG_USEC) it sends a sign of life twice per interval.
     """
@@ -56,7 +56,7 @@ class Notifier:
         self._queue('READY=1')
 
     def reloading(self) -> None:
-        """We begin to reload, until `ready`."""
+        """We are reloading, until `ready`."""
         self._queue(f'RELOADING=1\nMONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}')
 
     def stopping(self) -> None:

@@ -1,8 +1,8 @@
-"""What must outlive the daemon: the runs in progress, and for each watch the last update run for and the pending one.
+"""Keeps for the next daemon: the runs in progress; for each watch, the last update that
+it ran for and the pending one; and the last versions of the .twc files that loaded.
 
-A daemon finds what the previous one with the same configuration directory has noted;
-each directory has a state of its own. No method raises: what cannot be written or read
-is simply not known to the next daemon.
+Each configuration directory has a state of its own. No method raises: what cannot be
+written or read is simply not known to the next daemon.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ _RUN_BEGINS = """
     INSERT INTO run (id, watch, description, boot, pipe, began, timeout, has_slot, grace, ok_codes, lock)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
-# A daemon killed right after a start may not have noted that nothing is pending any more.
+# A daemon killed right after a start may not have noted that nothing is pending any
+# more.
 _PENDING = """
     SELECT name, COALESCE(path, '') FROM watch WHERE waiting_zxid IS NOT NULL
     AND (waiting_czxid, waiting_zxid, waiting_moment) IS NOT (czxid, zxid, moment) ORDER BY rowid
@@ -91,8 +92,8 @@ class State:
 
     `machine` identifies the machine since its boot, and begins with the boot id.
     `later(seconds, callback)` calls back. `in_force` are the watches in force by name,
-    kept up to date by their owner. `good_configs` are the versions of files that have
-    loaded. `lock` may have been acquired; it is released at the end.
+    kept up to date by their owner. `good_configs` are the last versions of the .twc
+    files that loaded. `lock` may have been acquired already; `close` releases it.
     """
 
     in_force: Mapping[str, InForce]
@@ -116,28 +117,32 @@ class State:
         self._lock.close()
 
     def unfinished(self) -> List[RunRecord]:
-        """The runs in progress of an earlier daemon.
+        """The runs that an earlier daemon left in progress.
 
-        A run that ended with its machine (a crash, a reboot, the end of a container) is not among them: its watch has an
-        update pending instead, for it is not known how far the run came.
+        Not those that ended with the machine (a crash, a reboot, the end of a
+        container): their watches have an update pending instead, because it is not
+        known how far the runs got.
         """
         return [RunRecord(*row)._replace(ok_codes=tuple(map(int, row[-2].split())))
                 for row in self._database.rows(_RUNS, self._machine)]
 
     def pending(self) -> List[Tuple[str, str]]:
-        """The name and the file of each watch with an update for which no earlier daemon has started a run."""
+        """The name and the file of each watch that an earlier daemon left pending."""
         return [(name, path) for name, path in self._database.rows(_PENDING)]
 
     def has_run(self, watch: str) -> bool:
-        """Whether a run of the watch was ever started, by this daemon or an earlier one."""
+        """Whether a run of the watch was ever started, by this daemon or an earlier
+        one."""
         return bool(self._database.rows('SELECT 1 FROM watch WHERE name = ? AND zxid IS NOT NULL', watch))
 
     def new_run_id(self) -> int:
-        """An id that no other run in this state has, not even one of an earlier daemon."""
+        """An id that no other run in this state has, including those of earlier
+        daemons."""
         return next(self._run_ids)
 
     def run_begins(self, record: RunRecord) -> None:
-        """Note a run before its process exists, so that it is found even if we die in between."""
+        """Note a run before its process exists: the next daemon finds it even if we die
+        in between."""
         self._database.note(
             f'run {record.id}', _RUN_BEGINS, record.id, record.watch, record.description, self._machine, record.pipe,
             record.began, record.timeout, record.has_slot, record.grace, ' '.join(map(str, record.ok_codes)), record.lock)
@@ -153,7 +158,8 @@ class State:
                             record.sigterm, record.is_overdue, record.notified, record.id)
 
     def run_lost(self, record: RunRecord) -> None:
-        """Forget a run that may never have had a process, and note that its watch has an update pending."""
+        """Forget a run that may never have had a process, and note that its watch has
+        an update pending."""
         self.save_pending(record.watch, UNKNOWN)  # first: we may be killed in between
         self.run_failed(record)
 
@@ -173,7 +179,8 @@ class State:
             end.exit_code, _FAILED.get(end.outcome), record.watch)
 
     def applied(self, watch: str, revision: Revision, attempt: int = 1) -> None:
-        """Note for which state of its znode a watch has started a run, at which attempt."""
+        """Note the state of its znode that a watch has started a run for, and which
+        attempt it is."""
         self._database.cancel(f'ended {watch}')
         if watch in self.in_force:
             self._database.note(f'applied {watch}', _APPLIED, watch, self._path(watch), *revision, time.time(), attempt)
@@ -181,7 +188,7 @@ class State:
             self._database.note(f'applied {watch}', _APPLIED_IF_KNOWN, *revision, time.time(), attempt, watch)
 
     def save_pending(self, watch: str, revision: Optional[Revision]) -> None:
-        """Note the latest pending update of a watch; None if there is none any more."""
+        """Note the latest pending update of a watch; None if nothing is pending now."""
         self._database.note(f'pending {watch}', _SAVE_PENDING, watch, self._path(watch), *(revision or (None, None, None)))
 
     def last_run(self, watch: str) -> Optional[LastRun]:
@@ -200,7 +207,7 @@ class State:
         self._database.note(f'path {watch}', 'UPDATE watch SET path = ? WHERE name = ?', self._path(watch), watch)
 
     def rename_runs(self, earlier: str, watch: str) -> None:
-        """Note that the runs in progress of one watch are another one's now."""
+        """Note that the runs in progress of `earlier` now belong to `watch`."""
         self._database.note(f'runs {earlier} {watch}', 'UPDATE run SET watch = ? WHERE watch = ?', watch, earlier)
 
     def forget(self, watch: str) -> None:
@@ -210,7 +217,7 @@ class State:
         self._database.note(f'gone {watch}', 'DELETE FROM watch WHERE name = ?', watch)
 
     def purge(self, is_gone: Callable[[str, str], bool]) -> None:
-        """Forget each watch for which `is_gone(name, file)`."""
+        """Forget each watch for which `is_gone(name, file)` is true."""
         rows = self._database.rows(_PAGE, 0)
         while rows:
             for _, name, path in rows:
@@ -223,7 +230,7 @@ class State:
         return in_force.path if in_force else None
 
     def _from_version_1(self, execute: Execute) -> None:
-        """The name of a watch said where it stood, not what it does."""
+        """Version 1 named a watch by its place in its file, not by what it does."""
         for table in filter(str.strip, good_configs.SCHEMA.split(';')):
             execute(table)
         execute('ALTER TABLE run ADD COLUMN sigterm REAL')

@@ -1,4 +1,4 @@
-"""What a znode is: the rules for its path, its two sides, its state at one moment, and
+"""Znodes: the rules for a path, the two sides of a znode, its state at one moment, and
 the update that a run is for. Data only."""
 
 from __future__ import annotations
@@ -8,8 +8,8 @@ from enum import Enum
 from typing import NamedTuple, Optional
 
 MAX_PATH_LENGTH = 4096
-"""Characters. A request that is larger than the server's jute.maxbuffer would cost every
-watch its connection."""
+"""Characters. A request that is larger than the server's jute.maxbuffer would cost
+every watch its connection."""
 
 
 class WatchType(Enum):
@@ -37,13 +37,14 @@ class Revision(NamedTuple):
 ABSENT = Revision(-1, -1, -1)
 """No znode."""
 UNREADABLE = Revision(-3, -3, -3)
-"""We may not even ask whether the znode exists."""
+"""An ACL keeps us from asking whether the znode exists."""
 UNKNOWN = Revision(-2, -2, -2)
-"""Of an update that is pending: any state of the znode calls for a run."""
+"""The revision of a pending update that is not known: any state of the znode calls for
+a run."""
 
 
 class ZnodeState(NamedTuple):
-    """What a read found: no znode (`revision` is None), one that may not be read
+    """The result of a read: no znode (`revision` is None), one that we may not read
     (`contents` is None), or its contents."""
 
     revision: Optional[Revision] = None
@@ -65,7 +66,7 @@ class Event(Enum):
 class Update:
     """A state of a znode that a watch has to run for.
 
-    `arrived` orders it among the updates of other znodes. `attempt` is 1 for the first
+    `arrived` orders updates by the time of their arrival. `attempt` is 1 for the first
     run, and counts up in retries.
     """
 

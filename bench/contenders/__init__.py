@@ -1,1 +1,1 @@
-"""The contenders: a module each."""
+"""The contenders, one module each."""

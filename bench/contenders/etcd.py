@@ -1,4 +1,4 @@
-"""etcdctl: `etcdctl watch KEY -- COMMAND` on an etcd of the distribution's."""
+"""etcdctl: `etcdctl watch KEY -- COMMAND`, on an etcd from the distribution."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Etcdctl(Contender):
     name = 'etcdctl watch'
     store = 'etcd'
 
-    def shortcoming(self) -> str:
+    def limitation(self) -> str:
         """As Contender says."""
         return '' if shutil.which('etcd') and shutil.which('etcdctl') else 'etcd-server and etcd-client are not installed'
 

@@ -1,8 +1,10 @@
-/* floor HOSTS ZNODES RUN_ON_LOAD COMMAND...: the least that any program has to do to run COMMAND, with the contents on its
- * stdin, when a znode changes. ZNODES is a file with a path a line; RUN_ON_LOAD is 0 or 1. It restores nothing, logs nothing
- * and forgets its children: it is the floor that others are measured against, and no more.
+/* floor HOSTS ZNODES RUN_ON_LOAD COMMAND...: does the least that any program has to do to
+ * run COMMAND, with the contents on its stdin, when a znode changes. ZNODES is a file with
+ * one path per line; RUN_ON_LOAD is 0 or 1. It restores nothing, logs nothing and does not
+ * wait for its children: it is only the floor that others are measured against.
  *
- * The watch is one-shot: the event asks for the contents and sets the next watch with one request. */
+ * A watch fires once: after an event, one request reads the contents and sets the next
+ * watch. */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <signal.h>

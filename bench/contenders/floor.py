@@ -1,4 +1,4 @@
-"""FLOOR: a C program on libzookeeper that does the least; see floor.c."""
+"""FLOOR: a minimal C program on libzookeeper; see floor.c."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from bench.contender import Contender, Job
 
 
 class Floor(Contender):
-    """What nobody can be faster or smaller than."""
+    """The lower bound of time and memory."""
 
     name = 'FLOOR'
 

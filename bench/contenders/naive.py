@@ -11,7 +11,7 @@ _PROGRAM = Path(__file__).with_name('naive_program.py')
 
 
 class Naive(Contender):
-    """What one would write without Twitcher."""
+    """What people write without Twitcher."""
 
     name = 'NAIVE'
 

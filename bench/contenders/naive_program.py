@@ -1,6 +1,7 @@
-"""naive_program.py HOSTS ZNODES RUN_ON_LOAD COMMAND...: what one writes in an afternoon with kazoo and subprocess.
+"""naive_program.py HOSTS ZNODES RUN_ON_LOAD COMMAND...
 
-ZNODES is a file with a path a line; RUN_ON_LOAD is 0 or 1.
+An afternoon's work with kazoo and subprocess. ZNODES is a file with one path per line;
+RUN_ON_LOAD is 0 or 1.
 """
 import signal
 import subprocess

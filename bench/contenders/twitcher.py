@@ -1,4 +1,4 @@
-"""Twitcher itself, from this checkout, logging to syslog as it does on a machine."""
+"""Twitcher itself, from this checkout, logging to syslog as in production."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def stamp():
 
 
 class Twitcher(Contender):
-    """One daemon. `action` and `extra` go into RegisterWatch, and `before` stands before it, as they are; in them COMMAND is
-    the job's command."""
+    """One daemon. `action` and `extra` are inserted into RegisterWatch, and `before` in
+    front of it; in all of them COMMAND is the job's command."""
 
     def __init__(self, kind: str = 'Exec list', action: str = 'Exec(COMMAND)', extra: str = '', before: str = '') -> None:
         super().__init__()
@@ -36,12 +36,12 @@ class Twitcher(Contender):
         configs.mkdir()
         for number in range(job.files):
             self.write_config(configs / f'{number}.twc', job.znodes[number::job.files], job.command, job.run_on_load)
-        # As many descriptors as a service manager or a login gives.
+        # The limit of descriptors that a service manager or a login sets.
         return ['prlimit', '--nofile=1024:', job.python, str(TOP / 'bin' / 'twitcher'), '--zkservers', job.hosts,
                 '--config_path', str(configs), '--state_dir', str(job.directory / 'state'), '--syslog_socket', str(job.syslog)]
 
     def write_config(self, path: Path, znodes: Sequence[str], command: Sequence[str], run_on_load: bool) -> None:
-        """Put a .twc file in its place, at once."""
+        """Write a .twc file, and move it into place atomically."""
         new = path.with_name('.new')
         new.write_text(f'COMMAND = {list(command)!r}\n{self._before}'
                        f'for znode in {list(znodes)!r}:\n'
@@ -65,6 +65,6 @@ def function() -> Twitcher:
 
 
 class _AsRoot(Twitcher):
-    def shortcoming(self) -> str:
+    def limitation(self) -> str:
         """As Contender says."""
-        return '' if os.geteuid() == 0 else 'only root may run actions as somebody else'
+        return '' if os.geteuid() == 0 else 'only root may run actions as another user'

@@ -17,7 +17,7 @@ from bench.contenders.naive import Naive
 from bench.contenders.twitcher import Twitcher, exec_string, function, with_uid
 from bench.table import Table, target
 from bench.world import World
-from tests.support.daemon import TOP
+from tests.support.programs import TOP
 
 SMALL: Dict[Callable[..., Table], Dict[str, Any]] = {
     latency.run: {'rounds': 2, 'many': 20, 'contenders': [

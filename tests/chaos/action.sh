@@ -2,9 +2,9 @@
 # What the watches of the fault harness run: chaos_action.sh DIRECTORY WATCH EDITION COMMAND
 #
 # It appends to DIRECTORY/runs a line when it begins (B), one when it has printed the first
-# half of its lines (P) and one when it ends (E). Between the halves it runs COMMAND. It forks
-# nothing else, so that it is quick.
-directory=$1 watch=$2 edition=$3 command=$4
+# half of its lines (P) and one when it ends (E). Between the halves it runs COMMAND, which may
+# set the exit code. It forks nothing else, so that it is quick.
+directory=$1 watch=$2 edition=$3 command=$4 code=
 read -r stat < /proc/$$/stat
 # The words are meant to be split.
 # shellcheck disable=SC2086
@@ -32,7 +32,7 @@ done
 contents=${contents#,}
 
 read -r now _ < /proc/uptime
-echo "B $now $me $TWITCHER_EVENT $TWITCHER_VERSION $TWITCHER_MZXID ${contents:--} $alive $edition" >> "$directory/runs"
+echo "B $now $me $TWITCHER_EVENT $TWITCHER_VERSION $TWITCHER_MZXID ${contents:--} $alive $edition $TWITCHER_ATTEMPT" >> "$directory/runs"
 token=$$.${me##* }
 echo "line $token 1"
 echo "line $token 2"
@@ -44,4 +44,5 @@ echo "line $token 4"
 echo "line $token 5"
 echo "line $token 6"
 read -r now _ < /proc/uptime
-echo "E $now $me 6" >> "$directory/runs"
+echo "E $now $me 6 ${code:-0}" >> "$directory/runs"
+exit "${code:-0}"

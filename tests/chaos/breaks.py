@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Dict, List, Tuple
 
-from tests.support.daemon import TOP
+from tests.support.programs import TOP
 
 BREAKS: Dict[str, List[Tuple[str, str, str]]] = {
     'final': [('watches/watch.py', '        self._proceed()\n\n    def _own_ended', '\n    def _own_ended')],

@@ -12,7 +12,7 @@ from collections import defaultdict
 from dataclasses import replace
 from typing import Any, DefaultDict, Dict, Iterator, List, Optional, Set
 
-from tests.chaos.causes import check_causes, check_overlaps
+from tests.chaos.causes import check_causes, check_locks, check_overlaps, may_be_lost
 from tests.chaos.history import Fact, History, Run
 
 AT_ONCE = 0.1
@@ -25,7 +25,7 @@ error."""
 
 def check(history: History) -> List[str]:
     """Each violation in a sentence; none where every guarantee has held."""
-    return [*_unseen(history), *check_overlaps(history), *check_causes(history), *_impossible(history),
+    return [*_unseen(history), *check_overlaps(history), *check_locks(history), *check_causes(history), *_impossible(history),
             *_interrupted(history), *check_output(history),
             *(f'daemon: {fact["what"]}' for fact in history.facts('trouble'))]
 
@@ -55,6 +55,8 @@ def check_final(history: History, checkpoint: Fact) -> Dict[str, str]:
         if editions and runs and (watch['run_on_load'] or checkpoint['idle']) \
                 and all(run.edition != editions[name] for run in latest):
             violations[name] = f'G4 {name}: the last run is not of edition {editions[name]}: {_last(runs)}'
+        if watch.get('retries') and runs and runs[-1].code and not may_be_lost(history, runs[-1]):
+            violations[name] = f'retry {name}: the last run has failed, and was not retried: {_last(runs)}'
         final = checkpoint['contents'][watch['znode']]
         if not _may_miss(history, watch, checkpoint, ready) and all(run.contents != final for run in latest):
             violations[name] = f'G1 {name}: the last run has not seen the final contents {final}: {_last(runs)}'
@@ -106,8 +108,8 @@ def _impossible(history: History) -> Iterator[str]:
 
 
 def _interrupted(history: History) -> Iterator[str]:
-    """G6: nothing but its timeout ends a run. (One that reads its own pipe may go on
-    for ever.)"""
+    """G6: nothing but its timeout, or an update in RESTART mode, ends a run. (One that
+    reads its own pipe may go on for ever.)"""
     for watch, runs in history.watches():
         for run in runs:
             if run.end is None and not (watch['timeout'] or watch['takes_back']):

@@ -19,7 +19,8 @@ from tests.chaos.breaks import BREAKS, broken_copy
 from tests.chaos.faults import LANES
 from tests.chaos.run import Outcome, run_chaos
 from tests.chaos.world import ShortSessions
-from tests.support.daemon import PATIENCE, TOP
+from tests.support.programs import TOP
+from tests.support.waiting import PATIENCE
 
 _SHORT_PATIENCE = 10.0
 """Seconds, where what is waited for is expected not to come."""

@@ -30,7 +30,7 @@ class Plan(NamedTuple):
     @property
     def runs_on_load(self) -> bool:
         """Whether a load is a cause for a run."""
-        return 'run_on_load' not in self.arguments
+        return self.arguments.get('run_on_load') != 'False'
 
     @property
     def watches_children(self) -> bool:
@@ -50,6 +50,14 @@ WATCHES: Dict[str, Plan] = {
     'guarded': Plan('g.twc', {}, ':'),
     'chatty': Plan('y.twc', {'run_on_load': 'False'}, f'yes | head -c {CHATTY_BYTES}'),
     'thief': Plan('y.twc', {'run_on_load': 'False'}, f'{sys.executable} -I {THIEF}'),
+    'settled': Plan('e.twc', {'settle': '0.3'}, ':'),
+    'splayed': Plan('e.twc', {'splay': '1.5'}, 'sleep 0.1'),
+    'restarted': Plan('e.twc', {'run_mode': 'RESTART', 'grace': '1'}, 'sleep 2'),
+    'changed': Plan('f.twc', {'run_on_load': 'CHANGED'}, 'sleep 0.2'),
+    'retried': Plan('f.twc', {'run_on_load': 'False', 'on_failure': 'RETRY(times=FOREVER, delay=0.2, backoff=1)'},
+                    'code=$(($$ % 3 == 0))'),
+    'locked-a': Plan('f.twc', {'lock': "'chaos'"}, 'sleep 0.3'),
+    'locked-b': Plan('h.twc', {'lock': "'chaos'", 'run_mode': 'DISCARD'}, 'sleep 0.2'),
     'sentinel': Plan('z.twc', {'run_mode': 'PARALLEL'}, ':'),
 }
 """By name, which is the name of the znode, too. The daemon reads that of the sentinel
@@ -59,7 +67,7 @@ UNASKED = ('chatty', 'thief', 'guarded')
 _ABOVE = 'above-'
 _TOPPED = ('q-slow', 'q-noload', 'd-slow')
 """Those above which others are put, on the same znode."""
-_EDITABLE = (*_TOPPED, 'p-slow', 'q-quick')
+_EDITABLE = (*_TOPPED, 'p-slow', 'q-quick', 'settled', 'splayed', 'restarted')
 _MOVABLE = ('a.twc', 'b.twc', 'c.twc')
 _BURST = 0.6
 """Seconds: ten times as long as a daemon waits until it looks at what has changed."""
@@ -136,8 +144,10 @@ class Configs:
 
     def _introduce(self, name: str, znode: str, plan: Plan) -> None:
         self._journal.note('watch', name=name, znode=znode, mode=plan.arguments.get('run_mode', 'QUEUE'),
-                           run_on_load=plan.runs_on_load, timeout=name == 'killed', children=plan.watches_children,
-                           sentinel=name == 'sentinel', takes_back=name == 'thief')
+                           run_on_load=plan.runs_on_load, timeout=name in ('killed', 'restarted'),
+                           children=plan.watches_children, sentinel=name == 'sentinel', takes_back=name == 'thief',
+                           lock=plan.arguments.get('lock'), retries='on_failure' in plan.arguments,
+                           only_changes=plan.arguments.get('run_on_load') == 'CHANGED')
 
     def _link(self) -> None:
         real, elsewhere = self._directory / 'real', self._directory / 'elsewhere'

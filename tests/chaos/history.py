@@ -29,7 +29,8 @@ class Run:
     `started` is the start time of its process, rounded down to a tick; `alive` the pid
     of the watch's run before it, if that was there still; `printed` the numbered lines
     that it has certainly printed; `end` is None for a run that was killed; `edition`
-    says which edit of its watch's action it is.
+    says which edit of its watch's action it is. `ended` is the time of the end, and
+    `code` the exit code.
     """
 
     watch: str
@@ -43,6 +44,9 @@ class Run:
     printed: int = 0
     end: Optional[int] = None
     edition: int = 0
+    attempt: int = 1
+    ended: Optional[float] = None
+    code: int = 0
 
     @property
     def token(self) -> str:
@@ -91,16 +95,16 @@ def read_runs(path: Path) -> List[Run]:
     runs: Dict[Tuple[str, str, str], Run] = {}
     text = path.read_text() if path.exists() else ''
     for place, line in enumerate(text[:text.rfind('\n') + 1].splitlines()):
-        what, _, watch, pid, ticks, *rest = line.split(' ')
+        what, now, watch, pid, ticks, *rest = line.split(' ')
         key = (watch, pid, ticks)
         if what == 'B':
-            event, _, zxid, contents, alive, edition = rest
+            event, _, zxid, contents, alive, edition, attempt = rest
             runs[key] = Run(watch, int(pid), int(ticks) / TICKS, place, event, int(zxid), contents, alive,
-                            edition=int(edition))
+                            edition=int(edition), attempt=int(attempt))
         elif what == 'P':
             runs[key] = replace(runs[key], printed=int(rest[0]))
         else:
-            runs[key] = replace(runs[key], printed=int(rest[0]), end=place)
+            runs[key] = replace(runs[key], printed=int(rest[0]), end=place, ended=float(now), code=int(rest[1]))
     return list(runs.values())
 
 

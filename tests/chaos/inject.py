@@ -14,7 +14,7 @@ from tests.chaos.faults import ALL, Fault
 from tests.chaos.proxy import ErringProxy
 from tests.chaos.world import OPEN, UNREADABLE, World
 from tests.chaos.writer import Writer
-from tests.support.daemon import process_status
+from tests.support.processes import process_status
 
 _BURST = 250
 """Writes, each of which may cause a run: more than a socket buffer has room for

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import random
 import socket
 import struct
-import time
+from typing import Callable
 
-from tests.support.proxy import Proxy, _end
+from tests.support.proxy import Proxy
 
 ERRORS = (-1, -4, -127, -900)
 """SystemError, ConnectionLoss, the code of a server that throttles, and one that no
@@ -28,30 +27,22 @@ class ErringProxy(Proxy):
         self.replaced = 0
         super().__init__(target)
 
-    def _carry(self, source: socket.socket, target: socket.socket) -> None:
+    def _change_for(self, source: socket.socket) -> Callable[[bytes], bytes]:
         if any(source is client for client, _ in self._pairs):
-            super()._carry(source, target)
-            return
+            return super()._change_for(source)
         rest, is_connected = b'', False
-        with contextlib.suppress(OSError):
-            while True:
-                data = source.recv(65536)
-                if not data:
-                    break
-                if source in self._dead:
-                    continue
-                rest += data
-                frames = b''
-                while len(rest) >= 4 and len(rest) >= 4 + _LENGTH.unpack_from(rest)[0]:
-                    end = 4 + _LENGTH.unpack_from(rest)[0]
-                    frames += self._answer(rest[:end]) if is_connected else rest[:end]
-                    rest, is_connected = rest[end:], True
-                if self.delay:
-                    time.sleep(self.delay)
-                target.sendall(frames)
-        if source not in self._dead:
-            _end(source)
-            _end(target)
+
+        def change(data: bytes) -> bytes:
+            nonlocal rest, is_connected
+            rest += data
+            frames = b''
+            while len(rest) >= 4 and len(rest) >= 4 + _LENGTH.unpack_from(rest)[0]:
+                end = 4 + _LENGTH.unpack_from(rest)[0]
+                frames += self._answer(rest[:end]) if is_connected else rest[:end]
+                rest, is_connected = rest[end:], True
+            return frames
+
+        return change
 
     def _answer(self, frame: bytes) -> bytes:
         """The frame, or one that has an error instead."""

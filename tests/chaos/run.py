@@ -21,8 +21,9 @@ from tests.chaos.inject import Injector
 from tests.chaos.journal import now
 from tests.chaos.world import Features, World
 from tests.chaos.writer import AT_RANDOM, Writer
-from tests.support.daemon import PATIENCE, TOP
+from tests.support.programs import TOP
 from tests.support.quorum import Quorum
+from tests.support.waiting import PATIENCE
 
 _REST = 1.0
 """Seconds in which nothing happens, after which nothing will."""

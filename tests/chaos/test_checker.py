@@ -212,14 +212,44 @@ def test_trouble_of_the_daemon_is_told() -> None:
     assert verdict([START, fact('trouble', 2, what='it has ended by itself')], []) == ['daemon:']
 
 
+@pytest.mark.parametrize(('code', 'attempt', 'event', 'violations'), [
+    (0, 1, 'changed', ['G3']), (0, 2, 'changed', ['G3']), (1, 2, 'changed', []), (1, 1, 'changed', ['G3']),
+])
+def test_a_retry_needs_a_failure(code: int, attempt: int, event: str, violations: List[str]) -> None:
+    first = replace(run('1', 2, 1), ended=2.5, code=code)
+    second = replace(run('1', 3, 3, event), attempt=attempt, ended=3.5)
+    assert verdict([START, *write(1.5, '1', 1)], [first, second]) == violations
+
+
+@pytest.mark.parametrize(('killed_at', 'code', 'violations'), [(9.0, 0, ['G3']), (2.2, 0, []), (9.0, 1, [])])
+def test_a_load_after_changes_only_needs_another_state_or_a_failure(killed_at: float, code: int, violations: List[str]) -> None:
+    journal = [{**watch(), 'only_changes': True}, START, *write(1.5, '1', 1), fact('gone', killed_at, how='killed'),
+               fact('start', 10)]
+    first = replace(run('1', 2, 1, 'load'), ended=2.5, code=code)
+    assert verdict(journal, [first, replace(run('1', 11, 3, 'load'), ended=11.5)]) == violations
+
+
+@pytest.mark.parametrize(('end', 'violations'), [(2, []), (4, ['lock'])])
+def test_runs_with_one_lock_do_not_overlap(end: int, violations: List[str]) -> None:
+    journal = [{**watch('v'), 'lock': 'x'}, {**watch(), 'lock': 'x'}, START, *write(1.5, '1', 1, 'v'), *write(1.5, '1', 1)]
+    runs = [replace(run('1', 2, 1, 'load', name='v'), end=end), run('1', 3, 3, 'load', end=5)]
+    assert verdict(journal, runs) == violations
+
+
+def test_a_failure_that_is_not_retried_is_noticed() -> None:
+    journal = [{**watch(), 'retries': True}, START, *write(1.5, '1', 1)]
+    assert verdict(journal, [replace(run('1', 2, 1, 'load'), code=1)], final='1') == ['retry']
+
+
 def test_the_traces_of_runs_are_read_as_they_were_written(tmp_path: Path) -> None:
     (tmp_path / 'journal').write_text('{"kind": "start", "at": 1}\n')
-    (tmp_path / 'runs').write_text('B 2.10 w 7 200 load 3 17 1 - 4\nP 2.20 w 7 200 3\nB 2.25 v 8 220 changed 0 18 a,b 7 0\n'
-                                   'E 2.30 w 7 200 6\nB 2.4 w 9 2')
+    (tmp_path / 'runs').write_text('B 2.10 w 7 200 load 3 17 1 - 4 1\nP 2.20 w 7 200 3\nB 2.25 v 8 220 changed 0 18 a,b 7 0 2\n'
+                                   'E 2.30 w 7 200 6 1\nB 2.4 w 9 2')
     history = Reader(tmp_path).read()
-    first = Run('w', 7, 2.0, 0, 'load', 17, '1', '-', 6, 3, 4)
+    first = Run('w', 7, 2.0, 0, 'load', 17, '1', '-', 6, 3, 4, 1, 2.3, 1)
     assert history.runs == [first, replace(first, watch='v', pid=8, started=2.2, begin=2, event='changed', zxid=18,
-                                           contents='a,b', alive='7', printed=0, end=None, edition=0)]
+                                           contents='a,b', alive='7', printed=0, end=None, edition=0, attempt=2,
+                                           ended=None, code=0)]
     assert history.facts('start') == [{'kind': 'start', 'at': 1}]
 
 

@@ -19,8 +19,11 @@ from tests.chaos.faults import LANES
 from tests.chaos.journal import Journal
 from tests.chaos.proxy import ErringProxy
 from tests.chaos.syslog import Syslog
-from tests.support.daemon import PATIENCE, Twitcher, connected, is_action, is_alive, wait_for
+from tests.support.daemon import Twitcher
+from tests.support.ensemble import connected
+from tests.support.processes import is_action, is_alive
 from tests.support.quorum import Quorum
+from tests.support.waiting import PATIENCE, wait_for
 from twitcher.zookeeper.throwaway import is_serving
 
 SESSION_TIMEOUT = 3.0

@@ -14,7 +14,7 @@ from kazoo.handlers.threading import KazooTimeoutError
 
 from tests.chaos.configs import UNASKED, WATCHES
 from tests.chaos.world import World, contents_of
-from tests.support.daemon import connected
+from tests.support.ensemble import connected
 
 AT_RANDOM = tuple(name for name in WATCHES if name not in UNASKED)
 _PATIENCE = 15.0

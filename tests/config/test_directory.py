@@ -10,13 +10,13 @@ from typing import Callable
 
 import pytest
 
-from tests.support.followed_directory import Followed, replace
+from tests.support.followed_directory import FollowedDirectory, replace
 from twitcher.config import directory as configdir
 from twitcher.config import recent_events
 
 # Files and trees
 
-def test_files_are_added_edited_replaced_and_removed(followed: Followed, root: Path) -> None:
+def test_files_are_added_edited_replaced_and_removed(followed: FollowedDirectory, root: Path) -> None:
     (root / 'a.twc').write_text('1')
     followed.start()
     assert followed.files == {'a.twc': b'1'}
@@ -35,7 +35,7 @@ def test_files_are_added_edited_replaced_and_removed(followed: Followed, root: P
     followed.until_it_has()
 
 
-def test_what_is_no_twc_file_or_begins_with_a_dot_is_passed_over(followed: Followed, root: Path) -> None:
+def test_what_is_no_twc_file_or_begins_with_a_dot_is_passed_over(followed: FollowedDirectory, root: Path) -> None:
     for name in ('.a.twc', '.git/b.twc', 'd/.c.twc', 'd/.x/e.twc', 'f.twc~', 'g.twc.bak', 'twc', 'h.TWC', '.twc', 'd/i.conf'):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text('1')
@@ -50,7 +50,7 @@ def test_what_is_no_twc_file_or_begins_with_a_dot_is_passed_over(followed: Follo
     followed.until_it_has(**{'a': '2', 'git.twc/b': '1', 'git.twc/new': '2'})
 
 
-def test_a_tree_is_moved_in_edited_and_moved_out(followed: Followed, root: Path) -> None:
+def test_a_tree_is_moved_in_edited_and_moved_out(followed: FollowedDirectory, root: Path) -> None:
     tree = root.parent / 'tree'
     (tree / 'x/y/z').mkdir(parents=True)
     (tree / 'a.twc').write_text('1')
@@ -72,7 +72,7 @@ def test_a_tree_is_moved_in_edited_and_moved_out(followed: Followed, root: Path)
     assert '+tree/a.twc' not in followed.reports[2:]
 
 
-def test_no_file_of_a_tree_that_is_made_fast_is_missed(followed: Followed, root: Path) -> None:
+def test_no_file_of_a_tree_that_is_made_fast_is_missed(followed: FollowedDirectory, root: Path) -> None:
     followed.start()
     expected = {}
     for number in range(600):
@@ -87,7 +87,7 @@ def test_no_file_of_a_tree_that_is_made_fast_is_missed(followed: Followed, root:
     followed.until('30 files less', lambda: len(followed.files) == 570)
 
 
-def test_a_config_map_is_swapped(followed: Followed, root: Path) -> None:
+def test_a_config_map_is_swapped(followed: FollowedDirectory, root: Path) -> None:
     for version in '12':
         (root / f'..v{version}').mkdir()
         (root / f'..v{version}/a.twc').write_text(version)
@@ -102,7 +102,7 @@ def test_a_config_map_is_swapped(followed: Followed, root: Path) -> None:
     assert followed.reports == ['+a.twc', '+a.twc']
 
 
-def test_rewriting_the_same_text_reports_nothing(followed: Followed, root: Path) -> None:
+def test_rewriting_the_same_text_reports_nothing(followed: FollowedDirectory, root: Path) -> None:
     for name in 'abc':
         (root / f'{name}.twc').write_text(name)
     followed.start()
@@ -114,7 +114,7 @@ def test_rewriting_the_same_text_reports_nothing(followed: Followed, root: Path)
     assert sorted(followed.reports) == ['+a.twc', '+b.twc', '+c.twc']
 
 
-def test_the_last_of_edits_that_follow_each_other_at_once_is_seen(followed: Followed, root: Path) -> None:
+def test_the_last_of_edits_that_follow_each_other_at_once_is_seen(followed: FollowedDirectory, root: Path) -> None:
     path = root / 'a.twc'
     path.write_text('00')
     followed.start()
@@ -127,7 +127,7 @@ def test_the_last_of_edits_that_follow_each_other_at_once_is_seen(followed: Foll
     followed.until_it_has(a='60')
 
 
-def test_a_reread_reports_every_file(followed: Followed, root: Path) -> None:
+def test_a_reread_reports_every_file(followed: FollowedDirectory, root: Path) -> None:
     (root / 'a.twc').write_text('1')
     (root / 'b.twc').write_text('2')
     followed.start()
@@ -137,7 +137,7 @@ def test_a_reread_reports_every_file(followed: Followed, root: Path) -> None:
 
 def test_nothing_is_reported_and_no_descriptor_kept_after_stop(root: Path) -> None:
     before = len(os.listdir('/proc/self/fd'))
-    follower = Followed(root).start()
+    follower = FollowedDirectory(root).start()
     (root / 'a.twc').write_text('1')
     follower.until_it_has(a='1')
     (root / 'a.twc').write_text('2')
@@ -150,7 +150,7 @@ def test_nothing_is_reported_and_no_descriptor_kept_after_stop(root: Path) -> No
 
 # The root and what is above it
 
-def test_the_root_is_removed_and_made_again(followed: Followed, root: Path) -> None:
+def test_the_root_is_removed_and_made_again(followed: FollowedDirectory, root: Path) -> None:
     (root / 'a.twc').write_text('1')
     followed.start()
     for text in '23':
@@ -163,7 +163,7 @@ def test_the_root_is_removed_and_made_again(followed: Followed, root: Path) -> N
         followed.until_it_has(a=text, b=text)
 
 
-def test_the_root_is_made_again_before_its_removal_is_seen(followed: Followed, root: Path) -> None:
+def test_the_root_is_made_again_before_its_removal_is_seen(followed: FollowedDirectory, root: Path) -> None:
     (root / 'a.twc').write_text('1')
     followed.start()
     shutil.rmtree(root)
@@ -200,7 +200,7 @@ def test_the_root_or_a_directory_above_it_is_replaced(root: Path, swap: Callable
         top.symlink_to(first)
     else:
         first.rename(top)
-    follower = Followed(top / below).start()
+    follower = FollowedDirectory(top / below).start()
     try:
         follower.until_it_has(a='1')
         swap(top, second)
@@ -212,7 +212,7 @@ def test_the_root_or_a_directory_above_it_is_replaced(root: Path, swap: Callable
 
 
 def test_a_root_that_does_not_exist_yet_is_waited_for(root: Path) -> None:
-    follower = Followed(root / 'x/y').start()
+    follower = FollowedDirectory(root / 'x/y').start()
     try:
         follower.until('nothing', lambda: not follower.files)
         for directory in (root / 'x', root / 'x/y'):

@@ -10,7 +10,7 @@ from typing import Iterator, List
 import pytest
 
 from tests.support.daemon import Twitcher
-from tests.support.followed_directory import Followed, replace
+from tests.support.followed_directory import FollowedDirectory, replace
 from twitcher.config import directory as configdir
 
 SOON = 8.0
@@ -36,7 +36,7 @@ def test_an_edit_is_seen_in_a_directory_that_is_reached_by_two_names(root: Path)
     (root / 'real.conf').write_text('1')
     (root / 'a.twc').symlink_to('real.conf')
     (root / 'b.twc').write_text('1')
-    follower = Followed(link).start()
+    follower = FollowedDirectory(link).start()
     try:
         for text in '23':
             (root / 'b.twc').write_text(text)
@@ -53,7 +53,7 @@ def test_a_half_written_file_is_left_alone_by_whichever_name_its_directory_is_en
     (real / 'b.twc').write_text('old')
     (root / 'd').symlink_to('../real')
     (root / 'a.twc').symlink_to('../real/b.twc')
-    follower = Followed(root).start()
+    follower = FollowedDirectory(root).start()
     try:
         with (real / 'b.twc').open('w') as file:
             file.write('ne')
@@ -67,7 +67,7 @@ def test_a_half_written_file_is_left_alone_by_whichever_name_its_directory_is_en
 
 
 def test_a_directory_that_is_moved_is_followed_under_its_new_name_without_a_word(
-        followed: Followed, root: Path, caplog: pytest.LogCaptureFixture) -> None:
+        followed: FollowedDirectory, root: Path, caplog: pytest.LogCaptureFixture) -> None:
     (root / 'd/e').mkdir(parents=True)
     (root / 'd/e/a.twc').write_text('1')
     followed.start()
@@ -80,7 +80,7 @@ def test_a_directory_that_is_moved_is_followed_under_its_new_name_without_a_word
 
 # Mounts
 
-def test_what_is_mounted_over_the_directory_is_seen_and_so_is_its_end(followed: Followed, root: Path) -> None:
+def test_what_is_mounted_over_the_directory_is_seen_and_so_is_its_end(followed: FollowedDirectory, root: Path) -> None:
     (root / 'a.twc').write_text('1')
     followed.start()
     with mounted('-t', 'tmpfs', 'none', root):
@@ -90,7 +90,7 @@ def test_what_is_mounted_over_the_directory_is_seen_and_so_is_its_end(followed: 
     followed.until_it_has(SOON, a='1')
 
 
-def test_what_is_mounted_below_the_directory_is_seen(followed: Followed, root: Path) -> None:
+def test_what_is_mounted_below_the_directory_is_seen(followed: FollowedDirectory, root: Path) -> None:
     (root / 'd').mkdir()
     (root.parent / 'other').mkdir()
     (root.parent / 'other/a.twc').write_text('1')
@@ -102,7 +102,7 @@ def test_what_is_mounted_below_the_directory_is_seen(followed: Followed, root: P
     followed.until_it_has(SOON)
 
 
-def test_a_file_that_is_a_mount_of_its_own_is_followed(followed: Followed, root: Path,
+def test_a_file_that_is_a_mount_of_its_own_is_followed(followed: FollowedDirectory, root: Path,
                                                        monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(configdir, 'POLL', 0.2)
     real = root.parent / 'real'
@@ -116,7 +116,7 @@ def test_a_file_that_is_a_mount_of_its_own_is_followed(followed: Followed, root:
     followed.until_it_has(SOON, **{'a b': ''})
 
 
-def test_a_mount_elsewhere_is_of_no_interest(followed: Followed, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_mount_elsewhere_is_of_no_interest(followed: FollowedDirectory, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (root / 'a.twc').write_text('1')
     followed.start()
     scans: List[bool] = []
@@ -135,7 +135,7 @@ def test_a_mount_elsewhere_is_of_no_interest(followed: Followed, root: Path, mon
 
 # Silent file systems
 
-def test_what_changes_in_the_lower_layer_of_an_overlay_is_seen(followed: Followed, root: Path,
+def test_what_changes_in_the_lower_layer_of_an_overlay_is_seen(followed: FollowedDirectory, root: Path,
                                                                monkeypatch: pytest.MonkeyPatch,
                                                                caplog: pytest.LogCaptureFixture) -> None:
     monkeypatch.setattr(configdir, 'POLL', 0.2)

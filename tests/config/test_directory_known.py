@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from tests.support.followed_directory import Followed
+from tests.support.followed_directory import FollowedDirectory
 from twitcher.config.scan import read
 
 
 def test_a_known_file_that_is_not_there_is_reported_gone(root: Path) -> None:
-    followed = Followed(root, known=[str(root / 'a.twc')]).start()
+    followed = FollowedDirectory(root, known=[str(root / 'a.twc')]).start()
     try:
         assert followed.reports == ['-a.twc']
     finally:
@@ -31,7 +31,7 @@ def test_a_known_file_that_is_renamed_during_the_first_scan_is_reported_gone(
         return read(path)
 
     monkeypatch.setattr('twitcher.config.directory.read', read_late)
-    followed = Followed(root, known=[str(old)]).start()
+    followed = FollowedDirectory(root, known=[str(old)]).start()
     try:
         followed.until_it_has(new='text')
         followed.until('the old name to be reported gone', lambda: '-old.twc' in followed.reports)
@@ -42,7 +42,7 @@ def test_a_known_file_that_is_renamed_during_the_first_scan_is_reported_gone(
 def test_a_known_file_that_is_empty_at_the_start_is_not_believed_at_once(root: Path) -> None:
     path = root / 'a.twc'
     path.touch()
-    followed = Followed(root, known=[str(path)]).start()
+    followed = FollowedDirectory(root, known=[str(path)]).start()
     try:
         assert followed.reports == [] and followed.configs.unreadable == []
         path.write_text('text')

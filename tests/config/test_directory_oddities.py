@@ -13,15 +13,15 @@ from typing import Callable
 
 import pytest
 
-from tests.support.daemon import wait_for
-from tests.support.followed_directory import Followed, replace
+from tests.support.followed_directory import FollowedDirectory, replace
+from tests.support.waiting import wait_for
 from twitcher.config import directory as configdir
 from twitcher.config import recent_events
 from twitcher.config.scan import MAX_FILE_SIZE
 
 # Symlinks
 
-def test_symlinks_to_themselves_to_nothing_and_to_the_tree_do_no_harm(followed: Followed, root: Path) -> None:
+def test_symlinks_to_themselves_to_nothing_and_to_the_tree_do_no_harm(followed: FollowedDirectory, root: Path) -> None:
     (root / 'd').mkdir()
     (root / 'd/a.twc').write_text('1')
     followed.start()
@@ -35,7 +35,7 @@ def test_symlinks_to_themselves_to_nothing_and_to_the_tree_do_no_harm(followed: 
     assert followed.files == {}
 
 
-def test_a_symlink_to_a_directory_of_the_tree_moves_no_file(followed: Followed, root: Path) -> None:
+def test_a_symlink_to_a_directory_of_the_tree_moves_no_file(followed: FollowedDirectory, root: Path) -> None:
     (root / 'm').mkdir()
     (root / 'm/a.twc').write_text('1')
     followed.start()
@@ -47,7 +47,7 @@ def test_a_symlink_to_a_directory_of_the_tree_moves_no_file(followed: Followed, 
 
 @pytest.mark.parametrize('where', ['elsewhere', '.'])
 @pytest.mark.parametrize('write', [Path.write_text, replace])
-def test_the_file_behind_a_symlink_is_followed(followed: Followed, root: Path, where: str,
+def test_the_file_behind_a_symlink_is_followed(followed: FollowedDirectory, root: Path, where: str,
                                                write: Callable[[Path, str], object], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(configdir, 'POLL', 0.5)
     target = root.parent / where / 'real.twc'
@@ -60,7 +60,7 @@ def test_the_file_behind_a_symlink_is_followed(followed: Followed, root: Path, w
         followed.until_it_has(10, a=text)
 
 
-def test_the_file_behind_a_symlink_goes_and_comes_back(followed: Followed, root: Path,
+def test_the_file_behind_a_symlink_goes_and_comes_back(followed: FollowedDirectory, root: Path,
                                                        monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(configdir, 'POLL', 0.5)
     target = root.parent / 'elsewhere/real'
@@ -76,7 +76,7 @@ def test_the_file_behind_a_symlink_goes_and_comes_back(followed: Followed, root:
 
 # Odd names, odd files, unreadable ones
 
-def test_a_name_that_is_not_utf_8_is_a_name(followed: Followed, root: Path) -> None:
+def test_a_name_that_is_not_utf_8_is_a_name(followed: FollowedDirectory, root: Path) -> None:
     followed.start()
     path = os.fsencode(root) + b'/\xff\n.twc'
     for text in '12':
@@ -88,7 +88,7 @@ def test_a_name_that_is_not_utf_8_is_a_name(followed: Followed, root: Path) -> N
 
 
 def test_a_directory_that_inotify_cannot_watch_is_looked_at_now_and_then(
-        followed: Followed, root: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+        followed: FollowedDirectory, root: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     monkeypatch.setattr(configdir, 'POLL', 0.2)
     directory = Path(os.fsdecode(os.fsencode(root) + b'/\xff'))
     directory.mkdir()
@@ -101,7 +101,7 @@ def test_a_directory_that_inotify_cannot_watch_is_looked_at_now_and_then(
 
 
 def test_without_an_inotify_instance_the_directory_is_looked_at_now_and_then(
-        followed: Followed, root: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+        followed: FollowedDirectory, root: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     monkeypatch.setattr(configdir, 'POLL', 0.2)
     libc = ctypes.CDLL(None)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -126,7 +126,7 @@ def test_without_an_inotify_instance_the_directory_is_looked_at_now_and_then(
     followed.until_it_has()
 
 
-def test_what_is_no_regular_file_is_an_error_and_is_not_opened(followed: Followed, root: Path) -> None:
+def test_what_is_no_regular_file_is_an_error_and_is_not_opened(followed: FollowedDirectory, root: Path) -> None:
     os.mkfifo(root / 'fifo.twc')
     writer = threading.Thread(target=lambda: os.close(os.open(root / 'fifo.twc', os.O_WRONLY)))  # waits for a reader
     writer.start()
@@ -152,7 +152,7 @@ def test_what_is_no_regular_file_is_an_error_and_is_not_opened(followed: Followe
     assert 'no regular file' in reasons['socket.twc']
 
 
-def test_what_cannot_be_read_stays_and_is_read_when_it_can_be(followed: Followed, root: Path) -> None:
+def test_what_cannot_be_read_stays_and_is_read_when_it_can_be(followed: FollowedDirectory, root: Path) -> None:
     (root / 'd').mkdir()
     (root / 'd/a.twc').write_text('1')
     (root / 'b.twc').write_text('1')
@@ -175,7 +175,7 @@ def test_what_cannot_be_read_stays_and_is_read_when_it_can_be(followed: Followed
 # Files that are being written, events that are lost
 
 @pytest.mark.parametrize('is_link', [False, True])
-def test_a_half_written_file_is_read_when_it_is_closed(followed: Followed, root: Path, is_link: bool) -> None:
+def test_a_half_written_file_is_read_when_it_is_closed(followed: FollowedDirectory, root: Path, is_link: bool) -> None:
     path = root.parent / 'real.d/a.twc' if is_link else root / 'a.twc'
     path.parent.mkdir(exist_ok=True)
     path.write_text('old')
@@ -192,7 +192,7 @@ def test_a_half_written_file_is_read_when_it_is_closed(followed: Followed, root:
     assert followed.reports.count('+a.twc') == 2
 
 
-def test_a_reread_in_the_midst_of_writing_leaves_the_file_alone(followed: Followed, root: Path) -> None:
+def test_a_reread_in_the_midst_of_writing_leaves_the_file_alone(followed: FollowedDirectory, root: Path) -> None:
     (root / 'a.twc').write_text('old')
     followed.start()
     with (root / 'a.twc').open('w') as file:
@@ -204,7 +204,8 @@ def test_a_reread_in_the_midst_of_writing_leaves_the_file_alone(followed: Follow
     followed.until_it_has(a='new')
 
 
-def test_a_file_that_stays_open_is_read_after_a_while(followed: Followed, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_stays_open_is_read_after_a_while(
+        followed: FollowedDirectory, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recent_events, 'WRITING_LIMIT', 0.3)
     followed.start()
     with (root / 'a.twc').open('w') as file:
@@ -213,7 +214,7 @@ def test_a_file_that_stays_open_is_read_after_a_while(followed: Followed, root: 
         followed.until_it_has(a='1')
 
 
-def test_nothing_is_missed_when_the_kernel_drops_events(followed: Followed, root: Path,
+def test_nothing_is_missed_when_the_kernel_drops_events(followed: FollowedDirectory, root: Path,
                                                         caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level('DEBUG', 'twitcher.config.inotify')
     (root / 'a.twc').write_text('1')

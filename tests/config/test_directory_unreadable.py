@@ -11,13 +11,13 @@ from typing import Any, Callable, List
 
 import pytest
 
-from tests.support.followed_directory import Followed, replace
+from tests.support.followed_directory import FollowedDirectory, replace
 from twitcher.config import recent_events
 
 SOON = 8.0
 
 
-def test_a_change_that_met_a_want_of_descriptors_is_seen_when_there_are_some(followed: Followed, root: Path) -> None:
+def test_a_change_that_met_a_want_of_descriptors_is_seen_when_there_are_some(followed: FollowedDirectory, root: Path) -> None:
     (root / 'a.twc').write_text('1')
     followed.start()
     (root / 'a.twc').write_text('2')
@@ -41,7 +41,7 @@ def test_a_change_that_met_a_want_of_descriptors_is_seen_when_there_are_some(fol
 
 @pytest.mark.parametrize('call', ['scandir', 'stat', 'open'])
 @pytest.mark.parametrize('number', [errno.EIO, errno.ESTALE, errno.ENOMEM])
-def test_an_error_that_passes_harms_nobody_and_is_not_told(followed: Followed, root: Path, call: str, number: int,
+def test_an_error_that_passes_harms_nobody_and_is_not_told(followed: FollowedDirectory, root: Path, call: str, number: int,
                                                            monkeypatch: pytest.MonkeyPatch,
                                                            caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level('INFO')
@@ -59,8 +59,9 @@ def test_an_error_that_passes_harms_nobody_and_is_not_told(followed: Followed, r
     assert told(caplog) == []
 
 
-def test_an_error_that_lasts_is_told_once_and_so_is_its_end(followed: Followed, root: Path, monkeypatch: pytest.MonkeyPatch,
-                                                            caplog: pytest.LogCaptureFixture) -> None:
+def test_an_error_that_lasts_is_told_once_and_so_is_its_end(
+        followed: FollowedDirectory, root: Path, monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level('INFO')
     (root / 'd').mkdir()
     (root / 'd/a.twc').write_text('1')
@@ -75,7 +76,7 @@ def test_an_error_that_lasts_is_told_once_and_so_is_its_end(followed: Followed, 
     assert begun.startswith('WARNING') and 'Input/output error; what it held stays in force' in begun
 
 
-def test_a_file_that_cannot_be_read_for_long_is_an_error_of_that_file(followed: Followed, root: Path,
+def test_a_file_that_cannot_be_read_for_long_is_an_error_of_that_file(followed: FollowedDirectory, root: Path,
                                                                       monkeypatch: pytest.MonkeyPatch) -> None:
     (root / 'a.twc').write_text('1')
     followed.start()
@@ -88,7 +89,7 @@ def test_a_file_that_cannot_be_read_for_long_is_an_error_of_that_file(followed: 
 
 
 def test_a_symlink_to_a_directory_that_cannot_be_looked_at_for_a_moment_keeps_what_it_held(
-        followed: Followed, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        followed: FollowedDirectory, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     elsewhere = root.parent / 'elsewhere/d'
     elsewhere.mkdir(parents=True)
     (elsewhere / 'a.twc').write_text('1')

@@ -12,8 +12,10 @@ from typing import IO, Any, Callable, List
 import pytest
 
 from tests.support.configs import fence, watch
-from tests.support.daemon import Ensemble, Trace, Twitcher
-from tests.support.followed_directory import Followed, replace
+from tests.support.daemon import Twitcher
+from tests.support.ensemble import Ensemble
+from tests.support.followed_directory import FollowedDirectory, replace
+from tests.support.waiting import Trace
 from twitcher.config import directory as configdir
 from twitcher.config import recent_events
 
@@ -44,7 +46,7 @@ def during_read(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], objec
 Arrange = Callable[[Callable[[], object], Callable[[], object]], None]
 
 
-def test_what_is_read_between_a_truncation_and_a_close_is_not_believed(followed: Followed, root: Path,
+def test_what_is_read_between_a_truncation_and_a_close_is_not_believed(followed: FollowedDirectory, root: Path,
                                                                       during_read: Arrange) -> None:
     path = root / 'a.twc'
     path.write_text('old')
@@ -66,7 +68,7 @@ def test_what_is_read_between_a_truncation_and_a_close_is_not_believed(followed:
     assert followed.reports == ['+a.twc', '+a.twc']
 
 
-def test_an_edit_that_begins_during_a_scan_and_ends_after_it_takes_effect(followed: Followed, root: Path,
+def test_an_edit_that_begins_during_a_scan_and_ends_after_it_takes_effect(followed: FollowedDirectory, root: Path,
                                                                          during_read: Arrange) -> None:
     path = root / 'a.twc'
     path.write_text('1')
@@ -87,7 +89,7 @@ def test_an_edit_that_begins_during_a_scan_and_ends_after_it_takes_effect(follow
 
 
 @pytest.mark.parametrize('empty', ['', '\n'])
-def test_a_file_that_is_empty_between_two_commands_keeps_its_previous_text(followed: Followed, root: Path, empty: str,
+def test_a_file_that_is_empty_between_two_commands_keeps_its_previous_text(followed: FollowedDirectory, root: Path, empty: str,
                                                                           monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(configdir, 'EMPTY_DELAY', 60.0, raising=False)
     path = root / 'a.twc'
@@ -103,7 +105,7 @@ def test_a_file_that_is_empty_between_two_commands_keeps_its_previous_text(follo
     assert followed.reports.count('+a.twc') == 2
 
 
-def test_a_file_that_stays_empty_is_believed_to_be(followed: Followed, root: Path) -> None:
+def test_a_file_that_stays_empty_is_believed_to_be(followed: FollowedDirectory, root: Path) -> None:
     (root / 'a.twc').write_text('old')
     followed.start()
     (root / 'a.twc').write_text('')
@@ -111,7 +113,7 @@ def test_a_file_that_stays_empty_is_believed_to_be(followed: Followed, root: Pat
     assert followed.reports == ['+a.twc', '+a.twc']
 
 
-def test_a_file_that_a_script_writes_line_by_line_takes_effect_whole(followed: Followed, root: Path) -> None:
+def test_a_file_that_a_script_writes_line_by_line_takes_effect_whole(followed: FollowedDirectory, root: Path) -> None:
     path = root / 'a.twc'
     path.write_text('old')
     followed.start()
@@ -124,7 +126,7 @@ def test_a_file_that_a_script_writes_line_by_line_takes_effect_whole(followed: F
     assert followed.reports == ['+a.twc', '+a.twc']
 
 
-def test_a_file_that_is_removed_and_made_again_at_once_was_never_gone(followed: Followed, root: Path) -> None:
+def test_a_file_that_is_removed_and_made_again_at_once_was_never_gone(followed: FollowedDirectory, root: Path) -> None:
     (root / 'a.twc').write_text('1')
     followed.start()
     (root / 'a.twc').unlink()
@@ -134,7 +136,8 @@ def test_a_file_that_is_removed_and_made_again_at_once_was_never_gone(followed: 
     assert '-a.twc' not in followed.reports
 
 
-def test_the_half_written_file_behind_a_symlink_is_left_alone_whatever_its_name(followed: Followed, root: Path) -> None:
+def test_the_half_written_file_behind_a_symlink_is_left_alone_whatever_its_name(
+        followed: FollowedDirectory, root: Path) -> None:
     (root / 'real').write_text('old')
     (root / 'a.twc').symlink_to('real')
     followed.start()
@@ -147,7 +150,7 @@ def test_the_half_written_file_behind_a_symlink_is_left_alone_whatever_its_name(
     followed.until_it_has(a='new')
 
 
-def test_no_text_is_believed_that_was_not_finished(followed: Followed, root: Path) -> None:
+def test_no_text_is_believed_that_was_not_finished(followed: FollowedDirectory, root: Path) -> None:
     chance = random.Random(4)
     texts = [f'{number}\n'.encode() * 3 for number in range(150)]
     path = root / 'a.twc'
@@ -188,7 +191,7 @@ def test_no_text_is_believed_that_was_not_finished(followed: Followed, root: Pat
     assert seen <= set(texts)
 
 
-def test_an_edit_that_is_never_closed_is_read_after_a_while(followed: Followed, root: Path,
+def test_an_edit_that_is_never_closed_is_read_after_a_while(followed: FollowedDirectory, root: Path,
                                                             monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recent_events, 'WRITING_LIMIT', 0.3)
     (root / 'a.twc').write_text('1')

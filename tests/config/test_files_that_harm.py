@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.daemon import Ensemble, Twitcher, wait_for
+from tests.support.daemon import Twitcher
+from tests.support.ensemble import Ensemble
+from tests.support.waiting import wait_for
 
 HARM = {
     'takes itself out of sys.modules': 'import sys\ndel sys.modules[__name__]',
@@ -146,3 +148,25 @@ def test_an_edited_file_that_logs_to_a_file_leaks_no_descriptor(twitcher: Twitch
         wait_for('the load', partial(lambda count: (tmp_path / 'own').read_text().count('loaded') == count, number + 2))
     names = [os.readlink(entry) for entry in Path(f'/proc/{twitcher.pid}/fd').iterdir()]
     assert str(tmp_path / 'own') not in names
+
+
+def test_the_table_of_mounts_is_open_again_after_a_file_has_closed_it(twitcher: Twitcher) -> None:
+    def mount_tables() -> int:
+        """How many descriptors of the daemon lead to the table, without duplicates from a load."""
+        links = [os.readlink(entry) for entry in Path(f'/proc/{twitcher.pid}/fd').iterdir() if int(entry.name) < 256]
+        return sum(link.endswith('/mountinfo') for link in links)
+
+    twitcher.start()
+    assert mount_tables() == 1
+    twitcher.config('m.twc', '''
+        import os
+        for number in range(3, 256):
+            try:
+                if os.readlink(f'/proc/self/fd/{number}').endswith('/mountinfo'):
+                    os.fdopen(number).close()
+            except OSError:
+                continue
+    ''')
+    twitcher.wait_log('m.twc: it closed descriptors of the daemon')
+    assert mount_tables() == 1
+    assert twitcher.stop() == 0

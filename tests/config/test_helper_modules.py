@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.support.configs import fence, hup, watch
-from tests.support.daemon import Ensemble, Trace, Twitcher, outcomes
+from tests.support.daemon import Twitcher, outcomes
+from tests.support.ensemble import Ensemble
+from tests.support.waiting import Trace
 
 USER = "import helper\n{}RegisterWatch('/a', Exec('echo ' + helper.word + ' >> {}'))\n"
 

@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.daemon import TOP, Ensemble
+from tests.support.ensemble import Ensemble
 from tests.support.language import AT_ONCE, PATH, load, load_one, refusal
+from tests.support.programs import TOP
 from twitcher.config.action import Exec
 from twitcher.config.language import load_config
 from twitcher.config.spec import RunMode, RunOnLoad, WatchSpec

@@ -11,7 +11,7 @@ from typing import Callable, Dict, Iterator, List, Tuple, Union
 
 import pytest
 
-from tests.support.state_directory import Clock, opened
+from tests.support.state_directory import Clock, opened_state
 from twitcher.config import loader
 from twitcher.config.directory import Changes, ConfigDir
 from twitcher.config.loader import Loader
@@ -22,7 +22,7 @@ A = '/etc/twitcher/a.twc'
 B = '/etc/twitcher/b.twc'
 
 
-class Bench:
+class LoaderUnderTest:
     """A loader, and what it has put into force: of each file the znodes, and whether its text was the same."""
 
     def __init__(self, directory: Path, root: str = '/etc/twitcher') -> None:
@@ -30,7 +30,7 @@ class Bench:
         self.in_force: Dict[str, Tuple[List[str], bool]] = {}
         self.at_first: Dict[str, Tuple[List[str], bool]] = {}
         self.replaced = self.changed = 0
-        self._opened = opened(directory, clock=self.clock)
+        self._opened = opened_state(directory, clock=self.clock)
         self.loader = Loader(root, self._opened.__enter__().good_configs, self._replace, self._remove, self.clock.later,
                              self._changed)
 
@@ -71,14 +71,14 @@ class Bench:
 
 
 @pytest.fixture
-def benches(tmp_path: Path) -> Iterator[Callable[[], Bench]]:
-    """Makes benches with one state, one after the other."""
-    made: List[Bench] = []
+def new_loader(tmp_path: Path) -> Iterator[Callable[[], LoaderUnderTest]]:
+    """Makes loaders with one state, one after the other."""
+    made: List[LoaderUnderTest] = []
 
-    def make() -> Bench:
+    def make() -> LoaderUnderTest:
         if made:
             made[-1].close()
-        made.append(Bench(tmp_path / 'state'))
+        made.append(LoaderUnderTest(tmp_path / 'state'))
         return made[-1]
 
     yield make
@@ -91,76 +91,76 @@ def needs(path: Path) -> str:
 
 
 def test_a_failed_file_is_tried_again_and_only_what_changes_is_logged(
-        benches: Callable[[], Bench], tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+        new_loader: Callable[[], LoaderUnderTest], tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    bench, there = benches(), tmp_path / 'there'
-    bench.apply({A: needs(there), B: "RegisterWatch('/b', Exec('true'))"})
-    assert (bench.loader.failing, list(bench.in_force), len(caplog.records)) == ([A], [B], 1)
+    subject, there = new_loader(), tmp_path / 'there'
+    subject.apply({A: needs(there), B: "RegisterWatch('/b', Exec('true'))"})
+    assert (subject.loader.failing, list(subject.in_force), len(caplog.records)) == ([A], [B], 1)
     for _ in range(3):
-        bench.clock.ring()
-    assert (len(caplog.records), bench.replaced) == (1, 1)
+        subject.clock.ring()
+    assert (len(caplog.records), subject.replaced) == (1, 1)
     there.mkdir()
-    bench.clock.ring()
-    bench.clock.ring()
+    subject.clock.ring()
+    subject.clock.ring()
     assert [record.getMessage().partition('Error')[0] for record in caplog.records[1:]] == [f'{A}:1: IsADirectory']
     there.rmdir()
     there.touch()
-    bench.clock.ring()
-    assert (bench.loader.failing, bench.in_force[A]) == ([], (['/a'], False))
+    subject.clock.ring()
+    assert (subject.loader.failing, subject.in_force[A]) == ([], (['/a'], False))
     assert (caplog.records[-1].getMessage(), len(caplog.records)) == (f'{A}: loads again', 3)
-    assert bench.changed == 6 and not bench.clock.alarms
+    assert subject.changed == 6 and not subject.clock.alarms
 
 
-def test_one_file_is_tried_in_each_round_of_the_loop(benches: Callable[[], Bench], tmp_path: Path) -> None:
-    bench = benches()
-    bench.apply({f'/etc/twitcher/{number}.twc': needs(tmp_path / 'there') for number in range(10)})
+def test_one_file_is_tried_in_each_round_of_the_loop(new_loader: Callable[[], LoaderUnderTest], tmp_path: Path) -> None:
+    subject = new_loader()
+    subject.apply({f'/etc/twitcher/{number}.twc': needs(tmp_path / 'there') for number in range(10)})
     (tmp_path / 'there').touch()
     for number in range(1, 11):
-        bench.clock.ring()
-        assert bench.replaced == number
+        subject.clock.ring()
+        assert subject.replaced == number
 
 
-def test_a_file_that_fails_slowly_is_tried_less_and_less_often(benches: Callable[[], Bench], tmp_path: Path,
+def test_a_file_that_fails_slowly_is_tried_less_and_less_often(new_loader: Callable[[], LoaderUnderTest], tmp_path: Path,
                                                                monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loader, '_SLOW', -1)
-    bench, tries = benches(), tmp_path / 'tries'
-    bench.apply({A: f"open({str(tries)!r}, 'a').write('.')\nnonsense"})
+    subject, tries = new_loader(), tmp_path / 'tries'
+    subject.apply({A: f"open({str(tries)!r}, 'a').write('.')\nnonsense"})
     at = []
     for minute in range(1, 260):
         before = tries.stat().st_size
-        bench.clock.ring()
+        subject.clock.ring()
         if tries.stat().st_size > before:
             at.append(minute)
     assert at == [1, 3, 7, 15, 31, 63, 127, 191, 255]
 
 
 def test_a_file_with_a_fault_for_good_falls_back_as_soon_as_its_last_good_version_loads(
-        benches: Callable[[], Bench], tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+        new_loader: Callable[[], LoaderUnderTest], tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     there = tmp_path / 'there'
     there.touch()
-    benches().apply({A: needs(there)})
+    new_loader().apply({A: needs(there)})
     there.unlink()
-    bench = benches()
-    bench.apply({A: 'nonsense'})
-    bench.clock.ring()
-    assert (bench.in_force, len(caplog.records)) == ({}, 1)
+    subject = new_loader()
+    subject.apply({A: 'nonsense'})
+    subject.clock.ring()
+    assert (subject.in_force, len(caplog.records)) == ({}, 1)
     there.touch()
-    bench.clock.ring()
-    bench.clock.ring()
-    assert (bench.in_force, bench.loader.failing) == ({A: (['/a'], False)}, [A])
+    subject.clock.ring()
+    subject.clock.ring()
+    assert (subject.in_force, subject.loader.failing) == ({A: (['/a'], False)}, [A])
     assert [record.getMessage().rpartition('; ')[2][:15] for record in caplog.records] == [
         'nor does its la', 'its version of ']
 
 
-def test_what_was_there_last_time_and_was_not_found_is_put_into_force(benches: Callable[[], Bench]) -> None:
-    benches().apply({path: "RegisterWatch('/a', Exec('true'))" for path in (A, B)})
-    bench = benches()
-    assert sorted(bench.loader.known) == [A, B]
-    bench.apply({}, B)
-    bench.loader.restore([A])
-    assert (list(bench.in_force), bench.loader.failing) == ([A], [A])
-    bench.apply({A: "RegisterWatch('/a', Exec('true'))"})
-    assert (bench.in_force[A], bench.loader.failing) == ((['/a'], True), [])
+def test_what_was_there_last_time_and_was_not_found_is_put_into_force(new_loader: Callable[[], LoaderUnderTest]) -> None:
+    new_loader().apply({path: "RegisterWatch('/a', Exec('true'))" for path in (A, B)})
+    subject = new_loader()
+    assert sorted(subject.loader.known) == [A, B]
+    subject.apply({}, B)
+    subject.loader.restore([A])
+    assert (list(subject.in_force), subject.loader.failing) == ([A], [A])
+    subject.apply({A: "RegisterWatch('/a', Exec('true'))"})
+    assert (subject.in_force[A], subject.loader.failing) == ((['/a'], True), [])
 
 
 @pytest.mark.parametrize('is_removed', [False, True])
@@ -169,13 +169,13 @@ def test_a_directory_that_cannot_be_read_at_a_start_costs_no_watch(tmp_path: Pat
     path = root / 'sub/a.twc'
     path.parent.mkdir()
     path.write_text("RegisterWatch('/a', Exec('true'))")
-    first = Bench(tmp_path / 'state', str(root))
+    first = LoaderUnderTest(tmp_path / 'state', str(root))
     first.start(root)
     first.close()
     path.parent.chmod(0)
     if is_removed:
         path.unlink()
-    second = Bench(tmp_path / 'state', str(root))
+    second = LoaderUnderTest(tmp_path / 'state', str(root))
     second.start(root)
     second.close()
     assert second.at_first == {str(path): (['/a'], False)}
@@ -185,17 +185,17 @@ def test_a_directory_that_cannot_be_read_at_a_start_costs_no_watch(tmp_path: Pat
 
 @pytest.mark.parametrize('path', ['/etc/twitcher/\udcff.twc', '/etc/twitcher/\u00fc.twc'], ids=['no UTF-8', 'u umlaut'])
 @pytest.mark.parametrize('text', ['# \u00fc', '', '# ' + 'x' * 1_000_000], ids=['u umlaut', 'empty', 'large'])
-def test_any_text_of_any_file_is_kept(benches: Callable[[], Bench], path: str, text: str) -> None:
-    benches().apply({path: text})
-    bench = benches()
-    bench.apply({path: 'nonsense'})
-    assert bench.loader._texts[path] == text.encode()
+def test_any_text_of_any_file_is_kept(new_loader: Callable[[], LoaderUnderTest], path: str, text: str) -> None:
+    new_loader().apply({path: text})
+    subject = new_loader()
+    subject.apply({path: 'nonsense'})
+    assert subject.loader._texts[path] == text.encode()
 
 
-def test_a_state_that_cannot_be_used_keeps_no_text_twice(benches: Callable[[], Bench], tmp_path: Path) -> None:
+def test_a_state_that_cannot_be_used_keeps_no_text_twice(new_loader: Callable[[], LoaderUnderTest], tmp_path: Path) -> None:
     (tmp_path / 'state').write_text('no directory')
-    bench = benches()
+    subject = new_loader()
     for number in range(10):
-        bench.apply({A: f'# {number}'})
-    waiting = [key for key in bench.loader._good_configs._database._unwritten if key.startswith('config ')]
+        subject.apply({A: f'# {number}'})
+    waiting = [key for key in subject.loader._good_configs._database._unwritten if key.startswith('config ')]
     assert len(waiting) == 1

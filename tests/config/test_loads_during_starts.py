@@ -10,11 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.daemon import Ensemble, Twitcher, wait_for
-from tests.support.held_program import hanging, held, script
+from tests.support.daemon import Twitcher
+from tests.support.ensemble import Ensemble
+from tests.support.held_program import children_before_exec, exec_blocked, write_script
+from tests.support.waiting import wait_for
 from twitcher.config.language import load_config
 from twitcher.log_target import INFO, LogTarget, Record, open_target
 from twitcher.runs import posix_spawn
+from twitcher.runs.environment import Environment, SharedVariables
 
 LOAD = """
 import os, time
@@ -43,15 +46,15 @@ def test_a_file_is_not_blamed_for_what_is_closed_when_a_program_has_been_started
     with tempfile.TemporaryDirectory() as name:
         os.chmod(name, 0o777)
         begun, go, ran = (Path(name, each) for each in ('begun', 'go', 'ran'))
-        slow = script(Path(name, 'slow'), f'touch {ran}')
+        slow = write_script(Path(name, 'slow'), f'touch {ran}')
         twitcher.config('s.twc', f"RegisterWatch('/s', Exec(['{slow}']), run_on_load=False{who})")
         ensemble.put('/s', 0)
         twitcher.start()
         twitcher.fence(ensemble)
         before = _pipes(twitcher.pid)
-        with held(slow):
+        with exec_blocked(slow):
             ensemble.put('/s', 1)
-            wait_for('the program to be about to be executed', lambda: hanging(twitcher.pid))
+            wait_for('the program to be about to be executed', lambda: children_before_exec(twitcher.pid))
             twitcher.config('b.twc', LOAD.format(begun=str(begun), go=str(go)))
             wait_for('the load to begin', begun.exists)
         wait_for('the program to run', ran.exists)
@@ -90,10 +93,11 @@ def test_a_program_that_is_started_during_a_load_has_the_umask_that_it_should_ha
     found, stdin = tmp_path / 'found', os.open(os.devnull, os.O_RDONLY)
     output = os.open(found, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     before, is_over, umask = os.umask(0o022), threading.Event(), os.umask
+    environment = Environment({}, SharedVariables({}))
 
     def start() -> None:
         for _ in range(20):
-            os.waitpid(posix_spawn.posix_spawn(['/bin/sh', '-c', 'umask'], {}, stdin, output), 0)
+            os.waitpid(posix_spawn.posix_spawn(['/bin/sh', '-c', 'umask'], environment, stdin, output), 0)
         is_over.set()
 
     def slow_umask(value: int) -> int:

@@ -9,7 +9,9 @@ from typing import List, Tuple
 
 import pytest
 
-from tests.support.daemon import Ensemble, Trace, Twitcher
+from tests.support.daemon import Twitcher
+from tests.support.ensemble import Ensemble
+from tests.support.waiting import Trace
 from twitcher.config.action import Exec
 
 SIMPLE = [

@@ -10,7 +10,10 @@ from typing import Any, List
 
 import pytest
 
-from tests.support.daemon import Ensemble, Twitcher, call, wait_for
+from tests.support.daemon import Twitcher
+from tests.support.ensemble import Ensemble
+from tests.support.programs import call
+from tests.support.waiting import PATIENCE, wait_for
 from twitcher import __version__
 from twitcher.cli import new_parser
 
@@ -170,3 +173,12 @@ def test_the_defaults_are_those_of_the_contract() -> None:
         '/etc/twitcher', '/dev/log', 256, '/var/lib/twitcher')
     assert not (options.daemonize or options.pidfile or options.logfile or options.log_to_stdout or options.devel
                 or options.verbose or options.debug)
+
+
+def test_the_command_line_can_be_checked_without_running(twitcher: Twitcher) -> None:
+    twitcher.start('--check_options', wait=False, log_to=[])
+    assert twitcher.process
+    assert twitcher.process.wait(PATIENCE) == 0
+    twitcher.start('--check_options', '--max_running', '0', wait=False, log_to=[])
+    assert twitcher.process.wait(PATIENCE) == 2
+    assert "twitcher: argument --max_running: '0' is not allowed" in twitcher.stdio()

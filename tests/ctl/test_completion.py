@@ -9,7 +9,7 @@ from typing import List, Set
 
 import pytest
 
-from tests.support.daemon import TOP
+from tests.support.programs import TOP
 from twitcher import cli
 from twitcher.ctl import cli as ctl
 

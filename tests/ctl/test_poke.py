@@ -14,7 +14,9 @@ from typing import Any, Callable, Iterator, Optional
 import pytest
 from kazoo.security import make_acl
 
-from tests.support.daemon import Ensemble, call, command, wait_for
+from tests.support.ensemble import Ensemble
+from tests.support.programs import call, command
+from tests.support.waiting import wait_for
 from twitcher.ctl import service
 from twitcher.zookeeper.throwaway import ThrowAwayServer, free_port
 

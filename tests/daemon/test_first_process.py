@@ -10,7 +10,9 @@ from typing import Iterator, List
 
 import pytest
 
-from tests.support.daemon import PATIENCE, Ensemble, Twitcher, wait_for
+from tests.support.daemon import Twitcher
+from tests.support.ensemble import Ensemble
+from tests.support.waiting import PATIENCE, wait_for
 
 # A pid namespace whose process 1 is the daemon, with a /proc that shows it.
 CONTAINER = ['unshare', '--pid', '--fork', '--kill-child', '--mount-proc']

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import os
 import signal
-import sqlite3
 import subprocess
 import sys
 
 import pytest
 
+from tests.support.actions import until
 from tests.support.configs import watch
-from tests.support.daemon import TOP, Ensemble, Trace, Twitcher
+from tests.support.daemon import Twitcher
+from tests.support.ensemble import Ensemble
+from tests.support.programs import TOP
+from tests.support.state_directory import change_state
+from tests.support.waiting import Trace
 
 
 def begin(twitcher: Twitcher, ensemble: Ensemble, trace: Trace, mode: str) -> None:
@@ -33,10 +37,7 @@ def test_a_run_that_ended_with_the_machine_is_made_again_whatever_run_on_load_sa
     twitcher.kill()
     (pid,) = twitcher.wait_started('r.twc')
     os.killpg(pid, signal.SIGKILL)
-    (path,) = (twitcher.directory / 'state').glob('*.0.sqlite3')
-    with sqlite3.connect(path) as database:
-        database.execute("UPDATE run SET boot = 'another'")
-    database.close()
+    change_state(twitcher, "UPDATE run SET boot = 'another'")
     trace.path.with_name(f'{trace.path.name}.quick').touch()
     twitcher.start()
     assert trace.wait(2) == ['1', '1']
@@ -51,7 +52,7 @@ def test_a_run_that_ended_with_the_machine_is_made_again_whatever_run_on_load_sa
 def test_a_run_that_came_to_its_end_while_no_daemon_ran_is_not_made_again(twitcher: Twitcher, ensemble: Ensemble,
                                                                           trace: Trace) -> None:
     go = twitcher.directory / 'go'
-    twitcher.config('r.twc', f"RegisterWatch('/r', Exec('until [ -e {go} ]; do sleep 0.05; done; echo `cat` >> {trace}'), "
+    twitcher.config('r.twc', f"RegisterWatch('/r', Exec('{until(go)}; echo `cat` >> {trace}'), "
                              'run_on_load=False)')
     twitcher.config('other.twc', watch('/r', trace, 'other'))
     ensemble.put('/r', 0)

@@ -6,7 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.support.daemon import TOP, Ensemble, Twitcher
+from tests.support.daemon import Twitcher
+from tests.support.ensemble import Ensemble
+from tests.support.programs import TOP
 from tests.support.proxy import Proxy
 from twitcher.lazy_imports import NAMES
 

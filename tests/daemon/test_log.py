@@ -7,13 +7,17 @@ import os
 import re
 import signal
 import socket
+import subprocess
 from functools import partial
 from pathlib import Path
 from typing import Iterator, List
 
 import pytest
 
-from tests.support.daemon import PATIENCE, Ensemble, Trace, Twitcher, wait_for
+from tests.support.daemon import Twitcher
+from tests.support.ensemble import Ensemble
+from tests.support.programs import command
+from tests.support.waiting import PATIENCE, Trace, wait_for
 
 
 class Syslog:
@@ -168,3 +172,24 @@ def test_verbose_logs_our_details_and_debug_those_of_libraries_too(twitcher: Twi
     assert bool(twitcher.log_lines(r'DEBUG: a\.twc: changed \(version 1\) waits')) == ours
     assert bool(twitcher.log_lines('DEBUG: Sending request')) == libraries
     assert bool(twitcher.log_lines(' DEBUG: ')) == ours
+
+
+def test_on_a_terminal_it_says_where_it_logs(twitcher: Twitcher) -> None:
+    ours, theirs = os.openpty()
+    socket = twitcher.directory / 'syslog'
+    socket.touch()
+    options = ['--zkservers', '127.0.0.1:1', '--config_path', twitcher.configs, '--state_dir', twitcher.directory / 'state',
+               '--syslog_socket', socket]
+    process = subprocess.Popen(command('twitcher', *options), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                               stderr=theirs)
+    try:
+        line = ''
+        while not line.endswith('\n'):  # a terminal may hand it over in pieces
+            line += os.read(ours, 1000).decode()
+        assert line == (f'twitcher: running on the files in {twitcher.configs} and logging to syslog; --log_to_stdout shows '
+                        'the log here\r\n')
+    finally:
+        process.terminate()
+        assert process.wait(PATIENCE) == 0
+        os.close(ours)
+        os.close(theirs)

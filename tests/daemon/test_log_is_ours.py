@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.daemon import Ensemble, Twitcher
+from tests.support.daemon import Twitcher
+from tests.support.ensemble import Ensemble
 
 FAULTS = {
     'dictConfig': "logging.config.dictConfig({'version': 1})",

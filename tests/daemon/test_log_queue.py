@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.daemon import wait_for
 from tests.support.syslog_server import SyslogServer
+from tests.support.waiting import wait_for
 from twitcher import log_queue
 from twitcher.log_queue import LogQueue
 from twitcher.log_target import INFO, LogTarget, Record, open_target

@@ -9,8 +9,10 @@ from typing import Iterator
 
 import pytest
 
-from tests.support.daemon import Ensemble, Trace, Twitcher
+from tests.support.daemon import Twitcher
+from tests.support.ensemble import Ensemble
 from tests.support.syslog_server import SyslogServer
+from tests.support.waiting import Trace
 
 KINDS = [socket.SOCK_DGRAM, socket.SOCK_STREAM]
 

@@ -13,9 +13,12 @@ from typing import Iterator
 
 import pytest
 
-from tests.support.daemon import ComingAndGoing, Trace, Twitcher, connected, process_status, wait_for
+from tests.support.daemon import Twitcher
+from tests.support.ensemble import ReconnectingEnsemble, connected
+from tests.support.processes import process_status
 from tests.support.proxy import Proxy
 from tests.support.subscriber import ask_server
+from tests.support.waiting import Trace, wait_for
 from twitcher.zookeeper.node import MAX_IN_FLIGHT
 from twitcher.zookeeper.throwaway import ThrowAwayServer
 
@@ -115,9 +118,9 @@ def proxy(short_server: ThrowAwayServer) -> Iterator[CountingProxy]:
 
 
 @pytest.fixture
-def part(short_server: ThrowAwayServer) -> ComingAndGoing:
+def part(short_server: ThrowAwayServer) -> ReconnectingEnsemble:
     """A part of the server with COUNT znodes."""
-    part = ComingAndGoing(short_server.hosts)
+    part = ReconnectingEnsemble(short_server.hosts)
     with connected(part.hosts) as client:
         for first in range(0, COUNT, BATCH):
             transaction = client.transaction()
@@ -128,7 +131,7 @@ def part(short_server: ThrowAwayServer) -> ComingAndGoing:
 
 
 @pytest.fixture
-def daemon(tmp_path: Path, proxy: CountingProxy, part: ComingAndGoing, trace: Trace) -> Iterator[Twitcher]:
+def daemon(tmp_path: Path, proxy: CountingProxy, part: ReconnectingEnsemble, trace: Trace) -> Iterator[Twitcher]:
     """A daemon that watches all of them."""
     daemon = Twitcher(tmp_path, proxy.hosts + part.chroot)
     daemon.config('many.twc', f"""
@@ -154,7 +157,8 @@ def expire(server: ThrowAwayServer, proxy: Proxy) -> None:
 
 
 def test_an_expired_session_costs_ten_thousand_watches_few_threads_little_memory_and_no_update(
-        short_server: ThrowAwayServer, proxy: CountingProxy, part: ComingAndGoing, trace: Trace, daemon: Twitcher) -> None:
+        short_server: ThrowAwayServer, proxy: CountingProxy, part: ReconnectingEnsemble, trace: Trace,
+        daemon: Twitcher) -> None:
     wait_for('all watches', lambda: watches(short_server) == COUNT)
     daemon.fence(part)
     before = int(process_status(daemon.pid)['VmRSS'].split()[0])
@@ -184,7 +188,8 @@ def test_an_expired_session_costs_ten_thousand_watches_few_threads_little_memory
 
 
 def test_expired_sessions_do_not_add_up(
-        short_server: ThrowAwayServer, proxy: CountingProxy, part: ComingAndGoing, trace: Trace, daemon: Twitcher) -> None:
+        short_server: ThrowAwayServer, proxy: CountingProxy, part: ReconnectingEnsemble, trace: Trace,
+        daemon: Twitcher) -> None:
     memory = []
     for _ in range(4):
         wait_for('all watches', lambda: watches(short_server) == COUNT)

@@ -12,7 +12,9 @@ from typing import Iterator, List
 
 import pytest
 
-from tests.support.daemon import TOP, Ensemble, Twitcher
+from tests.support.daemon import Twitcher
+from tests.support.ensemble import Ensemble
+from tests.support.programs import TOP
 
 SETPRIV = ['setpriv', '--reuid=nobody', '--regid=nogroup']
 
@@ -34,7 +36,7 @@ def nobodys(root: Path, ensemble: Ensemble, monkeypatch: pytest.MonkeyPatch) -> 
         elif library.exists():
             shutil.copy(library, code)
     subprocess.run(['chmod', '-R', 'a+rX', str(code)], check=True)
-    monkeypatch.setattr('tests.support.daemon.TOP', code)
+    monkeypatch.setattr('tests.support.programs.TOP', code)
     monkeypatch.setattr(sys, 'executable', os.path.realpath(sys.executable))
     monkeypatch.setenv('PYTHONPATH', str(code))
     os.chown(root, 65534, 65534)

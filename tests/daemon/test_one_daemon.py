@@ -13,8 +13,12 @@ from zlib import crc32
 
 import pytest
 
-from tests.support.daemon import PATIENCE, Ensemble, Trace, Twitcher, call, wait_for
-from tests.support.state_directory import begin, opened, pipes
+from tests.support.actions import echo
+from tests.support.daemon import Twitcher
+from tests.support.ensemble import Ensemble
+from tests.support.programs import call
+from tests.support.state_directory import begin_run, noted_pipes, opened_state
+from tests.support.waiting import PATIENCE, Trace, wait_for
 
 
 @pytest.fixture
@@ -48,7 +52,7 @@ def refusal(daemon: Twitcher, *options: str) -> str:
 
 def test_a_second_daemon_refuses_to_start_and_runs_nothing(
         twitcher: Twitcher, ensemble: Ensemble, trace: Trace, others: Callable[[], Twitcher]) -> None:
-    twitcher.config('a.twc', f"RegisterWatch('/a', Exec('echo `cat` >> {trace}'))")
+    twitcher.config('a.twc', f"RegisterWatch('/a', {echo(trace)})")
     ensemble.put('/a', 1)
     twitcher.start()
     trace.wait(1)
@@ -91,7 +95,7 @@ def test_a_symlink_that_has_been_turned_since_is_the_same_configuration(
 
 def test_with_another_state_directory_a_second_one_may_run_on_purpose(
         twitcher: Twitcher, ensemble: Ensemble, trace: Trace, others: Callable[[], Twitcher], tmp_path: Path) -> None:
-    twitcher.config('a.twc', f"RegisterWatch('/a', Exec('echo `cat` >> {trace}'))")
+    twitcher.config('a.twc', f"RegisterWatch('/a', {echo(trace)})")
     ensemble.put('/a', 1)
     twitcher.start()
     trace.wait(1)
@@ -168,8 +172,8 @@ def test_a_lock_file_that_is_something_else_is_not_touched(
     elsewhere.chmod(0o644)
     directory.mkdir()
     make(directory / f'{state_name("/etc/twitcher")}.0.lock', elsewhere)
-    with opened(directory, '/etc/twitcher') as state:
-        begin(state, 1)
+    with opened_state(directory, '/etc/twitcher') as state:
+        begin_run(state, 1)
     assert (elsewhere.read_text(), elsewhere.stat().st_mode & 0o777) == ('precious', 0o644)
     assert len(warnings()) == 1
 
@@ -185,15 +189,15 @@ LONG = '/etc/' + 'x' * 10 + '/' + 'y' * 39
 
 @pytest.mark.parametrize('path', [LONG, '/', '/ü'])
 def test_no_name_in_the_state_directory_begins_with_a_hyphen(tmp_path: Path, path: str) -> None:
-    with opened(tmp_path, path):
+    with opened_state(tmp_path, path):
         assert [file.name for file in tmp_path.iterdir() if file.name.startswith('-')] == []
         assert list(tmp_path.glob('*.0.sqlite3'))
 
 
 @pytest.mark.parametrize('ended', ['cleanly', 'with a log'])
 def test_what_2_0_0_has_left_under_a_name_with_a_hyphen_is_found_and_renamed(tmp_path: Path, ended: str) -> None:
-    with opened(tmp_path, LONG) as state:
-        begin(state, 1)
+    with opened_state(tmp_path, LONG) as state:
+        begin_run(state, 1)
         if ended == 'with a log':
             for file in tmp_path.glob('*.sqlite3*'):
                 (tmp_path / f'-{file.name}').write_bytes(file.read_bytes())
@@ -203,8 +207,8 @@ def test_what_2_0_0_has_left_under_a_name_with_a_hyphen_is_found_and_renamed(tmp
         elif not file.name.startswith('-'):
             file.unlink()
     (tmp_path / f'-{state_name(LONG)}.0.lock').touch()
-    with opened(tmp_path, LONG) as state:
-        assert pipes(state) == [1]
+    with opened_state(tmp_path, LONG) as state:
+        assert noted_pipes(state) == [1]
         assert [file.name for file in tmp_path.iterdir() if file.name.startswith('-')] == []
 
 

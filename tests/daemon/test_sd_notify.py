@@ -14,7 +14,10 @@ from typing import Dict, Iterator, List
 
 import pytest
 
-from tests.support.daemon import PATIENCE, Ensemble, Trace, Twitcher, process_status
+from tests.support.daemon import Twitcher
+from tests.support.ensemble import Ensemble
+from tests.support.processes import process_status
+from tests.support.waiting import PATIENCE, Trace
 from twitcher.zookeeper.throwaway import ThrowAwayServer
 
 VARIABLES = ('NOTIFY_SOCKET', 'WATCHDOG_USEC', 'WATCHDOG_PID')

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
+import socket
 import time
+from pathlib import Path
+from typing import Iterator
 
 import pytest
 
-from tests.support.daemon import PATIENCE, Ensemble, Twitcher, command, wait_for
+from tests.support.actions import until
+from tests.support.daemon import Twitcher
+from tests.support.ensemble import Ensemble
+from tests.support.processes import is_alive
+from tests.support.waiting import PATIENCE, Trace
 
 
 @pytest.mark.parametrize('second', ['SIGTERM', 'SIGINT', 'SIGHUP'])
@@ -37,56 +43,96 @@ def test_a_signal_without_meaning_is_ignored(twitcher: Twitcher, ensemble: Ensem
     assert twitcher.stop() == 0
 
 
-def test_actions_do_not_ignore_what_the_daemon_does(twitcher: Twitcher, ensemble: Ensemble) -> None:
-    twitcher.config('u.twc', "RegisterWatch('/u', Exec('kill -USR1 $$'))")
-    ensemble.put('/u', '')
-    twitcher.start()
-    assert twitcher.wait_ended('u.twc') == ['was killed by SIGUSR1']
+@pytest.fixture(params=['reachable', 'refused', 'black hole'])
+def hosts(request: pytest.FixtureRequest, ensemble: Ensemble) -> Iterator[str]:
+    """Where ZooKeeper is, or is not."""
+    with socket.socket() as listener:
+        listener.bind(('127.0.0.1', 0))
+        if request.param == 'black hole':
+            listener.listen()  # and never answers
+        port = listener.getsockname()[1]
+        yield ensemble.hosts if request.param == 'reachable' else f'127.0.0.1:{port}'
 
 
-@pytest.mark.parametrize('closed', ['<&-', '>&-', '2>&-', '<&- >&- 2>&-'])
-def test_a_daemon_detaches_from_closed_standard_streams(twitcher: Twitcher, closed: str) -> None:
-    pid = twitcher.detach(wrapper=['sh', '-c', f'exec "$@" {closed}', 'sh'])
-    os.kill(pid, signal.SIGTERM)
-    twitcher.wait_log('INFO: ended')
-    wait_for('the pidfile to go', lambda: not twitcher.pidfile.exists())
+@pytest.mark.parametrize('signum', [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_takes_less_than_a_second_whether_zookeeper_answers_or_not(twitcher: Twitcher, hosts: str,
+                                                                         signum: signal.Signals) -> None:
+    twitcher.hosts = hosts
+    for attempt in range(1, 4):  # any of them may be delayed on a loaded machine
+        twitcher.start('--pidfile', str(twitcher.pidfile), '-d', wait=False)
+        assert twitcher.process
+        twitcher.wait_log('ZooKeeper: connected|trying again until it answers|Connecting to', count=attempt)
+        before = time.monotonic()
+        twitcher.process.send_signal(signum)
+        assert twitcher.process.wait(PATIENCE) == 0
+        if time.monotonic() - before < 1:
+            break
+    else:
+        pytest.fail('no stop took less than a second')
+    assert not twitcher.pidfile.exists()
+    assert twitcher.stdio() == ''
+    twitcher.wait_log(f'{signum.name}: stopping')
 
 
-@pytest.mark.parametrize('given', [{}, {'LC_CTYPE': 'C.UTF-8'}], ids=['nothing', 'LC_CTYPE'])
-def test_actions_get_no_locale_that_nobody_has_set(twitcher: Twitcher, ensemble: Ensemble, given: dict[str, str]) -> None:
-    twitcher.config('l.twc', "RegisterWatch('/l', Exec('env | grep ^L[AC]; echo end'))")
-    ensemble.put('/l', '')
-    words = [f'{name}={value}' for name, value in given.items()]
-    twitcher.start(wrapper=['env', '-u', 'LANG', '-u', 'LC_ALL', '-u', 'LC_CTYPE', *words])
-    lines = [f'{name}={value}' for name, value in given.items()] + ['end']
-    assert twitcher.wait_printed('l.twc', len(lines)) == lines
-
-
-def test_on_a_terminal_it_says_where_it_logs(twitcher: Twitcher) -> None:
-    ours, theirs = os.openpty()
-    socket = twitcher.directory / 'syslog'
-    socket.touch()
-    options = ['--zkservers', '127.0.0.1:1', '--config_path', twitcher.configs, '--state_dir', twitcher.directory / 'state',
-               '--syslog_socket', socket]
-    process = subprocess.Popen(command('twitcher', *options), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                               stderr=theirs)
-    try:
-        line = ''
-        while not line.endswith('\n'):  # a terminal may hand it over in pieces
-            line += os.read(ours, 1000).decode()
-        assert line == (f'twitcher: running on the files in {twitcher.configs} and logging to syslog; --log_to_stdout shows '
-                        'the log here\r\n')
-    finally:
-        process.terminate()
-        assert process.wait(PATIENCE) == 0
-        os.close(ours)
-        os.close(theirs)
-
-
-def test_the_command_line_can_be_checked_without_running(twitcher: Twitcher) -> None:
-    twitcher.start('--check_options', wait=False, log_to=[])
+def test_a_second_signal_does_not_spoil_the_stop(twitcher: Twitcher) -> None:
+    twitcher.start('--pidfile', str(twitcher.pidfile))
     assert twitcher.process
+    for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+        twitcher.process.send_signal(signum)
     assert twitcher.process.wait(PATIENCE) == 0
-    twitcher.start('--check_options', '--max_running', '0', wait=False, log_to=[])
-    assert twitcher.process.wait(PATIENCE) == 2
-    assert "twitcher: argument --max_running: '0' is not allowed" in twitcher.stdio()
+    assert not twitcher.pidfile.exists() and twitcher.stdio() == ''
+
+
+@pytest.mark.parametrize('signum', [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize('is_function', [False, True])
+def test_the_daemons_end_leaves_actions_running_and_what_they_print_in_the_log(
+        twitcher: Twitcher, ensemble: Ensemble, trace: Trace, tmp_path: Path, signum: signal.Signals,
+        is_function: bool) -> None:
+    gate = tmp_path / 'gate'
+    script = (f'echo begin >> {trace}; {until(gate)}; echo last words; seq 20000; echo end; '
+              f'echo $? >> {trace}')
+    action = f"lambda: __import__('os').execv('/bin/sh', ['sh', '-c', {script!r}])" if is_function else f'Exec({script!r})'
+    twitcher.config('long.twc', f"RegisterWatch('/long', {action})")
+    ensemble.put('/long', '')
+    twitcher.start()
+    trace.wait(1)
+    [pid] = twitcher.wait_started('long.twc')
+    assert twitcher.process
+    twitcher.process.send_signal(signum)
+    twitcher.process.wait(PATIENCE)
+    assert is_alive(pid)
+    gate.touch()
+    assert trace.wait(2) == ['begin', '0']
+    twitcher.wait_log(rf'long.twc\[{pid}\]: last words$')
+    twitcher.wait_log(rf'long.twc\[{pid}\]: end$')
+    assert len(twitcher.log_lines(rf'long.twc\[{pid}\]: \d+$')) == 20000
+
+
+def test_a_thread_that_a_config_has_started_does_not_keep_the_daemon_from_stopping(twitcher: Twitcher) -> None:
+    twitcher.config('t.twc', """
+        import threading
+        threading.Thread(target=threading.Event().wait).start()
+        RegisterWatch('/t', Exec('true'))
+    """)
+    twitcher.start()
+    twitcher.wait_log('t.twc: loaded')
+    assert twitcher.stop() == 0
+
+
+@pytest.mark.parametrize('signum', [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_does_not_wait_for_a_config_that_hangs(twitcher: Twitcher, trace: Trace, signum: signal.Signals) -> None:
+    for name in 'ab':
+        twitcher.config(f'{name}.twc', f"""
+            open('{trace}', 'a').write('hangs\\n')
+            while True:
+                try:
+                    while True: pass
+                except BaseException:
+                    pass
+            """)
+    twitcher.start(wait=False)
+    trace.wait(1)
+    assert twitcher.process
+    twitcher.process.send_signal(signum)
+    assert twitcher.process.wait(8) == 0  # the limit for each file is 10 s
+    assert trace.lines() == ['hangs']

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.daemon import Ensemble, Twitcher, command
+from tests.support.daemon import Twitcher
+from tests.support.ensemble import Ensemble
+from tests.support.programs import command
 
 # Nothing of the configuration of whoever runs the tests.
 IDENTITY = {'GIT_CONFIG_GLOBAL': '/dev/null', 'GIT_CONFIG_SYSTEM': '/dev/null', 'GIT_AUTHOR_NAME': 'a',

@@ -6,7 +6,9 @@ import os
 import re
 import signal
 
-from tests.support.daemon import Ensemble, Twitcher, call
+from tests.support.daemon import Twitcher
+from tests.support.ensemble import Ensemble
+from tests.support.programs import call
 
 ALL_WARNINGS = {'PYTHONWARNINGS': 'always'}
 CONFIG = '''

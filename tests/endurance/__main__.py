@@ -19,9 +19,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Dict, Iterator, List, Optional, Tuple
 
-from tests.support.daemon import Ensemble, Twitcher, process_status, wait_for
+from tests.support.daemon import Twitcher
+from tests.support.ensemble import Ensemble
+from tests.support.processes import process_status
 from tests.support.proxy import Proxy
 from tests.support.subscriber import ask_server
+from tests.support.waiting import wait_for
 from twitcher.zookeeper.throwaway import ThrowAwayServer
 
 WATCHES = 50

@@ -9,7 +9,7 @@ from typing import Dict
 
 import pytest
 
-from tests.support.daemon import TOP
+from tests.support.programs import TOP
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import re
 import subprocess
 from typing import Dict, List
 
-from tests.support.daemon import TOP
+from tests.support.programs import TOP
 
 PAGES = ['twitcher.8', 'twitcher.twc.5', 'twitcherctl.8']
 README = (TOP / 'README').read_text()

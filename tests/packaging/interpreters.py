@@ -16,7 +16,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Dict, Iterator, List, Sequence, Tuple
 
-from tests.support.daemon import TOP
+from tests.support.programs import TOP
 
 _ENVIRONMENTS = TOP / '.venv' / 'all'
 _DEBIAN_12 = (3, 11)

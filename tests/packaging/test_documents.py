@@ -17,7 +17,10 @@ from kazoo.security import make_acl
 from bench.__main__ import BENCHMARKS
 from tests.chaos.breaks import BREAKS
 from tests.packaging.documents import DOCUMENTS, MARKDOWN, PAGES, commands, languages, terms
-from tests.support.daemon import PATIENCE, TOP, Ensemble, Twitcher, call
+from tests.support.daemon import Twitcher
+from tests.support.ensemble import Ensemble
+from tests.support.programs import TOP, call
+from tests.support.waiting import PATIENCE
 from twitcher import cli
 from twitcher.ctl import cli as ctl
 

@@ -16,7 +16,9 @@ from typing import Dict, Iterator, List
 
 import pytest
 
-from tests.support.daemon import PATIENCE, TOP, Ensemble, wait_for
+from tests.support.ensemble import Ensemble
+from tests.support.programs import TOP
+from tests.support.waiting import PATIENCE, wait_for
 from twitcher import __version__
 
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith('PYTHON')}

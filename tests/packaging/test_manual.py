@@ -13,7 +13,9 @@ import pytest
 from tests.packaging import state_table
 from tests.packaging.argument_table import END, START, shown, table
 from tests.packaging.documents import DOCUMENTS, PAGES, as_text, literals, mandoc, section, terms
-from tests.support.daemon import TOP, Ensemble, Twitcher, call
+from tests.support.daemon import Twitcher
+from tests.support.ensemble import Ensemble
+from tests.support.programs import TOP, call
 from twitcher import __version__, cli
 from twitcher.config.arguments import LANGUAGE, RETRY, make_spec
 from twitcher.config.language import load_config

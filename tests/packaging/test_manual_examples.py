@@ -11,7 +11,10 @@ from typing import Dict, List
 import pytest
 
 from tests.packaging.documents import example_commands, literals, shape
-from tests.support.daemon import TOP, Ensemble, Trace, Twitcher, wait_for
+from tests.support.daemon import Twitcher
+from tests.support.ensemble import Ensemble
+from tests.support.programs import TOP
+from tests.support.waiting import Trace, wait_for
 from twitcher import cli
 from twitcher.config.language import load_config
 from twitcher.config.spec import RunMode

@@ -14,7 +14,10 @@ import pytest
 
 from tests.packaging.deb.story import BUILD, CONFIGURE, INSTALL, START
 from tests.packaging.documents import README, blocks, commands, languages, quoted_output, shape
-from tests.support.daemon import TOP, Ensemble, Twitcher, wait_for
+from tests.support.daemon import Twitcher
+from tests.support.ensemble import Ensemble
+from tests.support.programs import TOP
+from tests.support.waiting import wait_for
 from twitcher import __version__
 from twitcher.config.language import load_config
 

@@ -11,7 +11,11 @@ from typing import Iterator
 
 import pytest
 
-from tests.support.daemon import PATIENCE, TOP, Ensemble, Twitcher, command, is_alive, wait_for
+from tests.support.daemon import Twitcher
+from tests.support.ensemble import Ensemble
+from tests.support.processes import is_alive
+from tests.support.programs import TOP, command
+from tests.support.waiting import PATIENCE, wait_for
 from twitcher import __version__
 
 ETC = TOP / 'etc'

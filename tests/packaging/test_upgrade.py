@@ -12,7 +12,11 @@ from typing import Iterator
 
 import pytest
 
-from tests.support.daemon import PATIENCE, TOP, Ensemble, Trace, Twitcher, command, is_alive, wait_for
+from tests.support.daemon import Twitcher
+from tests.support.ensemble import Ensemble
+from tests.support.processes import is_alive
+from tests.support.programs import TOP, command
+from tests.support.waiting import PATIENCE, Trace, wait_for
 
 NOBODY = pwd.getpwnam('nobody')
 # What a daemon remembers by default lies where only one that is installed should write.

@@ -9,7 +9,9 @@ from typing import Dict, Iterator, List, NamedTuple, Tuple
 
 import pytest
 
-from tests.support.daemon import Ensemble, Twitcher, wait_for
+from tests.support.daemon import Twitcher
+from tests.support.ensemble import Ensemble
+from tests.support.waiting import wait_for
 
 
 class Member(NamedTuple):

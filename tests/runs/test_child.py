@@ -10,7 +10,11 @@ from typing import Dict, List, Optional
 
 import pytest
 
-from tests.support.daemon import Ensemble, Trace, Twitcher, process_status, signals_in, wait_for
+from tests.support.actions import until
+from tests.support.daemon import Twitcher
+from tests.support.ensemble import Ensemble
+from tests.support.processes import process_status, signals_in
+from tests.support.waiting import Trace, wait_for
 from twitcher.runs.stdin import open_stdin
 
 KINDS = ('command', 'list', 'function', 'function that calls Exec')
@@ -138,6 +142,23 @@ def test_an_action_has_the_resource_limits_that_the_daemon_was_started_with(
         assert {line[:26].rstrip(): line[26:].split()[:2] for line in lines} == own, kind
 
 
+def test_actions_do_not_ignore_what_the_daemon_does(twitcher: Twitcher, ensemble: Ensemble) -> None:
+    twitcher.config('u.twc', "RegisterWatch('/u', Exec('kill -USR1 $$'))")
+    ensemble.put('/u', '')
+    twitcher.start()
+    assert twitcher.wait_ended('u.twc') == ['was killed by SIGUSR1']
+
+
+@pytest.mark.parametrize('given', [{}, {'LC_CTYPE': 'C.UTF-8'}], ids=['nothing', 'LC_CTYPE'])
+def test_actions_get_no_locale_that_nobody_has_set(twitcher: Twitcher, ensemble: Ensemble, given: dict[str, str]) -> None:
+    twitcher.config('l.twc', "RegisterWatch('/l', Exec('env | grep ^L[AC]; echo end'))")
+    ensemble.put('/l', '')
+    words = [f'{name}={value}' for name, value in given.items()]
+    twitcher.start(wrapper=['env', '-u', 'LANG', '-u', 'LC_ALL', '-u', 'LC_CTYPE', *words])
+    lines = [f'{name}={value}' for name, value in given.items()] + ['end']
+    assert twitcher.wait_printed('l.twc', len(lines)) == lines
+
+
 # stdin
 
 CONTENTS: Dict[str, Optional[bytes]] = {
@@ -179,7 +200,7 @@ def test_contents_beyond_what_a_pipe_may_hold_are_read_whole_too(size: int) -> N
 
 def test_a_million_bytes_wait_for_a_reader_that_is_late(twitcher: Twitcher, ensemble: Ensemble, tmp_path: Path) -> None:
     go, copy = tmp_path / 'go', tmp_path / 'copy'
-    twitcher.config('late.twc', f"RegisterWatch('/late', Exec('while [ ! -e {go} ]; do sleep 0.02; done; "
+    twitcher.config('late.twc', f"RegisterWatch('/late', Exec('{until(go)}; "
                                 f"cat > {copy}.new; mv {copy}.new {copy}'))")
     contents = os.urandom(1000000)
     ensemble.put('/late', contents)

@@ -8,7 +8,8 @@ from typing import Optional
 
 import pytest
 
-from tests.support.daemon import Ensemble, Twitcher
+from tests.support.daemon import Twitcher
+from tests.support.ensemble import Ensemble
 
 
 def refusal(twitcher: Twitcher, ensemble: Ensemble, program: str, path: Optional[Path] = None) -> str:

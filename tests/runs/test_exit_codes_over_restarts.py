@@ -15,7 +15,10 @@ from typing import Any, Iterator, Optional
 
 import pytest
 
-from tests.support.daemon import Ensemble, Trace, Twitcher, is_alive, wait_for
+from tests.support.daemon import Twitcher
+from tests.support.ensemble import Ensemble
+from tests.support.processes import is_alive
+from tests.support.waiting import Trace, wait_for
 from twitcher.runs import child, pidfd
 
 PR_SET_CHILD_SUBREAPER = 36

@@ -1,98 +1,50 @@
-"""notify_signal reaches the service, not the shell that started it; it kills none that is still starting, and never are
-there two of them."""
+"""notify_signal: an update that arrives during a run signals the run's own process, and does not kill one that is
+still starting."""
 
 from __future__ import annotations
 
-import os
-import re
+import signal
 import time
 from pathlib import Path
-from typing import Callable, Iterator, List
 
 import pytest
 
-from tests.runs.test_timeouts import group_members
-from tests.support.daemon import Ensemble, Trace, Twitcher, is_alive, wait_for
+from tests.support.actions import until
+from tests.support.daemon import Twitcher
+from tests.support.ensemble import Ensemble
+from tests.support.processes import is_alive
+from tests.support.services import CATCHES, SERVICE, living, reloads, service, services
+from tests.support.waiting import Trace, wait_for
 
-# Takes its time until it catches SIGHUP, if the file of that name with .slow exists: then until .go does.
-SERVICE = '''#!/usr/bin/python3
-import os, signal, time
-trace = '{trace}'
-def say(line):
-    with open(trace, 'a') as file:
-        file.write(line + '\\n')
-def wait(name):
-    while not os.path.exists(trace + name):
-        time.sleep(0.02)
-say(f'starts {{os.getpid()}}')
-{start}
-say('ready')
-while True:
-    time.sleep(1000)
-'''
-CATCHES = "signal.signal(signal.SIGHUP, lambda *_: say('reloaded'))"
-CATCHES_LATE = f"wait('.go')\ntime.sleep(0.5)\n{CATCHES}"
+WAITS = r'n\.twc: changed .* waits for the run in progress'
+"""What a daemon with --verbose logs of an update that it has received during a run."""
+STARTS_LATE = f"wait('.go')\n{CATCHES}"
+"""The start of a service that does not catch SIGHUP until a file of the trace's name with .go is there."""
 
 
-def service(trace: Trace, start: str = CATCHES) -> Path:
-    """The program of a service, in a directory that everybody may enter."""
-    path = trace.path.with_name('service')
-    path.write_text(SERVICE.format(trace=trace, start=start))
-    path.chmod(0o755)
-    return path
-
-
-def services(trace: Trace) -> List[int]:
-    """The pids of all that have been started."""
-    return [int(line.split()[1]) for line in trace.lines() if line.startswith('starts')]
-
-
-def living(trace: Trace) -> List[int]:
-    """Those that go on."""
-    return [pid for pid in services(trace) if is_alive(pid)]
-
-
-def reloads(trace: Trace) -> int:
-    return trace.lines().count('reloaded')
-
-
-@pytest.fixture(autouse=True)
-def _none_is_left(trace: Trace) -> Iterator[None]:
-    yield
-    for pid in living(trace):
-        os.kill(pid, 9)
-
-
-@pytest.mark.parametrize('words', ['', ' --foreground --config=/etc/my-service.conf,2 @x +y %z 1:2'])
-def test_a_simple_command_in_a_string_is_the_process_of_the_run_itself(
-        twitcher: Twitcher, ensemble: Ensemble, trace: Trace, words: str) -> None:
-    path = service(trace)
-    twitcher.config('n.twc', f"RegisterWatch('/n', Exec('{path}{words}'), notify_signal='SIGHUP')")
+def update_while_it_starts(twitcher: Twitcher, ensemble: Ensemble, trace: Trace) -> None:
+    """A service that starts late has been started for 1 and signalled for 2 before it could catch that; then it could."""
     ensemble.put('/n', 0)
-    twitcher.start()
-    trace.wait_for_line('ready')
-    assert services(trace) == twitcher.wait_started('n.twc')
-    for number in (1, 2):
-        ensemble.put('/n', number)
-        wait_for('a reload', lambda number=number: reloads(trace) == number)  # type: ignore[misc]
-    assert services(trace) == living(trace) == twitcher.started('n.twc')
-
-
-def test_a_service_that_is_still_starting_is_not_killed_but_gets_the_signal_when_it_catches_it(
-        twitcher: Twitcher, ensemble: Ensemble, trace: Trace) -> None:
-    path = service(trace, CATCHES_LATE)
-    twitcher.config('n.twc', f"RegisterWatch('/n', Exec(['{path}']), notify_signal='SIGHUP', run_on_load=False)")
-    ensemble.put('/n', 0)
-    twitcher.start()
+    twitcher.start('--verbose')
     twitcher.fence(ensemble)
+    ensemble.put('/n', 1)
+    twitcher.wait_started('n.twc')
+    ensemble.put('/n', 2)
+    twitcher.wait_log(WAITS)
+    twitcher.fence(ensemble)
+    assert not twitcher.log_lines('n.twc: SIGHUP to pid')
     Path(f'{trace}.go').touch()
-    for number in (1, 2):
-        ensemble.put('/n', number)
-        time.sleep(0.01)
     trace.wait_for_line('reloaded')
     twitcher.fence(ensemble)
     assert living(trace) == services(trace) == twitcher.started('n.twc')
     assert len(services(trace)) == 1
+
+
+def test_a_service_that_is_still_starting_is_not_killed_but_gets_the_signal_when_it_catches_it(
+        twitcher: Twitcher, ensemble: Ensemble, trace: Trace) -> None:
+    path = service(trace, STARTS_LATE)
+    twitcher.config('n.twc', f"RegisterWatch('/n', Exec(['{path}']), notify_signal='SIGHUP', run_on_load=False)")
+    update_while_it_starts(twitcher, ensemble, trace)
     assert len(twitcher.log_lines('n.twc: SIGHUP to pid')) == reloads(trace) == 1
 
 
@@ -100,34 +52,24 @@ def test_a_function_that_is_still_starting_is_not_killed_either(twitcher: Twitch
     twitcher.config('n.twc', SERVICE.format(trace=trace, start='').partition('say(f')[0] + f'''
 def serve():
     say(f'starts {{os.getpid()}}')
-    time.sleep(0.5)
+    wait('.go')
     {CATCHES}
     say('ready')
     time.sleep(1000)
 RegisterWatch('/n', serve, notify_signal='SIGHUP', run_on_load=False)
 ''')
-    ensemble.put('/n', 0)
-    twitcher.start()
-    twitcher.fence(ensemble)
-    for number in (1, 2):
-        ensemble.put('/n', number)
-        time.sleep(0.01)
-    trace.wait_for_line('reloaded')
-    twitcher.fence(ensemble)
-    assert living(trace) == services(trace) == twitcher.started('n.twc')
-    assert len(services(trace)) == 1
+    update_while_it_starts(twitcher, ensemble, trace)
 
 
 def test_the_wait_ends_after_five_seconds(twitcher: Twitcher, ensemble: Ensemble, trace: Trace) -> None:
     path = service(trace, '')
     twitcher.config('n.twc', f"RegisterWatch('/n', Exec(['{path}']), notify_signal='SIGHUP')")
     ensemble.put('/n', 0)
-    twitcher.start()
+    twitcher.start('--verbose')
     trace.wait_for_line('ready')
-    began = time.monotonic()
     ensemble.put('/n', 1)
     assert twitcher.wait_ended('n.twc') == ['was killed by SIGHUP']
-    assert 4.5 < time.monotonic() - began < 20
+    assert 4.9 < twitcher.seconds_between(WAITS, 'n.twc: SIGHUP to pid') < 8
 
 
 @pytest.mark.parametrize('name', ['SIGTERM', 'SIGINT', 'SIGQUIT', 'SIGKILL'])
@@ -136,19 +78,11 @@ def test_a_signal_that_means_an_end_does_not_wait(
     path = service(trace, 'signal.signal(signal.SIGINT, signal.SIG_DFL)')
     twitcher.config('n.twc', f"RegisterWatch('/n', Exec('{path}'), notify_signal='{name}')")
     ensemble.put('/n', 0)
-    twitcher.start()
+    twitcher.start('--verbose')
     trace.wait_for_line('ready')
     ensemble.put('/n', 1)
     assert twitcher.wait_ended('n.twc') == [f'was killed by {name}']
-    end = twitcher.wait_log(r'(?m)^\S+ (\S+) .*n.twc: pid \d+ was killed')[0][1]
-    sent = twitcher.wait_log(r'(?m)^\S+ (\S+) .*n.twc: \w+ to pid')[0][1]
-    assert (seconds(end) - seconds(sent)) % 86400 < 3
-
-
-def seconds(clock: str) -> float:
-    """Of a day."""
-    hours, minutes, rest = clock.replace(',', '.').split(':')
-    return int(hours) * 3600 + int(minutes) * 60 + float(rest)
+    assert twitcher.seconds_between(WAITS, f'n.twc: {name} to pid') < 4
 
 
 def test_a_process_that_reads_its_signals_from_a_descriptor_need_not_wait_long(
@@ -160,12 +94,11 @@ say('ready')
 while os.read(descriptor, 128): say('reloaded')""")
     twitcher.config('n.twc', f"RegisterWatch('/n', Exec(['{path}']), notify_signal='SIGHUP')")
     ensemble.put('/n', 0)
-    twitcher.start()
+    twitcher.start('--verbose')
     trace.wait_for_line('ready')
-    began = time.monotonic()
     ensemble.put('/n', 1)
     trace.wait_for_line('reloaded')
-    assert time.monotonic() - began < 4
+    assert twitcher.seconds_between(WAITS, 'n.twc: SIGHUP to pid') < 4
 
 
 def test_many_updates_are_one_signal_and_one_line_in_a_tenth_of_a_second(
@@ -185,106 +118,98 @@ def test_many_updates_are_one_signal_and_one_line_in_a_tenth_of_a_second(
     assert len(living(trace)) == 1
 
 
-@pytest.mark.parametrize('deaf', [False, True])
-def test_what_a_killed_shell_leaves_of_a_service_ends_before_the_next_run(
-        twitcher: Twitcher, ensemble: Ensemble, trace: Trace, deaf: bool) -> None:
-    path = service(trace, 'signal.signal(signal.SIGTERM, signal.SIG_IGN)' if deaf else '')
-    twitcher.config('n.twc', f"RegisterWatch('/n', Exec('{path} | cat'), notify_signal='SIGHUP')")
-    ensemble.put('/n', 0)
-    twitcher.start()
-    trace.wait_for_line('ready')
-    [first] = services(trace)
-    ensemble.put('/n', 1)
-    wait_for('the next run', lambda: len(services(trace)) == 2)
-    assert not is_alive(first)
-    assert twitcher.ended('n.twc')[0] == 'was killed by SIGHUP'
-    assert twitcher.log_lines(r'n.twc: notify_signal has ended pid \d+, but not its process group: SIGTERM')
-    assert bool(twitcher.log_lines('n.twc: .*SIGKILL')) == deaf
-    twitcher.fence(ensemble)
-    assert len(living(trace)) == 1
-
-
-@pytest.mark.parametrize('end', [Twitcher.kill, Twitcher.stop], ids=['killed', 'stopped'])
-def test_the_next_daemon_ends_it_too(
-        twitcher: Twitcher, ensemble: Ensemble, trace: Trace, end: Callable[[Twitcher], object]) -> None:
-    path = service(trace, 'signal.signal(signal.SIGTERM, signal.SIG_IGN)')
-    twitcher.config('n.twc', f"RegisterWatch('/n', Exec('{path} | cat'), notify_signal='SIGHUP')")
-    ensemble.put('/n', 0)
-    twitcher.start()
-    trace.wait_for_line('ready')
-    [first] = services(trace)
-    [leader] = twitcher.wait_started('n.twc')
-    ensemble.put('/n', 1)
-    wait_for('the end of the shell', lambda: twitcher.ended('n.twc'))
-    end(twitcher)
-    assert is_alive(first)
-    twitcher.start()
-    wait_for('the end of the service', lambda: not group_members(leader))
-    wait_for('the next run', lambda: len(services(trace)) == 2)
-    twitcher.fence(ensemble)
-    assert len(living(trace)) == 1
-
-
-def test_a_reattached_shell_that_dies_of_the_signal_leaves_no_service_behind(
-        twitcher: Twitcher, ensemble: Ensemble, trace: Trace) -> None:
-    path = service(trace, '')
-    twitcher.config('n.twc', f"RegisterWatch('/n', Exec('{path} | cat'), notify_signal='SIGTERM', run_on_load=False)")
-    ensemble.put('/n', 0)
-    twitcher.start()
-    twitcher.fence(ensemble)
-    ensemble.put('/n', 1)
-    trace.wait_for_line('ready')
-    [first] = services(trace)
-    twitcher.fence(ensemble)
-    twitcher.kill()
-    twitcher.start()
-    twitcher.fence(ensemble)
-    assert living(trace) == [first]
-    ensemble.put('/n', 2)
-    wait_for('the next run', lambda: len(services(trace)) == 2)
-    assert not is_alive(first)
-    twitcher.fence(ensemble)
-    assert len(living(trace)) == 1
-
-
-def test_what_a_service_leaves_that_has_ended_by_itself_goes_on(
-        twitcher: Twitcher, ensemble: Ensemble, trace: Trace) -> None:
+@pytest.mark.parametrize('name', ["'SIGUSR1'", "'USR1'", str(int(signal.SIGUSR1)), 'signal.SIGUSR1'])
+def test_notify_signal_reaches_the_process_itself_when_an_update_arrives(
+        twitcher: Twitcher, ensemble: Ensemble, trace: Trace, name: str) -> None:
     twitcher.config('n.twc', f'''
-        RegisterWatch('/n', Exec("""sleep 1000 & echo $! >> {trace}
-                                    trap 'exit 3' HUP; echo ready >> {trace}; wait"""), notify_signal='SIGHUP')
+        import signal
+        RegisterWatch('/n', Exec("""
+            if [ `cat` != 0 ]; then echo next >> {trace}; exit; fi
+            sh -c 'trap "echo child >> {trace}" USR1; {until(f'{trace}.go')}' &
+            trap 'echo notified >> {trace}' USR1
+            echo ready >> {trace}
+            {until(f'{trace}.go')}
+            wait; echo end >> {trace}"""), notify_signal={name})
     ''')
     ensemble.put('/n', 0)
     twitcher.start()
     trace.wait_for_line('ready')
-    background = int(trace.lines()[0])
+    twitcher.fence(ensemble)
+    assert trace.lines() == ['ready']
+    for number in (1, 2):
+        ensemble.put('/n', number)
+        trace.wait(1 + number)
+    Path(f'{trace}.go').touch()
+    trace.wait_for_line('next')
+    assert trace.lines() == ['ready', 'notified', 'notified', 'end', 'next']
+    twitcher.fence(ensemble)
+    assert twitcher.wait_ended('n.twc', 2) == ['exited 0', 'exited 0']
+
+
+def test_notify_signal_reaches_a_python_action(twitcher: Twitcher, ensemble: Ensemble, trace: Trace) -> None:
+    twitcher.config('n.twc', f'''
+        import signal, sys
+        def f():
+            signal.signal(signal.SIGHUP, lambda *_: sys.exit(5))
+            if sys.stdin.read() == '0':
+                print('ready', file=open('{trace}', 'w'))
+                signal.pause()
+        RegisterWatch('/n', f, notify_signal='SIGHUP')
+    ''')
+    ensemble.put('/n', 0)
+    twitcher.start()
+    trace.wait_for_line('ready')
     ensemble.put('/n', 1)
-    assert twitcher.wait_ended('n.twc') == ['exited 3']
-    twitcher.wait_started('n.twc', 2)
-    assert is_alive(background)
+    assert twitcher.wait_ended('n.twc', 2) == ['exited 5', 'exited 0']
 
 
-SHELL_WARNING = r'WARNING: \S*/{}: {}: notify_signal meets the shell'
-
-
-def test_a_string_that_keeps_the_signal_from_its_service_is_told_at_load(twitcher: Twitcher, ensemble: Ensemble) -> None:
-    told = ["Exec('appd | logger')", "Exec('cat > /dev/null; appd')", "Exec('. /etc/default/appd; appd $OPTIONS')",
-            "Exec('cd /srv\\nappd')", "Exec('A=b appd')"]
-    silent = ["Exec('exec appd $X')", "Exec('trap : HUP; appd & wait')", "Exec('appd -f')", "Exec(['sh', '-c', 'a | b'])",
-              "Exec('  /usr/sbin/appd --x=1 \\n')", 'lambda: None', "Exec('a | b'), run_mode=PARALLEL"]
-    text = ''.join(f"RegisterWatch('/none', {action}, notify_signal='HUP')\n" for action in told + silent)
-    text += "RegisterWatch('/none', Exec('a | b'))\n"
-    twitcher.config('a.twc', text)
-    twitcher.config('mine.twc', "RegisterWatch('/none', Exec('a | b'), notify_signal='HUP', description='mine')")
-    twitcher.start('--debug')
+@pytest.mark.parametrize('mode', ['DISCARD', 'PARALLEL'])
+def test_notify_signal_is_not_sent_in_other_modes(
+        twitcher: Twitcher, ensemble: Ensemble, trace: Trace, mode: str) -> None:
+    twitcher.config('n.twc', f"RegisterWatch('/n', Exec('echo ready >> {trace}; exec sleep 1000'), notify_signal='SIGUSR1', "
+                             f"run_mode={mode})")
+    ensemble.put('/n', 0)
+    twitcher.start()
+    trace.wait_for_line('ready')
+    ensemble.put('/n', 1)
     twitcher.fence(ensemble)
-    warned = re.findall(SHELL_WARNING.format('a.twc', r'a.twc#(\d+)'), twitcher.log())
-    assert warned == [str(number) for number in range(1, len(told) + 1)]
-    assert twitcher.log_lines(SHELL_WARNING.format('mine.twc', 'mine'))
-    before = len(twitcher.log_lines('notify_signal'))
-    twitcher.config('a.twc', text)
-    twitcher.config('a.twc', text + '# edited\n')
-    twitcher.wait_log('a.twc: loaded', 2)
-    os.kill(twitcher.pid, 1)
-    twitcher.wait_log('SIGHUP: rereading')
+    assert len(twitcher.started('n.twc')) == (1 if mode == 'DISCARD' else 2)
+    assert all(is_alive(pid) for pid in twitcher.started('n.twc'))
+    assert not twitcher.log_lines('SIGUSR1')
+
+
+def test_notify_signal_is_not_sent_to_what_a_leader_left_behind(twitcher: Twitcher, ensemble: Ensemble, trace: Trace) -> None:
+    twitcher.config('n.twc', f'''
+        RegisterWatch('/n', Exec("""(trap 'echo notified >> {trace}' USR1; echo ready >> {trace}
+                                     while :; do sleep 0.05; done) & true"""), notify_signal='USR1')
+    ''')
+    ensemble.put('/n', 0)
+    twitcher.start()
+    trace.wait(1)
+    twitcher.wait_ended('n.twc')
+    ensemble.put('/n', 1)
+    twitcher.wait_ended('n.twc', 2)
     twitcher.fence(ensemble)
-    assert len(twitcher.log_lines('notify_signal')) == before
+    assert trace.wait(2) == ['ready', 'ready']
+
+
+def test_a_reattached_run_is_notified_as_its_own(twitcher: Twitcher, ensemble: Ensemble, trace: Trace) -> None:
+    twitcher.config('n.twc', f"""
+        RegisterWatch('/n', Exec(['python3', '-c', '''
+        import signal
+        signal.signal(signal.SIGUSR1, lambda *_: open("{trace}", "a").write("notified\\\\n"))
+        open("{trace}", "a").write("begin\\\\n")
+        while True: signal.pause()
+        '''.replace('        ', '')]), notify_signal='SIGUSR1', run_on_load=False)
+        """)
+    ensemble.put('/n', 0)
+    twitcher.start()
+    twitcher.fence(ensemble)
+    ensemble.put('/n', 1)
+    trace.wait_for_line('begin')
+    twitcher.wait_log('n.twc: pid .* started')
+    twitcher.kill()
+    twitcher.start()
+    twitcher.fence(ensemble)
+    ensemble.put('/n', 2)
+    assert trace.wait(2) == ['begin', 'notified']

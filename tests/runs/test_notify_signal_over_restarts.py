@@ -11,7 +11,10 @@ import tempfile
 from pathlib import Path
 from typing import Any, List
 
-from tests.support.daemon import Ensemble, Trace, Twitcher, is_alive, wait_for
+from tests.support.daemon import Twitcher
+from tests.support.ensemble import Ensemble
+from tests.support.processes import is_alive
+from tests.support.waiting import Trace, wait_for
 
 
 def test_what_a_killed_service_leaves_is_ended_though_the_daemon_is_killed_first(

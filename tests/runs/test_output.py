@@ -11,7 +11,11 @@ from typing import List
 
 import pytest
 
-from tests.support.daemon import Ensemble, Trace, Twitcher, is_alive, process_status, wait_for
+from tests.support.actions import until
+from tests.support.daemon import Twitcher
+from tests.support.ensemble import Ensemble
+from tests.support.processes import is_alive, process_status
+from tests.support.waiting import Trace, wait_for
 from twitcher.runs.output_process import MAX_LINE
 
 
@@ -104,7 +108,7 @@ def test_a_chatty_action_delays_no_other_watch(twitcher: Twitcher, ensemble: Ens
     wait_for('the beginning', lambda: twitcher.log_path.stat().st_size > 1000000)
     for number in range(20):
         ensemble.put('/other', number)
-        wait_for('the other run', lambda: len(trace.lines()) > number, patience=5)  # noqa: B023  # it is called at once
+        trace.wait(number + 1)
     [pid] = twitcher.wait_started('chatty.twc')
     assert is_alive(pid)
     os.killpg(pid, signal.SIGKILL)
@@ -114,7 +118,7 @@ def test_a_chatty_action_delays_no_other_watch(twitcher: Twitcher, ensemble: Ens
 def test_another_process_takes_over_when_the_one_that_reads_the_output_is_killed(
         twitcher: Twitcher, ensemble: Ensemble, trace: Trace) -> None:
     twitcher.config('o.twc', f'''
-        RegisterWatch('/o', Exec("""echo first; while [ ! -e {trace} ]; do sleep 0.02; done
+        RegisterWatch('/o', Exec("""echo first; {until(trace.path)}
                                     head -c 300000 /dev/zero | tr '\\\\0' x; echo; echo last; exit 3"""), description='it')
         RegisterWatch('/p', Exec('echo another'), description='other')
     ''')
@@ -148,7 +152,7 @@ def test_a_run_that_ends_while_nobody_reads_loses_nothing(twitcher: Twitcher, en
 
 def test_what_is_left_in_the_background_is_logged_after_the_end_of_the_run(
         twitcher: Twitcher, ensemble: Ensemble, trace: Trace) -> None:
-    twitcher.config('o.twc', f"RegisterWatch('/o', Exec('(while [ ! -e {trace} ]; do sleep 0.02; done; echo later; "
+    twitcher.config('o.twc', f"RegisterWatch('/o', Exec('({until(trace.path)}; echo later; "
                              "printf end) & echo now'), description='it')")
     ensemble.put('/o', '')
     twitcher.start()
@@ -237,7 +241,7 @@ def test_signals_that_stop_a_daemon_do_not_stop_the_reading_of_output(
 
 def test_the_process_that_reads_the_output_ends_with_the_daemon_and_the_last_action(
         twitcher: Twitcher, ensemble: Ensemble, trace: Trace) -> None:
-    twitcher.config('o.twc', f"RegisterWatch('/o', Exec('echo hello; while [ ! -e {trace} ]; do sleep 0.02; done'), "
+    twitcher.config('o.twc', f"RegisterWatch('/o', Exec('echo hello; {until(trace.path)}'), "
                              "description='it')")
     ensemble.put('/o', '')
     twitcher.start()

@@ -16,8 +16,13 @@ from typing import Iterator, List
 import pytest
 
 from tests.runs.test_output import output_process
-from tests.support.daemon import TOP, Ensemble, Trace, Twitcher, is_alive, wait_for
+from tests.support.actions import until
+from tests.support.daemon import Twitcher
+from tests.support.ensemble import Ensemble
+from tests.support.processes import is_alive
+from tests.support.programs import TOP
 from tests.support.syslog_server import SyslogServer
+from tests.support.waiting import Trace, wait_for
 
 NO_RAISE = ['setpriv', '--bounding-set', '-sys_resource', '--inh-caps', '-sys_resource', 'sh', '-c',
             'ulimit -n 70; exec "$@"', 'sh']
@@ -91,17 +96,17 @@ def test_the_daemon_does_not_run_out_of_descriptors_while_the_process_takes_no_p
             ensemble.put('/o', number)
             twitcher.wait_ended('it', number + 1)
         assert not twitcher.log_lines('no run|cannot be run')
-        assert len(twitcher.log_lines('ERROR: the process that logs the output of actions does not take it')) == 1
+        assert len(twitcher.log_lines('ERROR: the process that logs the output of actions does not accept it')) == 1
     finally:
         os.kill(reader, signal.SIGCONT)
     assert twitcher.wait_printed('it', 100) == [str(number) for number in range(100)]
-    twitcher.wait_log('ERROR: the process that logs the output of actions takes it again')
+    twitcher.wait_log('ERROR: the process that logs the output of actions accepts it again')
     assert output_process(twitcher) == reader
 
 
 def test_more_pipes_than_descriptors_wait_until_there_are_some_again(
         twitcher: Twitcher, ensemble: Ensemble, trace: Trace) -> None:
-    twitcher.config('o.twc', f"RegisterWatch('/o', Exec('(while [ ! -e {trace} ]; do sleep 0.5; done) & echo `cat`'), "
+    twitcher.config('o.twc', f"RegisterWatch('/o', Exec('({until(trace.path, 0.5)}) & echo `cat`'), "
                              "description='it')")
     ensemble.put('/o', 0)
     twitcher.start(wrapper=NO_RAISE)
@@ -127,10 +132,12 @@ def test_a_log_whose_directory_is_away_is_opened_when_it_is_back(
     ensemble.put('/o', 0)
     trace.wait(1)
     reader = output_process(twitcher)
-    time.sleep(2)  # nothing is to happen
+    for number in range(1, 20):
+        ensemble.put('/o', number)
+        trace.wait(number + 1)
     assert is_alive(reader)
     (tmp_path / 'away').rename(tmp_path / 'logs')
-    twitcher.wait_printed('it', 1)
+    twitcher.wait_printed('it', 20)
     assert output_process(twitcher) == reader
     assert not twitcher.log_lines('has died')
 
@@ -192,9 +199,10 @@ def test_when_the_process_cannot_be_started_one_timer_tries_again_and_nothing_is
     for number in range(20):
         ensemble.put('/o', number)
         twitcher.wait_ended('it', number + 1)
-    twitcher.wait_log('ERROR: output of actions waits: its process cannot be started: No such file')
-    time.sleep(3)  # other timers would have come by then
-    assert len(twitcher.log_lines('its process cannot be started')) <= 4
+    failure = 'ERROR: output of actions waits: its process cannot be started: No such file'
+    twitcher.wait_log(failure, 3)
+    first, _, third = twitcher.log_times(failure)[:3]
+    assert third - first > 2.5  # one timer: the second attempt comes after 1 s, the third 2 s later
     python.symlink_to(sys.executable)
     assert twitcher.wait_printed('it', 20) == [str(number) for number in range(20)]
     assert len([line for line in ps_lines() if str(twitcher.pid) in line and 'output' in line.split()[2]]) == 1
@@ -253,13 +261,13 @@ def test_no_message_ends_the_process(tmp_path: Path) -> None:
         if with_pipe:
             os.close(reader)
 
-    for packet in (b'\xff', b'{}', b'[]', b'["Pipe"]', b'["Pipe", 1]', b'["Pid", 1, 2]', b'["Pid", 7, "x"]', b'["Start", 9]',
-                   b'["None", 1]', b'null', b'[[]]', b'["Pipe", 1, "no pipe"]', b'"' + b'x' * 100_000):
+    for packet in (b'\xff', b'{}', b' ', b'Pipe', b'Pipe 1', b'Pid 1', b'Pid 1 2', b'Pid 7 x', b'Pid 7 1 2', b'Start 9',
+                   b'Start 9 9', b'None 1', b'Pipe x y', b'Pipe 1 no pipe', b'x' * 100_000):
         send(packet)
     send(b'garbage', with_pipe=True)
-    send(b'["Pipe", 1, "it"]', with_pipe=True)
-    send(b'["Pipe", 1, "it"]', with_pipe=True)
-    for packet in (b'["Pid", 1, 42]', b'["Pid", 1, 42]', b'["Start", 1]', b'["Start", 1]', b'["Pid", 1, 42]'):
+    send(b'Pipe 1 it', with_pipe=True)
+    send(b'Pipe 1 it', with_pipe=True)
+    for packet in (b'Pid 1 42', b'Pid 1 42', b'Start 1', b'Start 1', b'Pid 1 42'):
         send(packet)
     for number, writer in enumerate(writers):
         os.write(writer, b'line %d' % number)
@@ -273,13 +281,14 @@ def test_no_message_ends_the_process(tmp_path: Path) -> None:
 
 def test_a_daemon_that_is_killed_before_it_comes_to_note_a_start_has_told_whose_output_it_is(
         twitcher: Twitcher, ensemble: Ensemble, trace: Trace, tmp_path: Path) -> None:
-    # The event loop does not come to what a thread has started.
+    # The event loop does not come to what a thread has started, and said whose output it is.
     (tmp_path / 'site').mkdir()
-    (tmp_path / 'site/sitecustomize.py').write_text('''
+    (tmp_path / 'site/sitecustomize.py').write_text(f'''
 import threading
 
 def hold(frame, event, argument):
     if event == 'call' and frame.f_code.co_name == '_started' and 'runner.py' in frame.f_code.co_filename:
+        open('{tmp_path}/held', 'w').close()
         threading.Event().wait(60)
 
 import sys
@@ -290,5 +299,7 @@ if 'bin/twitcher' in ' '.join(sys.orig_argv if hasattr(sys, 'orig_argv') else ['
     ensemble.put('/a', '')
     twitcher.start(environment={'PYTHONPATH': f'{tmp_path}/site'})
     (pid,) = trace.wait(1)
+    wait_for('the end of the run', lambda: not is_alive(int(pid)))
+    wait_for('the event loop to be held', (tmp_path / 'held').exists)
     twitcher.kill()
     twitcher.wait_log(rf'a.twc\[{pid}\]: said')

@@ -9,8 +9,8 @@ from typing import Any, Dict, List, Optional
 
 import pytest
 
-from tests.support.daemon import wait_for
 from tests.support.machine import machine
+from tests.support.waiting import wait_for
 from twitcher.config.action import Exec
 from twitcher.run_record import Outcome
 from twitcher.runs import child, posix_spawn

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.daemon import Ensemble, Trace, Twitcher, outcomes
+from tests.support.daemon import Twitcher, outcomes
+from tests.support.ensemble import Ensemble
+from tests.support.waiting import Trace
 
 
 def test_what_a_function_returns_is_its_exit_code(twitcher: Twitcher, ensemble: Ensemble) -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.daemon import Ensemble, Twitcher, outcomes
+from tests.support.daemon import Twitcher, outcomes
+from tests.support.ensemble import Ensemble
 
 
 def test_files_in_globals_cycles_and_containers_are_written(twitcher: Twitcher, ensemble: Ensemble, tmp_path: Path) -> None:

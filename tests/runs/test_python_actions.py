@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from tests.support.daemon import Ensemble, Twitcher, outcomes
+from tests.support.daemon import Twitcher, outcomes
+from tests.support.ensemble import Ensemble
 
 
 def test_globals_and_the_environment_do_not_survive_the_fork(twitcher: Twitcher, ensemble: Ensemble) -> None:

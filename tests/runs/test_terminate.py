@@ -11,8 +11,8 @@ from typing import Any, Awaitable, Callable
 
 import pytest
 
-from tests.runs.test_timeouts import group_members
 from tests.support.machine import Machine, machine, until
+from tests.support.processes import group_members
 from twitcher.config.action import Exec
 from twitcher.run_record import Outcome, RunEnd
 

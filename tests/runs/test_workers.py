@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from typing import List
+from typing import Any, List
 
 from twitcher.runs.workers import Workers
+
+
+def ignore(_: Any) -> None:
+    """Do nothing with a result."""
 
 
 def test_a_call_that_was_dropped_is_not_begun_when_there_is_a_thread_for_it() -> None:
@@ -19,12 +23,12 @@ def test_a_call_that_was_dropped_is_not_begun_when_there_is_a_thread_for_it() ->
 
     async def calls() -> List[str]:
         workers = Workers(3)
-        workers.call(hang, lambda _: made.append('first'))
+        workers.call(hang, ignore, lambda _: made.append('first'))
         assert begun.wait(10)
-        workers.call(lambda: made.append('dropped'), lambda _: None)
+        workers.call(lambda: made.append('dropped'), ignore, ignore)
         workers.drop()
         gate.set()
-        workers.call(lambda: made.append('last'), lambda _: None)
+        workers.call(lambda: made.append('last'), ignore, ignore)
         while len(made) < 2:
             await asyncio.sleep(0.01)
         return made

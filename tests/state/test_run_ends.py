@@ -9,7 +9,7 @@ from typing import Any, List, Optional
 
 import pytest
 
-from tests.support.state_directory import CONFIGS, MACHINE, WATCH, InForce, begin, opened
+from tests.support.state_directory import CONFIGS, MACHINE, WATCH, InForce, begin_run, opened_state
 from twitcher.errors import SpawnError
 from twitcher.run_record import Outcome, RunEnd, RunRecord
 from twitcher.znode import Revision
@@ -38,14 +38,14 @@ def rows(directory: Path, query: str) -> List[Any]:
 
 
 def test_how_a_run_is_ended_is_known_to_the_next_daemon(tmp_path: Path) -> None:
-    with opened(tmp_path) as state:
+    with opened_state(tmp_path) as state:
         record = RunRecord(state.new_run_id(), WATCH, 'a.twc', 1, 1.0, 2.0, has_slot=True, grace=0.5, ok_codes=(0, 3, 255))
         state.run_begins(record)
         assert state.unfinished() == [record]
         record = record._replace(pid=1, start_time=2, sigterm=3.5, is_overdue=True, notified=3.25)
         state.run_started(record)
         state.run_signalled(record)
-    with opened(tmp_path) as state:
+    with opened_state(tmp_path) as state:
         assert state.unfinished() == [record]
 
 
@@ -58,9 +58,9 @@ def test_how_a_run_is_ended_is_known_to_the_next_daemon(tmp_path: Path) -> None:
 ])
 def test_an_end_is_a_success_a_failure_or_neither(tmp_path: Path, end: RunEnd, outcome: Outcome, failed: Optional[int]) -> None:
     assert end.outcome is outcome
-    with opened(tmp_path) as state:
+    with opened_state(tmp_path) as state:
         state.in_force = {WATCH: InForce()}
-        record = begin(state, 1)
+        record = begin_run(state, 1)
         state.applied(WATCH, Revision(1, 2, 3))
         state.run_ended(record, end)
     assert rows(tmp_path, 'SELECT exit_code, failed FROM watch') == [(end.exit_code, failed)]
@@ -71,19 +71,19 @@ def test_what_the_machine_refused_to_start_is_no_failure() -> None:
 
 
 def test_a_run_that_starts_is_neither_a_success_nor_a_failure_yet(tmp_path: Path) -> None:
-    with opened(tmp_path) as state:
+    with opened_state(tmp_path) as state:
         state.in_force = {WATCH: InForce()}
-        record = begin(state, 1)
+        record = begin_run(state, 1)
         state.applied(WATCH, Revision(1, 2, 3))
         state.run_ended(record, RunEnd(1))
-        begin(state, 2)
+        begin_run(state, 2)
         state.applied(WATCH, Revision(1, 2, 4))
     assert rows(tmp_path, 'SELECT zxid, failed FROM watch') == [(2, None)]
 
 
 @pytest.mark.parametrize('sigterm', [None, 5.0])
 def test_a_state_of_version_2_is_brought_up_to_date(tmp_path: Path, sigterm: Optional[float]) -> None:
-    with opened(tmp_path):
+    with opened_state(tmp_path):
         pass
     (path,) = tmp_path.glob('*.sqlite3')
     path.unlink()
@@ -92,7 +92,7 @@ def test_a_state_of_version_2_is_brought_up_to_date(tmp_path: Path, sigterm: Opt
         file.execute("INSERT INTO run VALUES (7, ?, 'a.twc', ?, 1, 2.0, 3.0, 1, 4, 5, ?)", (WATCH, MACHINE, sigterm))
         file.execute("INSERT INTO watch (name, path, zxid, waiting_zxid) VALUES (?, ?, 8, 9)", (WATCH, f'{CONFIGS}/a.twc'))
         file.commit()
-    with opened(tmp_path) as state:
+    with opened_state(tmp_path) as state:
         assert state.unfinished() == [RunRecord(7, WATCH, 'a.twc', 1, 2.0, 3.0, True, 4, 5, f'{CONFIGS}/a.twc', sigterm,
                                                 is_overdue=sigterm is not None)]
         assert state.pending() == [(WATCH, f'{CONFIGS}/a.twc')]

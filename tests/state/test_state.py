@@ -15,17 +15,17 @@ from typing import Callable, List, Optional
 
 import pytest
 
-from tests.support.daemon import TOP
+from tests.support.programs import TOP
 from tests.support.state_directory import (
     WATCH,
     Clock,
     InForce,
-    begin,
+    begin_run,
     has_pending,
     new_run,
-    opened,
-    pipes,
-    use,
+    noted_pipes,
+    opened_state,
+    use_every_method,
 )
 from twitcher.run_record import RunEnd
 from twitcher.znode import Revision
@@ -38,57 +38,57 @@ def database(directory: Path) -> Path:
 
 
 def test_what_is_noted_is_known_to_the_next(tmp_path: Path) -> None:
-    with opened(tmp_path) as state:
-        ended, failed, going = begin(state, 1), begin(state, 2), begin(state, 3)
+    with opened_state(tmp_path) as state:
+        ended, failed, going = begin_run(state, 1), begin_run(state, 2), begin_run(state, 3)
         state.run_ended(ended, RunEnd(0))
         state.run_failed(failed)
         state.save_pending(WATCH, Revision(1, 2, 4))
-    with opened(tmp_path) as state:
+    with opened_state(tmp_path) as state:
         assert [(record.id, record.pid) for record in state.unfinished()] == [(going.id, os.getpid())]
         assert has_pending(state)
         state.forget(WATCH)
         assert not has_pending(state)
-    with opened(tmp_path) as state:
+    with opened_state(tmp_path) as state:
         assert not has_pending(state)
 
 
 def test_a_crash_loses_nothing(tmp_path: Path) -> None:
     crash = f"""
 import os, signal
-from tests.support.state_directory import CONFIGS, MACHINE, Clock, begin
+from tests.support.state_directory import CONFIGS, MACHINE, Clock, begin_run
 from twitcher.state import State
 
-begin(State({str(tmp_path)!r}, CONFIGS, MACHINE, Clock().later), 1)
+begin_run(State({str(tmp_path)!r}, CONFIGS, MACHINE, Clock().later), 1)
 os.kill(os.getpid(), signal.SIGKILL)
 """
     assert subprocess.run([sys.executable, '-c', crash], cwd=TOP).returncode == -signal.SIGKILL
-    with opened(tmp_path) as state:
-        assert pipes(state) == [1]
+    with opened_state(tmp_path) as state:
+        assert noted_pipes(state) == [1]
 
 
 def test_what_another_daemon_has_locked_is_left_alone(tmp_path: Path, warnings: Callable[[], List[str]]) -> None:
     clock = Clock()
-    with opened(tmp_path, clock=clock) as second:
-        with opened(tmp_path) as first:
+    with opened_state(tmp_path, clock=clock) as second:
+        with opened_state(tmp_path) as first:
             pass
-        begin(second, 2)
-    with opened(tmp_path) as first, opened(tmp_path, clock=clock) as second:
-        begin(first, 1)
-        begin(second, 3)
-        assert (pipes(first), pipes(second)) == ([1, 2], [])
+        begin_run(second, 2)
+    with opened_state(tmp_path) as first, opened_state(tmp_path, clock=clock) as second:
+        begin_run(first, 1)
+        begin_run(second, 3)
+        assert (noted_pipes(first), noted_pipes(second)) == ([1, 2], [])
         first.close()
         clock.ring()
-        assert pipes(second) == [1, 2, 3]
+        assert noted_pipes(second) == [1, 2, 3]
     assert len(warnings()) == 2 and 'serves /etc/twitcher already' in warnings()[1]
 
 
 def test_directories_with_similar_names_are_not_mixed_up(tmp_path: Path) -> None:
-    with opened(tmp_path, '/etc/a-b') as first:
-        begin(first, 1)
+    with opened_state(tmp_path, '/etc/a-b') as first:
+        begin_run(first, 1)
     for other in ('/etc/a/b', '/etc/a_b', '/etc/a-b/', '/etc/A-b', '/' + 'x' * 200, '/etc/\udcff', '/etc/ü'):
-        with opened(tmp_path, other) as second:
-            assert pipes(second) == []
-            begin(second, 2)
+        with opened_state(tmp_path, other) as second:
+            assert noted_pipes(second) == []
+            begin_run(second, 2)
 
 
 def make_garbage(path: Path) -> None:
@@ -136,14 +136,14 @@ REPAIRABLE = [make_garbage, make_bad_index, make_malformed, make_short, make_emp
 @pytest.mark.parametrize('damage', REPAIRABLE)
 def test_a_damaged_file_is_begun_anew_with_one_warning_at_most(
         tmp_path: Path, warnings: Callable[[], List[str]], damage: Callable[[Path], None]) -> None:
-    with opened(tmp_path) as state:
-        begin(state, 1)
+    with opened_state(tmp_path) as state:
+        begin_run(state, 1)
     damage(database(tmp_path))
-    with opened(tmp_path) as state:
-        use(state)
-        begin(state, 2)
-    with opened(tmp_path) as state:
-        assert pipes(state) in ([2], [1, 2])
+    with opened_state(tmp_path) as state:
+        use_every_method(state)
+        begin_run(state, 2)
+    with opened_state(tmp_path) as state:
+        assert noted_pipes(state) in ([2], [1, 2])
     assert len(warnings()) <= 1
 
 
@@ -172,12 +172,12 @@ def put_a_directory_for_the_log(path: Path) -> None:
 def test_what_cannot_be_opened_costs_one_warning(tmp_path: Path, warnings: Callable[[], List[str]],
                                                  obstacle: Callable[[Path], None]) -> None:
     directory = tmp_path / 'state'
-    with opened(directory):
+    with opened_state(directory):
         pass
     obstacle(database(directory))
-    with opened(directory) as state:
-        use(state)
-        use(state)
+    with opened_state(directory) as state:
+        use_every_method(state)
+        use_every_method(state)
     assert len(warnings()) == 1
 
 
@@ -186,8 +186,8 @@ def test_a_directory_that_another_user_owns_costs_one_warning(tmp_path: Path, wa
     directory.mkdir(0o700)
     os.seteuid(65534)
     try:
-        with opened(directory) as state:
-            use(state)
+        with opened_state(directory) as state:
+            use_every_method(state)
     finally:
         os.seteuid(0)
     assert len(warnings()) == 1
@@ -201,17 +201,17 @@ def remove(path: Path) -> None:
 @pytest.mark.parametrize('damage', [remove, make_garbage, make_empty, make_corrupt_log, lambda path: path.chmod(0)])
 def test_damage_while_it_is_open_raises_nothing(tmp_path: Path, warnings: Callable[[], List[str]],
                                                 damage: Callable[[Path], None]) -> None:
-    with opened(tmp_path) as state:
-        begin(state, 1)
+    with opened_state(tmp_path) as state:
+        begin_run(state, 1)
         damage(database(tmp_path))
         for _ in range(600):  # enough for the log to be moved into the file
-            use(state)
+            use_every_method(state)
     before = len(warnings())
-    with opened(tmp_path) as state:
-        use(state)
-        begin(state, 2)
-    with opened(tmp_path) as state:
-        assert 2 in pipes(state)
+    with opened_state(tmp_path) as state:
+        use_every_method(state)
+        begin_run(state, 2)
+    with opened_state(tmp_path) as state:
+        assert 2 in noted_pipes(state)
     assert before <= 1 and len(warnings()) <= before + 1
 
 
@@ -222,10 +222,10 @@ def test_a_lock_that_cannot_be_had_costs_one_warning_and_no_descriptors(
 
     monkeypatch.setattr(fcntl, 'flock', refuse)
     clock = Clock()
-    with opened(tmp_path, clock=clock) as state:
+    with opened_state(tmp_path, clock=clock) as state:
         before = len(os.listdir('/proc/self/fd'))
         for _ in range(20):
-            use(state)
+            use_every_method(state)
             clock.ring()
         assert len(os.listdir('/proc/self/fd')) == before
     assert len(warnings()) == 1
@@ -234,11 +234,11 @@ def test_a_lock_that_cannot_be_had_costs_one_warning_and_no_descriptors(
 def test_a_state_that_never_works_keeps_nothing_of_what_is_over(tmp_path: Path) -> None:
     directory = tmp_path / 'file'
     directory.write_text('no directory')
-    with opened(directory) as state:
-        use(state)
+    with opened_state(directory) as state:
+        use_every_method(state)
         waiting = len(state._database._unwritten)
         for _ in range(100):
-            use(state)
+            use_every_method(state)
         assert len(state._database._unwritten) == waiting
 
 
@@ -248,13 +248,13 @@ def test_a_state_that_never_works_keeps_nothing_of_what_is_over(tmp_path: Path) 
 ])
 def test_an_update_that_waited_is_pending_unless_it_was_run_for(
         tmp_path: Path, waiting: Optional[Revision], applied: Optional[Revision], is_pending: bool) -> None:
-    with opened(tmp_path) as state:
+    with opened_state(tmp_path) as state:
         state.save_pending(WATCH, Revision(1, 1, 1))
         state.save_pending(WATCH, waiting)
         if applied:
             state.in_force = {WATCH: InForce()}
             state.applied(WATCH, applied)
-    with opened(tmp_path) as state:
+    with opened_state(tmp_path) as state:
         assert has_pending(state) == is_pending
         state.save_pending(WATCH, None)
         assert not has_pending(state)
@@ -262,12 +262,12 @@ def test_an_update_that_waited_is_pending_unless_it_was_run_for(
 
 @pytest.mark.parametrize('watch', ['/etc/\udcff.twc data /a 1', '/etc/ü.twc data /ü 1', '/etc/a\nb.twc data /a 1'])
 def test_any_file_name_can_be_noted(tmp_path: Path, warnings: Callable[[], List[str]], watch: str) -> None:
-    with opened(tmp_path) as state:
-        use(state, watch)
+    with opened_state(tmp_path) as state:
+        use_every_method(state, watch)
         state.save_pending(watch, Revision(1, 2, 4))
         assert [record.watch for record in state.unfinished()] == []
         new_run(state, 1, watch)
         assert [record.watch for record in state.unfinished()] == [watch]
-    with opened(tmp_path) as state:
+    with opened_state(tmp_path) as state:
         assert has_pending(state, watch)
     assert warnings() == []

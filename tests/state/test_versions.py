@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.support.configs import fence, slow, watch
-from tests.support.daemon import Ensemble, Trace, Twitcher
+from tests.support.daemon import Twitcher
+from tests.support.ensemble import Ensemble
+from tests.support.waiting import Trace
 
 # As Twitcher 2.0.0 made it.
 VERSION_1 = """

@@ -1,4 +1,4 @@
-"""Config files that come, change and go under a running daemon: what to write, and when it has been seen."""
+"""Config files for a running daemon: what to write, and when it has been seen."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ import signal
 import uuid
 from pathlib import Path
 
-from tests.support.daemon import Ensemble, Trace, Twitcher
+from tests.support.actions import until
+from tests.support.daemon import Twitcher
+from tests.support.ensemble import Ensemble
+from tests.support.waiting import Trace
 
 
 def watch(znode: str, trace: Trace, name: str, *more: str) -> str:
@@ -17,9 +20,8 @@ def watch(znode: str, trace: Trace, name: str, *more: str) -> str:
 
 
 def slow(znode: str, trace: Trace, gate: Path, name: str = 'slow', *more: str) -> str:
-    """A RegisterWatch whose action says begin, waits until the file `gate` exists, and says end."""
-    command = (f'echo {name} begin `cat` >> {trace}; while [ ! -e {gate} ]; do sleep 0.05; done; '
-               f'echo {name} end >> {trace}')
+    """A RegisterWatch whose action says begin, waits for the gate, and says end."""
+    command = f'echo {name} begin `cat` >> {trace}; {until(gate)}; echo {name} end >> {trace}'
     return f"RegisterWatch({', '.join([repr(znode), f'Exec({command!r})', *more])})\n"
 
 

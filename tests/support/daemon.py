@@ -1,4 +1,4 @@
-"""What the tests work with: a running daemon, its log, its actions' traces, and patience for what can be observed."""
+"""A daemon under test: its configs, its log and the runs of its actions."""
 
 from __future__ import annotations
 
@@ -7,166 +7,16 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import textwrap
-import time
 import uuid
+from datetime import datetime
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple, TypeVar
+from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
-from kazoo.client import KazooClient
-from kazoo.exceptions import NoNodeError
-
-TOP = Path(__file__).resolve().parent.parent.parent
-PATIENCE = 40.0
-"""Seconds after which something that has to come is taken to be missing: long, for loaded machines."""
-
-T = TypeVar('T')
-
-
-def wait_for(what: str, probe: Callable[[], Optional[T]], patience: float = PATIENCE) -> T:
-    """Return the first true value of the probe; fail with `what` was waited for."""
-    limit = time.monotonic() + patience
-    while True:
-        value = probe()
-        if value:
-            return value
-        if time.monotonic() > limit:
-            raise AssertionError(f'waited {patience:g} s for {what}')
-        time.sleep(0.01)
-
-
-def is_alive(pid: int) -> bool:
-    """Whether the process exists and is no zombie."""
-    try:
-        return Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()[0] != 'Z'
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-
-
-def process_status(pid: int) -> Dict[str, str]:
-    """The fields of /proc/PID/status."""
-    pairs = (line.split(':', 1) for line in Path(f'/proc/{pid}/status').read_text().splitlines())
-    return {name: value.strip() for name, value in pairs}
-
-
-def signals_in(mask: str) -> List[int]:
-    """The signals of a mask, as /proc/PID/status has it, less two that the C library keeps for itself.
-
-    It lets every process that posix_spawn(3) starts ignore these, and nobody can undo that.
-    """
-    return [number for number in sorted(signal.valid_signals()) if int(mask, 16) >> (number - 1) & 1]
-
-
-def _command_line(pid: int) -> str:
-    """The process's arguments; nothing when it is gone."""
-    try:
-        return Path(f'/proc/{pid}/cmdline').read_text(errors='surrogateescape')
-    except (FileNotFoundError, ProcessLookupError):
-        return ''
-
-
-def is_action(pid: int) -> bool:
-    """Whether the process is a command that some twitcher has run."""
-    try:
-        return b'TWITCHER_DESCRIPTION=' in Path(f'/proc/{pid}/environ').read_bytes()
-    except OSError:
-        return False
-
-
-def command(name: str, *arguments: Any) -> List[Any]:
-    """The command line of a program of ours, `twitcher` or `twitcherctl`."""
-    return [sys.executable, str(TOP / 'bin' / name), *arguments]
-
-
-def call(name: str, *arguments: Any, contents: Optional[bytes] = None, wrapper: Sequence[str] = (),
-         environment: Optional[Dict[str, str]] = None) -> subprocess.CompletedProcess[bytes]:
-    """Run a program of ours to its end; `contents` are its stdin."""
-    return subprocess.run([*wrapper, *command(name, *arguments)], input=contents or b'', capture_output=True, check=False,
-                          timeout=PATIENCE, env={**os.environ, **(environment or {})}, start_new_session=True)
-
-
-class Trace:
-    """A file that actions append lines to."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __str__(self) -> str:
-        return str(self.path)
-
-    def lines(self) -> List[str]:
-        """The complete lines so far."""
-        if not self.path.exists():
-            return []
-        text = self.path.read_text(errors='surrogateescape')
-        return text[:text.rfind('\n') + 1].splitlines()
-
-    def wait(self, count: int) -> List[str]:
-        """The lines, as soon as there are `count` of them or more."""
-        try:
-            wait_for(f'{count} lines in {self.path.name}', lambda: len(self.lines()) >= count)
-        except AssertionError as error:
-            raise AssertionError(f'{error}; there are: {self.lines()}') from None
-        return self.lines()
-
-    def wait_for_line(self, line: str) -> List[str]:
-        """The lines, as soon as this is one of them."""
-        wait_for(f'{line!r} in {self.path.name}', lambda: line in self.lines())
-        return self.lines()
-
-
-class Ensemble:
-    """A part of a ZooKeeper server that belongs to one test: a chroot, and a client in it."""
-
-    def __init__(self, hosts: str) -> None:
-        self.chroot = f'/test-{uuid.uuid4().hex}'
-        self.hosts = hosts + self.chroot
-        root = KazooClient(hosts)
-        root.start(60)
-        root.create(self.chroot)
-        root.stop()
-        root.close()
-        self.client = KazooClient(self.hosts, timeout=30)
-        self.client.start(60)
-
-    def put(self, znode: str, contents: Any) -> None:
-        """Create the znode or set it."""
-        data = contents if isinstance(contents, bytes) else str(contents).encode()
-        try:  # not exists(), for which newer servers want the permission to read
-            self.client.set(znode, data)
-        except NoNodeError:
-            self.client.create(znode, data, makepath=True)
-
-    def close(self) -> None:
-        """Leave."""
-        self.client.stop()
-        self.client.close()
-
-
-@contextlib.contextmanager
-def connected(hosts: str) -> Iterator[KazooClient]:
-    """A client of its own for the length of a with block."""
-    client = KazooClient(hosts, timeout=30)
-    client.start(60)
-    try:
-        yield client
-    finally:
-        client.stop()
-        client.close()
-
-
-class ComingAndGoing(Ensemble):
-    """A part of a server that comes and goes: each `put` connects anew, and its `client` is closed."""
-
-    def __init__(self, hosts: str) -> None:
-        super().__init__(hosts)
-        self.close()
-
-    def put(self, znode: str, contents: Any) -> None:
-        """As Ensemble says."""
-        with connected(self.hosts) as self.client:
-            super().put(znode, contents)
+from tests.support.ensemble import Ensemble
+from tests.support.processes import command_line, is_action, is_alive
+from tests.support.programs import command
+from tests.support.waiting import PATIENCE, Trace, wait_for
 
 
 class Twitcher:
@@ -207,9 +57,9 @@ class Twitcher:
         stdio = (self.directory / 'stdio').open('ab')
         with stdio:
             self.process = subprocess.Popen(
-                [*wrapper, sys.executable, str(TOP / 'bin' / 'twitcher'), '--zkservers', self.hosts, '--config_path',
-                 str(self.configs), *(('--logfile', str(self.log_path)) if log_to is None else log_to),
-                 '--state_dir', str(self.directory / 'state'), *options],
+                [*wrapper, *command('twitcher', '--zkservers', self.hosts, '--config_path', self.configs,
+                                    *(('--logfile', self.log_path) if log_to is None else log_to),
+                                    '--state_dir', self.directory / 'state', *options)],
                 stdin=subprocess.DEVNULL, stdout=stdio, stderr=stdio, env={**os.environ, **(environment or {})},
                 start_new_session=True)
         if wait and log_to is None:
@@ -275,10 +125,11 @@ class Twitcher:
             raise AssertionError(f'{error}; the log: {self.log()[-6000:]}\nstdio: {stdio[-2000:]}') from None
 
     def fence(self, ensemble: Ensemble) -> None:
-        """Return when everything that ZooKeeper and the config directory did so far has been seen by the daemon.
+        """Return when the daemon has seen everything that happened in ZooKeeper so far.
 
-        It adds a config of its own the first time, and then changes a znode: updates are handled in order, so that what has
-        not run when this one has will not run.
+        It adds a config of its own the first time, and then changes a znode: updates are
+        handled in order, so what has not run when this one has will not run. For changes of
+        config files, see tests.support.configs.fence.
         """
         path = self.configs / 'fence.twc'
         if not path.exists():
@@ -321,6 +172,24 @@ class Twitcher:
         self._wait_for(f'{count} ended runs of {description}', lambda: len(self.ended(description)) >= count)
         return self.ended(description)
 
+    def wait_end_line(self, description: str) -> re.Match[str]:
+        """The line of the first end of a run of the watch; its groups are the pid, how it ended and its seconds."""
+        return self.wait_log(rf'{re.escape(description)}: pid (\d+) (exited \d+|was killed by SIG\w+) after ([\d.]+) s$')[0]
+
+    def log_times(self, pattern: str) -> List[float]:
+        """When each line of the log in which the regular expression is found was made, in seconds."""
+        return [datetime.strptime(' '.join(line.split()[:2]), '%Y-%m-%d %H:%M:%S.%f').timestamp()
+                for line in self.log_lines(pattern)]
+
+    def seconds_between(self, first: str, second: str) -> float:
+        """How long after the first line that matches the one regular expression the first that matches the other came.
+
+        What the log says of itself does not depend on when the test comes to look.
+        """
+        self.wait_log(first)
+        self.wait_log(second)
+        return self.log_times(second)[0] - self.log_times(first)[0]
+
     def stop(self) -> int:
         """SIGTERM; its exit code."""
         assert self.process
@@ -337,14 +206,14 @@ class Twitcher:
         """End the daemon and all that its actions left."""
         if self.process and self.process.poll() is None:
             self.kill()
-        if self.detached and str(self.configs) in _command_line(self.detached):
+        if self.detached and str(self.configs) in command_line(self.detached):
             os.kill(self.detached, signal.SIGKILL)
         for match in re.finditer(r': pid (\d+) started', self.log()):
             if self._may_be_ours(int(match[1])):
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.killpg(int(match[1]), signal.SIGKILL)
         for path in Path('/proc').glob('[0-9]*'):  # a run whose start the daemon has not come to log
-            if is_action(int(path.name)) and str(self.directory) in _command_line(int(path.name)):
+            if is_action(int(path.name)) and str(self.directory) in command_line(int(path.name)):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(int(path.name), signal.SIGKILL)
 
@@ -352,7 +221,10 @@ class Twitcher:
         """Whether the process is an action, and not one of another test that has got the pid since: the kernel gives each away
         again after some minutes. A function's process has the daemon's command line."""
         # One that has ended may have left others of its group.
-        return not is_alive(pid) or is_action(pid) or str(self.configs) in _command_line(pid)
+        return not is_alive(pid) or is_action(pid) or str(self.configs) in command_line(pid)
+
+
+NewDaemon = Callable[[str], Twitcher]
 
 
 def open_pipes(twitcher: Twitcher) -> List[str]:

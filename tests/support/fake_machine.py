@@ -1,4 +1,4 @@
-"""What stands around a Watch when its logic alone is tested: a znode, a machine that starts runs, a clock turned by hand."""
+"""What a Watch needs when its logic alone is tested: a znode, a machine that starts runs, a clock turned by hand."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Znode:
         return self.state
 
     def hidden(self) -> ZnodeState:
-        """What is told of it while it may not be read."""
+        """What is reported while it may not be read."""
         return ZnodeState(self.state.revision)
 
 
@@ -88,7 +88,7 @@ class FakeClock:
         self._now = end
 
 
-class HandMadeRun:
+class FakeRun:
     """A run that ends when the test says so."""
 
     def __init__(self, spec: WatchSpec, update: Update) -> None:
@@ -124,23 +124,23 @@ class HandMadeRun:
             callback(RunEnd(code, error, is_overdue, self.is_terminated, self.spec.failure.ok_codes))
 
 
-class Bench:
-    """Starts runs, or fails to: `failures` says for the next starts how, `transient` or not.
+class FakeMachine:
+    """Starts runs, or fails to: `failures` are the next starts that fail, each true if the failure is transient.
 
-    `noted` are the pending updates, as they were noted for the next daemon.
+    `saved_pending` has what was saved as pending, in order.
     """
 
     def __init__(self, limit: int = 256) -> None:
         self.slots = Slots(limit)
-        self.runs: List[HandMadeRun] = []
+        self.runs: List[FakeRun] = []
         self.failures: Deque[bool] = deque()
         self.most_at_once = 0
-        self.noted: List[Optional[Revision]] = []
+        self.saved_pending: List[Optional[Revision]] = []
         self.stopped: Optional[int] = None
         self.clock = FakeClock()
         self.retries = Retries(self.clock.call_later)
         self.policies = Policies(self.slots, Machine(self.clock, 'host'))
-        self._context = WatchContext(self._start, lambda name, revision: self.noted.append(revision), self._stopped,
+        self._context = WatchContext(self._start, lambda name, revision: self.saved_pending.append(revision), self._stopped,
                                      self.retries, Backlog())
 
     def watch(self, has_pending: bool = False, last: Optional[LastRun] = None, has_runs: bool = False,
@@ -161,7 +161,7 @@ class Bench:
         return self.watch(earlier=watch, **arguments)
 
     @property
-    def active(self) -> List[HandMadeRun]:
+    def active(self) -> List[FakeRun]:
         """The runs in progress, the oldest first."""
         return [run for run in self.runs if not run.is_over]
 
@@ -172,7 +172,7 @@ class Bench:
 
     @property
     def events(self) -> List[str]:
-        """What each run was told to be the reason."""
+        """The event that each run was started for."""
         return [run.given.event.value for run in self.runs]
 
     def end_all(self) -> None:
@@ -187,10 +187,10 @@ class Bench:
     def _stopped(self, name: str, digest: Optional[int]) -> None:
         self.stopped = digest
 
-    def _start(self, name: str, spec: WatchSpec, description: str, update: Update) -> HandMadeRun:
+    def _start(self, name: str, spec: WatchSpec, description: str, update: Update) -> FakeRun:
         if self.failures:
             raise SpawnError('no run: the test says so', transient=self.failures.popleft())
-        self.runs.append(HandMadeRun(spec, update))
+        self.runs.append(FakeRun(spec, update))
         self.most_at_once = max(self.most_at_once, len(self.active))
         return self.runs[-1]
 

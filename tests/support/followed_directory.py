@@ -8,11 +8,11 @@ import time
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Sequence, Union
 
-from tests.support.daemon import PATIENCE
+from tests.support.waiting import PATIENCE
 from twitcher.config.directory import Changes, ConfigDir
 
 
-class Followed:
+class FollowedDirectory:
     """A ConfigDir on a loop of its own, which runs only inside `until`, and what it has reported so far."""
 
     def __init__(self, root: Path, known: Sequence[str] = ()) -> None:
@@ -33,7 +33,7 @@ class Followed:
             self.files[os.path.relpath(path, self.root)] = text if isinstance(text, bytes) else str(text)
             self.reports.append('+' + os.path.relpath(path, self.root))
 
-    def start(self) -> Followed:
+    def start(self) -> FollowedDirectory:
         async def start() -> None:
             self.configs.start()
 

@@ -20,7 +20,7 @@ sys.stdin.read()
 '''
 
 
-def script(path: Path, text: str) -> Path:
+def write_script(path: Path, text: str) -> Path:
     """An executable file that /bin/sh interprets."""
     path.write_text(f'#!/bin/sh\n{text}\n')
     path.chmod(0o755)
@@ -28,8 +28,8 @@ def script(path: Path, text: str) -> Path:
 
 
 @contextlib.contextmanager
-def held(*paths: Path) -> Iterator[None]:
-    """While the block runs an exec of one of these waits, for up to 45 s: fcntl(2), leases."""
+def exec_blocked(*paths: Path) -> Iterator[None]:
+    """In a with block: an exec of one of these programs waits, for up to 45 s: fcntl(2), leases."""
     with subprocess.Popen([sys.executable, '-c', _HOLD, *paths], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
         assert holder.stdout
         assert holder.stdin
@@ -40,9 +40,11 @@ def held(*paths: Path) -> Iterator[None]:
             holder.stdin.close()
 
 
-def hanging(parent: int) -> List[int]:
-    """The children of the daemon that are about to execute an action: they have its command line still, and a pipe as
-    stdout, which twitcher-output has not."""
+def children_before_exec(parent: int) -> List[int]:
+    """The children of the daemon that are about to execute an action.
+
+    They still have its command line, and a pipe as stdout; twitcher-output has none.
+    """
     found = []
     for path in Path('/proc').glob('[0-9]*'):
         try:

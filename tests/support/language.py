@@ -10,7 +10,7 @@ from typing import Any, List
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.support.daemon import TOP
+from tests.support.programs import TOP
 from twitcher.config.language import load_config
 from twitcher.config.spec import WatchSpec
 from twitcher.errors import ConfigError

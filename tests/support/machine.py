@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import Any, AsyncIterator, Awaitable, Callable, List, Optional, Tuple, TypeVar
 
-from tests.support.daemon import PATIENCE, Trace
+from tests.support.waiting import PATIENCE, Trace
 from twitcher.config.action import Action
 from twitcher.config.arguments import make_spec
 from twitcher.log_target import LogTarget

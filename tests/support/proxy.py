@@ -6,7 +6,9 @@ import contextlib
 import socket
 import threading
 import time
-from typing import List, Tuple
+from typing import Callable, List, Tuple
+
+from twitcher.zookeeper.throwaway import ThrowAwayServer
 
 
 class Proxy:
@@ -97,6 +99,7 @@ class Proxy:
         self._carry(client, server)
 
     def _carry(self, source: socket.socket, target: socket.socket) -> None:
+        change = self._change_for(source)
         with contextlib.suppress(OSError):
             while True:
                 data = source.recv(65536)
@@ -106,13 +109,20 @@ class Proxy:
                     continue
                 if self.delay:
                     time.sleep(self.delay)
-                target.sendall(data)
+                target.sendall(change(data))
         if source not in self._dead:
             _end(source)
             _end(target)
+
+    def _change_for(self, source: socket.socket) -> Callable[[bytes], bytes]:
+        """What to do to the bytes from this socket, in order, before they go on."""
+        return lambda data: data
 
 
 def _end(end: socket.socket) -> None:
     with contextlib.suppress(OSError):
         end.shutdown(socket.SHUT_RDWR)
     end.close()
+
+
+NewProxy = Callable[[ThrowAwayServer], Proxy]

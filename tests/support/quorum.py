@@ -6,7 +6,8 @@ import contextlib
 import os
 from typing import List
 
-from tests.support.daemon import connected, wait_for
+from tests.support.ensemble import connected
+from tests.support.waiting import wait_for
 from twitcher.zookeeper.throwaway import ThrowAwayServer, free_port, is_serving
 
 

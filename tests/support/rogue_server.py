@@ -14,7 +14,7 @@ _EXISTS, _GET, _SYNC, _PING, _CHILDREN, _CLOSE = 3, 4, 9, 11, 12, -11
 _NO_NODE = -101
 
 
-class Rogue:
+class RogueServer:
     """Serves on 127.0.0.1 until `close`. `znodes` are the contents by path.
 
     `misbehave(connection, kind, path)` is called before each request is answered, with 'connect', 'exists', 'get', 'sync',
@@ -69,7 +69,7 @@ class Rogue:
 class Connection:
     """One connection that was accepted, and when."""
 
-    def __init__(self, server: Rogue, client: socket.socket) -> None:
+    def __init__(self, server: RogueServer, client: socket.socket) -> None:
         self.at = time.monotonic()
         self.watches: set[str] = set()
         self._server = server

@@ -1,13 +1,15 @@
-"""A state, and what a daemon does with it."""
+"""A state without a daemon, and disks that are too small for it."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import sqlite3
 import subprocess
 from pathlib import Path
 from typing import Callable, Iterator, List, Optional
 
+from tests.support.daemon import Twitcher
 from twitcher.run_record import RunEnd, RunRecord
 from twitcher.runs.procfs import start_time
 from twitcher.state import State
@@ -41,11 +43,11 @@ class InForce:
     path = f'{CONFIGS}/a.twc'
 
 
-def use(state: State, watch: str = WATCH) -> None:
-    """Everything that a daemon does with a state, but for `close`."""
+def use_every_method(state: State, watch: str = WATCH) -> None:
+    """Call every method of the state but `close`."""
     state.in_force = {watch: InForce()}
     state.unfinished()
-    first, second = begin(state, 1, watch), new_run(state, 2, watch)
+    first, second = begin_run(state, 1, watch), new_run(state, 2, watch)
     state.applied(watch, Revision(1, 2, 3))
     state.save_pending(watch, Revision(1, 2, 4))
     state.pending()
@@ -65,7 +67,7 @@ def new_run(state: State, pipe: int, watch: str = WATCH) -> RunRecord:
     return record
 
 
-def begin(state: State, pipe: int, watch: str = WATCH) -> RunRecord:
+def begin_run(state: State, pipe: int, watch: str = WATCH) -> RunRecord:
     """A run that is noted, whose process is this one."""
     pid = os.getpid()
     record = new_run(state, pipe, watch)._replace(pid=pid, start_time=start_time(pid))
@@ -73,8 +75,8 @@ def begin(state: State, pipe: int, watch: str = WATCH) -> RunRecord:
     return record
 
 
-def pipes(state: State) -> List[int]:
-    """The runs that are noted."""
+def noted_pipes(state: State) -> List[int]:
+    """The pipes of the runs that are noted."""
     return sorted(record.pipe for record in state.unfinished())
 
 
@@ -84,7 +86,7 @@ def has_pending(state: State, watch: str = WATCH) -> bool:
 
 
 @contextlib.contextmanager
-def opened(directory: Path, configs: str = CONFIGS, clock: Optional[Clock] = None) -> Iterator[State]:
+def opened_state(directory: Path, configs: str = CONFIGS, clock: Optional[Clock] = None) -> Iterator[State]:
     """A state for the length of a with block."""
     clock = clock or Clock()
     state = State(str(directory), configs, MACHINE, clock.later)
@@ -104,8 +106,22 @@ def small_disk(directory: Path) -> Iterator[None]:
         subprocess.run(['umount', '--lazy', directory], check=True)
 
 
-def fill(directory: Path) -> None:
+def fill_disk(directory: Path) -> None:
     """Leave no room in the file system."""
     with (directory / 'filler').open('wb', buffering=0) as file, contextlib.suppress(OSError):
         while True:
             file.write(bytes(1024))
+
+
+def assert_state_warnings(twitcher: Twitcher, count: int) -> None:
+    """So many warnings about the state, nothing worse, and no traceback."""
+    assert len(twitcher.log_lines('WARNING: state: ')) == count
+    assert twitcher.log_lines('Traceback|ERROR|CRITICAL') == []
+    assert 'Traceback' not in twitcher.stdio()
+
+
+def change_state(twitcher: Twitcher, statement: str) -> int:
+    """Execute an SQL statement on the daemon's state. Returns the number of changed rows."""
+    (path,) = (twitcher.directory / 'state').glob('*.0.sqlite3')
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as database:
+        return database.execute(statement).rowcount

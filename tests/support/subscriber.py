@@ -1,16 +1,15 @@
-"""A Keeper on a loop of its own, for tests that look at it from outside; and questions to a server about its watches."""
+"""Subscriptions without a daemon, on a loop of their own; and what a server says of its watches."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import re
 import socket
 import threading
 from concurrent.futures import Future
-from typing import Any, Callable, Iterator, List
+from typing import Any, Callable, List
 
-from tests.support.daemon import wait_for
+from tests.support.waiting import wait_for
 from twitcher.znode import WatchType, ZnodeState
 from twitcher.zookeeper.ensemble import Ensemble
 from twitcher.zookeeper.session import Session
@@ -19,8 +18,8 @@ from twitcher.zookeeper.subscriptions import Subscriptions
 DATA, CHILDREN = WatchType.DATA, WatchType.CHILDREN
 
 
-class Told:
-    """A listener: everything that it was told, in order."""
+class Listener:
+    """A listener that keeps every state that it receives, in order."""
 
     def __init__(self, path: str, watch_type: WatchType) -> None:
         self.path = path
@@ -32,7 +31,7 @@ class Told:
 
     @property
     def contents(self) -> List[bytes]:
-        """The contents that were told, without repetitions."""
+        """The contents received, without repetitions."""
         different = [state for before, state in zip([None, *self.states], self.states) if state != before]
         return [state.contents for state in different if state.contents is not None]
 
@@ -42,24 +41,24 @@ class Told:
         return self.states[-1]
 
     def wait_absent(self) -> None:
-        """Return when the last state is that there is no znode."""
+        """Return as soon as the last state says that there is no znode."""
         wait_for(f'no {self.path}', lambda: self.states and self.states[-1].revision is None)
 
 
-class Keeping:
-    """The keeper, its session and its loop, which runs in a thread."""
+class Subscriber:
+    """Subscriptions with a session and a loop of their own; the loop runs in a thread."""
 
     def __init__(self, hosts: str, retry_delay: float = 0.2, check_period: float = 2.0) -> None:
         self.loop = asyncio.new_event_loop()
         self.session = Session(Ensemble.parse(hosts), lambda _: None)
-        self.keeper = Subscriptions(self.session, retry_delay, check_period)
+        self.subscriptions = Subscriptions(self.session, retry_delay, check_period)
         self._thread = threading.Thread(target=self.loop.run_forever)
         self._thread.start()
         self.call(self.session.start)
-        self.call(self.keeper.start)
+        self.call(self.subscriptions.start)
 
     def call(self, function: Callable[..., Any], *args: Any) -> Any:
-        """The function's result, called on the loop."""
+        """Call the function on the loop. Returns its result."""
         result: Future[Any] = Future()
 
         def call() -> None:
@@ -71,45 +70,29 @@ class Keeping:
         self.loop.call_soon_threadsafe(call)
         return result.result(40)
 
-    def subscribe(self, path: str, watch_type: WatchType = DATA) -> Told:
-        """A new listener."""
-        told = Told(path, watch_type)
-        self.call(self.keeper.subscribe, path, watch_type, told)
-        return told
+    def subscribe(self, path: str, watch_type: WatchType = DATA) -> Listener:
+        """Subscribe a new listener to the znode."""
+        listener = Listener(path, watch_type)
+        self.call(self.subscriptions.subscribe, path, watch_type, listener)
+        return listener
 
-    def unsubscribe(self, told: Told) -> None:
-        """Tell the listener no more."""
-        self.call(self.keeper.unsubscribe, told.path, told.watch_type, told)
+    def unsubscribe(self, listener: Listener) -> None:
+        """End the listener's subscription."""
+        self.call(self.subscriptions.unsubscribe, listener.path, listener.watch_type, listener)
 
     def close(self) -> None:
-        """End it all."""
+        """End the session, the loop and its thread."""
         self.call(self.session.stop).join(30)
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join(30)
         self.loop.close()
 
 
-Keep = Callable[[str], Keeping]
-
-
-@contextlib.contextmanager
-def keepers() -> Iterator[Keep]:
-    """Makes keepers for a host list, and ends them."""
-    made: List[Keeping] = []
-
-    def make(hosts: str) -> Keeping:
-        made.append(Keeping(hosts))
-        return made[-1]
-
-    try:
-        yield make
-    finally:
-        for keeping in made:
-            keeping.close()
+NewSubscriber = Callable[[str], Subscriber]
 
 
 def ask_server(port: int, question: str) -> str:
-    """A server's answer to one of its four-letter words."""
+    """A server's answer to a four-letter word."""
     with socket.create_connection(('127.0.0.1', port), 10) as connection:
         connection.sendall(question.encode())
         with connection.makefile('rb') as answer:
@@ -117,7 +100,7 @@ def ask_server(port: int, question: str) -> str:
 
 
 def count_watches(port: int, below: str) -> int:
-    """The watches that a server holds on znodes whose path begins so."""
+    """The number of watches that a server holds on znodes whose paths begin with `below`."""
     count, counts = 0, False
     for line in ask_server(port, 'wchp').splitlines():
         if re.match(r'\s+0x', line):

@@ -8,7 +8,7 @@ import threading
 from pathlib import Path
 from typing import List, Optional
 
-from tests.support.daemon import wait_for
+from tests.support.waiting import wait_for
 
 
 class SyslogServer:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Dict, Tuple
 
 from tests.chaos.breaks import broken_copy
-from tests.support.daemon import TOP
+from tests.support.programs import TOP
 
 MUTATIONS: Dict[str, Tuple[str, str, str]] = {
     'settle counts from the first update': (

@@ -6,8 +6,11 @@ from typing import List
 
 import pytest
 
-from tests.support.daemon import Ensemble, Trace, Twitcher, wait_for
-from tests.support.fake_machine import Bench, Znode
+from tests.support.actions import until
+from tests.support.daemon import Twitcher
+from tests.support.ensemble import Ensemble
+from tests.support.fake_machine import FakeMachine, Znode
+from tests.support.waiting import Trace, wait_for
 from twitcher.config.spec import RunMode
 
 
@@ -27,7 +30,7 @@ def test_a_flood_of_large_updates_costs_a_bounded_amount_of_memory_and_the_newes
         twitcher: Twitcher, ensemble: Ensemble, trace: Trace) -> None:
     go = twitcher.directory / 'go'
     twitcher.config('p.twc', f"RegisterWatch('/p', Exec('head -c 6 >> {trace}; echo >> {trace}; "
-                             f"until [ -e {go} ]; do sleep 0.05; done'), run_mode=PARALLEL, run_on_load=False)")
+                             f"{until(go)}'), run_mode=PARALLEL, run_on_load=False)")
     twitcher.config('q.twc', f"RegisterWatch('/q', Exec('echo q `cat` >> {trace}'), run_mode=PARALLEL, run_on_load=False)")
     ensemble.put('/p', 'begin ')
     ensemble.put('/q', 0)
@@ -48,7 +51,7 @@ def test_a_flood_of_large_updates_costs_a_bounded_amount_of_memory_and_the_newes
     wait_for('the newest', lambda: f'{5999:6}' in trace.lines())
     assert 'q 1' in trace.lines()
     assert len(twitcher.log_lines('p.twc: too many updates wait for a run')) == 1
-    twitcher.wait_log(r'p\.twc: \d+ updates were dropped')
+    twitcher.wait_log(r'p\.twc: \d+ updates that waited for a run were dropped')
     assert not twitcher.log_lines(r'q\.twc: .*dropped|q\.twc: too many')
 
 
@@ -62,7 +65,7 @@ def test_a_watch_with_many_updates_does_not_starve_another(twitcher: Twitcher, e
     go = twitcher.directory / 'go'
     twitcher.config('f.twc', f"""
         for name in ('flood', 'other'):
-            RegisterWatch('/' + name, Exec('echo %s `cat` >> {trace}; until [ -e {go} ]; do sleep 0.05; done' % name),
+            RegisterWatch('/' + name, Exec('echo %s `cat` >> {trace}; {until(go)}' % name),
                           run_mode=PARALLEL, run_on_load=False, description=name)""")
     ensemble.put('/flood', 0)
     ensemble.put('/other', 0)
@@ -108,14 +111,14 @@ def test_the_oldest_of_the_watch_with_most_are_dropped_and_each_keeps_its_newest
     for queue in queues:
         while queue.sizes:
             backlog.remove(queue, queue.sizes.pop(0))
-    assert 'flood: 50 updates were dropped, of the ones that waited for a run' in caplog.messages
+    assert 'flood: 50 updates that waited for a run were dropped' in caplog.messages
 
 
 def test_slots_go_round_the_watches_that_wait() -> None:
-    bench, znodes = Bench(limit=1), [Znode() for _ in range(3)]
-    watches = [bench.watch(run_mode=RunMode.PARALLEL) for _ in znodes]
+    machine, znodes = FakeMachine(limit=1), [Znode() for _ in range(3)]
+    watches = [machine.watch(run_mode=RunMode.PARALLEL) for _ in znodes]
     for number, (watch, znode) in enumerate(zip(watches, znodes)):
         for update in range(3):
             watch.on_state(znode.put(f'{number}{update}'))
-    bench.end_all()
-    assert bench.started == ['00', '01', '10', '20', '02', '11', '21', '12', '22']
+    machine.end_all()
+    assert machine.started == ['00', '01', '10', '20', '02', '11', '21', '12', '22']

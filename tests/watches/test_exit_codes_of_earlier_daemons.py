@@ -6,7 +6,9 @@ import os
 from pathlib import Path
 
 from tests.runs.test_exit_codes_over_restarts import needs_kernel, set_subreaper
-from tests.support.daemon import Ensemble, Trace, Twitcher
+from tests.support.daemon import Twitcher
+from tests.support.ensemble import Ensemble
+from tests.support.waiting import Trace
 
 pytestmark = needs_kernel
 

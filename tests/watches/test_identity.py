@@ -10,7 +10,9 @@ from typing import Callable, List
 import pytest
 
 from tests.support.configs import fence, slow, watch
-from tests.support.daemon import Ensemble, Trace, Twitcher, wait_for
+from tests.support.daemon import Twitcher
+from tests.support.ensemble import Ensemble
+from tests.support.waiting import Trace, wait_for
 
 Edit = Callable[[], object]
 
@@ -36,6 +38,17 @@ def begun(twitcher: Twitcher, ensemble: Ensemble, trace: Trace) -> None:
     ensemble.put('/a', 0)
     twitcher.start('--verbose')
     trace.wait_for_line('slow begin 0')
+
+
+def begun_with_one_pending(twitcher: Twitcher, ensemble: Ensemble, trace: Trace) -> None:
+    """A daemon is there; its slow watch, with run_on_load=False, has begun a run for 1, and 2 waits for it."""
+    ensemble.put('/a', 0)
+    twitcher.start('--verbose')
+    fence(twitcher, ensemble)
+    ensemble.put('/a', 1)
+    trace.wait_for_line('slow begin 1')
+    ensemble.put('/a', 2)
+    twitcher.wait_log(r'\.twc(#2)?: changed .* waits for the run in progress')
 
 
 def end(trace: Trace, gate: Path, lines: List[str]) -> None:
@@ -120,13 +133,7 @@ def test_a_pending_update_is_run_for_once_though(
 
     above = watch('/a', trace, 'above', 'run_on_load=False')
     path = twitcher.config('m.twc', (above if 'removed' in how else '') + waiting())
-    ensemble.put('/a', 0)
-    twitcher.start('--verbose')
-    fence(twitcher, ensemble)
-    ensemble.put('/a', 1)
-    trace.wait_for_line('slow begin 1')
-    ensemble.put('/a', 2)
-    twitcher.wait_log(r'm.twc(#2)?: changed .* waits for the run in progress')
+    begun_with_one_pending(twitcher, ensemble, trace)
     if 'removed' in how:
         trace.wait_for_line('above changed 2')
     before = [line for line in trace.lines() if 'above' in line]
@@ -184,13 +191,7 @@ def test_a_watch_that_went_while_no_daemon_ran_leaves_no_row_and_no_pending_upda
         twitcher: Twitcher, ensemble: Ensemble, trace: Trace, gate: Path) -> None:
     path = twitcher.config('a.twc', slow('/a', trace, gate, 'slow', 'run_on_load=False'))
     twitcher.config('b.twc', watch('/a', trace, 'stays', 'run_on_load=False'))
-    ensemble.put('/a', 0)
-    twitcher.start('--verbose')
-    fence(twitcher, ensemble)
-    ensemble.put('/a', 1)
-    trace.wait_for_line('slow begin 1')
-    ensemble.put('/a', 2)
-    twitcher.wait_log(r'a.twc: changed .* waits for the run in progress')
+    begun_with_one_pending(twitcher, ensemble, trace)
     trace.wait_for_line('stays changed 2')
     twitcher.stop()
     gate.touch()
@@ -211,13 +212,7 @@ def test_what_is_pending_for_a_file_that_does_not_load_waits_for_it(
         twitcher: Twitcher, ensemble: Ensemble, trace: Trace, gate: Path) -> None:
     text = slow('/a', trace, gate, 'slow', 'run_on_load=False')
     twitcher.config('a.twc', text)
-    ensemble.put('/a', 0)
-    twitcher.start('--verbose')
-    fence(twitcher, ensemble)
-    ensemble.put('/a', 1)
-    trace.wait_for_line('slow begin 1')
-    ensemble.put('/a', 2)
-    twitcher.wait_log(r'a.twc: changed .* waits for the run in progress')
+    begun_with_one_pending(twitcher, ensemble, trace)
     twitcher.stop()
     gate.touch()
     trace.wait_for_line('slow end')

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.support.daemon import Ensemble, Trace, Twitcher
+from tests.support.actions import until
+from tests.support.daemon import Twitcher
+from tests.support.ensemble import Ensemble
+from tests.support.waiting import Trace
 
 
 def test_an_update_that_waits_long_for_a_run_is_worth_a_line(
-        twitcher: Twitcher, ensemble: Ensemble, trace: Trace) -> None:
+        twitcher: Twitcher, ensemble: Ensemble, trace: Trace, gate: Path) -> None:
     twitcher.config('w.twc', f"""
         import sys
         for name in ('twitcher.runs.slow_run', 'twitcher.runs.coarse_timer'):
             if name in sys.modules:
                 vars(sys.modules[name]).update(LONG_WAIT=1, INTERVAL=0.1)
-        RegisterWatch('/w', Exec('echo `cat` >> {trace}; until [ -e {trace}.go ]; do sleep 0.05; done'), description='long')
+        RegisterWatch('/w', Exec('echo `cat` >> {trace}; {until(gate)}'), description='long')
         RegisterWatch('/w', Exec('true'), description='short')
         """)
     ensemble.put('/w', 0)
@@ -28,7 +31,7 @@ def test_an_update_that_waits_long_for_a_run_is_worth_a_line(
     twitcher.wait_log(pattern)
     ensemble.put('/w', 3)
     twitcher.fence(ensemble)
-    Path(f'{trace}.go').touch()
+    gate.touch()
     assert trace.wait(2) == ['0', '3']
     twitcher.wait_ended('long', 2)
     assert len(twitcher.log_lines('has been waiting')) == 1

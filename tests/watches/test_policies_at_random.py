@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
 
-from tests.support.fake_machine import FakeClock, HandMadeRun, Znode
+from tests.support.fake_machine import FakeClock, FakeRun, Znode
 from twitcher.config.action import Exec
 from twitcher.config.arguments import RETRY, make_spec
 from twitcher.config.spec import RunMode, RunOnLoad, Then, WatchSpec
@@ -74,7 +74,7 @@ class Job:
     newest: Optional[str] = None
     event: Event = Event.CHANGED
     is_gone: bool = False
-    running: List[HandMadeRun] = field(default_factory=list)
+    running: List[FakeRun] = field(default_factory=list)
     last: Optional[Last] = None
     carried: Optional[Tuple[Revision, int]] = None
     repeat_at: Optional[float] = None
@@ -168,7 +168,7 @@ class Job:
             return None
         return Event.CHANGED if self.seen.czxid == revision.czxid else Event.CREATED
 
-    def start(self, run: HandMadeRun, now: float) -> None:
+    def start(self, run: FakeRun, now: float) -> None:
         """A run has started: the model agrees, or the test fails."""
         self.catch_up(now)
         update, want = run.given, self.want
@@ -177,11 +177,11 @@ class Job:
         expected = (want.event, want.attempt, self.newest)
         assert (update.event, update.attempt, update.contents.decode()) == expected, f'{self.command}: not {expected}'
         assert not self.running or self.spec.run_mode.overlaps, f'{self.command} overlaps'
-        self.want = None
+        self.want, self.event = None, want.event
         self.last = Last(update.revision, update.attempt)
         self.running.append(run)
 
-    def end(self, run: HandMadeRun, end: RunEnd, now: float) -> None:
+    def end(self, run: FakeRun, end: RunEnd, now: float) -> None:
         """A run has ended, and the daemon sees it."""
         self.catch_up(now)
         self.running.remove(run)
@@ -262,7 +262,7 @@ class World:
         self.clock = FakeClock(100.0)
         self.znodes = {path: Znode() for path in ZNODES}
         self.version = 0
-        self.runs: List[Tuple[Job, HandMadeRun, RunRecord]] = []
+        self.runs: List[Tuple[Job, FakeRun, RunRecord]] = []
         self.disagreements: List[AssertionError] = []
         self._directory = directory
         self.jobs = jobs
@@ -324,7 +324,7 @@ class World:
         """The file of a job."""
         return next(path for path, other in self.files.items() if other is job)
 
-    def active(self) -> List[HandMadeRun]:
+    def active(self) -> List[FakeRun]:
         """The runs in progress."""
         return [run for _, run, _ in self.runs if not run.is_over]
 
@@ -343,16 +343,16 @@ class World:
                         job.read(self.znodes[path].state, self.now)
                 listener(self.znodes[path].state)
 
-    def _start_run(self, name: str, spec: WatchSpec, description: str, update: Update) -> HandMadeRun:
+    def _start_run(self, name: str, spec: WatchSpec, description: str, update: Update) -> FakeRun:
         try:
             return self._started(name, spec, update)
         except AssertionError as error:  # which a watch would take for a machine that refuses to start it
             self.disagreements.append(error)
             raise
 
-    def _started(self, name: str, spec: WatchSpec, update: Update) -> HandMadeRun:
+    def _started(self, name: str, spec: WatchSpec, update: Update) -> FakeRun:
         job, = (job for job in self.jobs if spec.action == Exec(job.command))
-        run = HandMadeRun(spec, update)
+        run = FakeRun(spec, update)
         lock = spec.timing.lock
         for other in self.jobs:
             other.catch_up(self.now)

@@ -18,7 +18,7 @@ from typing import Any, Callable, Dict, List, Optional, Set, Tuple, cast
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support.fake_machine import FakeClock, HandMadeRun, Znode
+from tests.support.fake_machine import FakeClock, FakeRun, Znode
 from twitcher.config.action import Exec
 from twitcher.config.arguments import make_spec
 from twitcher.config.spec import WatchSpec
@@ -84,7 +84,7 @@ class World:
         self.znodes = {path: Znode() for path in ZNODES}
         self.version = 0
         self.files: Dict[str, List[Job]] = {path: [] for path in FILES}
-        self.runs: List[Tuple[str, HandMadeRun]] = []
+        self.runs: List[Tuple[str, FakeRun]] = []
         self.history: Dict[str, List[int]] = {}
         self.now = 0.0
         self.alarms: List[Tuple[float, Callable[[], None]]] = []
@@ -101,7 +101,7 @@ class World:
         """All jobs in the files."""
         return [job for jobs in self.files.values() for job in jobs]
 
-    def active(self, command: str = '') -> List[Tuple[str, HandMadeRun]]:
+    def active(self, command: str = '') -> List[Tuple[str, FakeRun]]:
         """Runs in progress, of one job or of all."""
         return [(name, run) for name, run in self.runs if not run.is_over and (not command or run_command(run) == command)]
 
@@ -194,7 +194,7 @@ class World:
         """Whether there is such a job in the files."""
         return any(job.command == command for job in self.jobs())
 
-    def _start_run(self, name: str, spec: WatchSpec, description: str, update: Update) -> HandMadeRun:
+    def _start_run(self, name: str, spec: WatchSpec, description: str, update: Update) -> FakeRun:
         command = str(cast(Exec, spec.action).command)
         assert not self.active(command), f'{command} overlaps'
         job, = (job for job in self.jobs() if job.command == command)
@@ -204,7 +204,7 @@ class World:
         job.causes -= 1
         assert job.causes >= 0, f'{command} runs without a cause'
         self.history.setdefault(command, []).append(int(update.contents))
-        run = HandMadeRun(spec, update)
+        run = FakeRun(spec, update)
         record = RunRecord(self.state.new_run_id(), name, description, len(self.runs), 0.0, None, has_slot=False)
         self.state.run_begins(record)
         self.runs.append((name, run))
@@ -225,7 +225,7 @@ class World:
                 assert obstacles, f'{job.command} should have run for {job.received}'
 
 
-def run_command(run: HandMadeRun) -> str:
+def run_command(run: FakeRun) -> str:
     """The job of a run."""
     return str(cast(Exec, run.spec.action).command)
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
 
 from tests.support.configs import fence, hup, slow, watch
-from tests.support.daemon import Ensemble, Trace, Twitcher
+from tests.support.daemon import Twitcher
+from tests.support.ensemble import Ensemble
+from tests.support.waiting import Trace
 
 # Whole or not at all
 
@@ -81,57 +82,6 @@ def test_a_file_that_never_returns_is_given_up_and_delays_the_others_no_longer(t
     ensemble.put('/a', 1)
     trace.wait_for_line('a created 1')
     assert twitcher.stop() == 0
-
-
-# Nothing changed: nothing runs
-
-def test_neither_sighup_nor_the_same_text_again_runs_anything(twitcher: Twitcher, ensemble: Ensemble, trace: Trace) -> None:
-    text = ''.join(watch(f'/{number}', trace, f'w{number}', f'run_mode={mode}')
-                   for number, mode in enumerate(['QUEUE', 'DISCARD', 'PARALLEL'])) + watch('/not/there', trace, 'never')
-    path = twitcher.config('a.twc', text)
-    for number in range(3):
-        ensemble.put(f'/{number}', number)
-    twitcher.start()
-    before = sorted(trace.wait(3))
-    path.write_text(text)
-    twitcher.config('a.twc', text)
-    os.utime(path)
-    hup(twitcher)
-    twitcher.config('a.twc', '# a comment moves the lines\n\n' + text)
-    hup(twitcher)
-    fence(twitcher, ensemble)
-    assert before == ['w0 load 0', 'w1 load 1', 'w2 load 2']
-    assert sorted(trace.lines()) == before
-    ensemble.put('/1', 'x')
-    trace.wait_for_line('w1 changed x')
-
-
-ACTIONS = {
-    'function': 'def action(): say()',
-    'function with a default': 'def action(how={"a": say}): how["a"]()',
-    'instance': 'class Action:\n    def __call__(self): say()\naction = Action()',
-    'method': 'class Action:\n    def run(self): say()\naction = Action().run',
-    'partial': 'import functools\naction = functools.partial(lambda what: what(), say)',
-    'closure over an object': 'class A: run = staticmethod(say)\ndef make(a): return lambda: a.run()\naction = make(A())',
-    'cached function': 'import functools\n@functools.lru_cache\ndef action(): say()',
-    'dataclass': 'import dataclasses\n@dataclasses.dataclass\nclass Action:\n    n: int\n    def __call__(self): say()\n'
-                 'action = Action(1)',
-}
-
-
-@pytest.mark.parametrize('kind', ACTIONS)
-def test_sighup_runs_nothing_whatever_kind_of_callable_the_action_is(twitcher: Twitcher, ensemble: Ensemble, trace: Trace,
-                                                                     kind: str) -> None:
-    twitcher.config('a.twc', f"def say():\n    open('{trace}', 'a').write('ran\\n')\n{ACTIONS[kind]}\n"
-                             "RegisterWatch('/a', action)\n")
-    ensemble.put('/a', 0)
-    twitcher.start()
-    trace.wait(1)
-    hup(twitcher)
-    fence(twitcher, ensemble)
-    assert len(twitcher.started('a.twc')) == 1
-    ensemble.put('/a', 1)
-    trace.wait(2)
 
 
 # Editing one watch

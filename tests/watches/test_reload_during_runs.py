@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 
 from tests.support.configs import fence, slow, watch
-from tests.support.daemon import Ensemble, Trace, Twitcher, is_alive, wait_for
+from tests.support.daemon import Twitcher
+from tests.support.ensemble import Ensemble
+from tests.support.processes import is_alive
+from tests.support.waiting import Trace, wait_for
 
 
 @pytest.mark.parametrize('how', ['edited', 'removed', 'made bad'])

@@ -6,7 +6,7 @@ from typing import Any, Dict, List, Tuple
 
 import pytest
 
-from tests.support.fake_machine import Bench, Znode
+from tests.support.fake_machine import FakeMachine, Znode
 from twitcher.config.arguments import FOREVER, RETRY
 from twitcher.config.spec import RunMode, Then
 from twitcher.errors import SpawnError
@@ -26,7 +26,7 @@ def test_the_table_says_for_each_state_what_follows_each_trigger() -> None:
 @pytest.mark.parametrize('mode', list(RunMode))
 @pytest.mark.parametrize('arguments', [{}, {'timeout': 5}, {'notify_signal': 'HUP', 'ok_codes': (0, 1)}])
 def test_a_watch_without_policies_has_no_schedule(mode: RunMode, arguments: Dict[str, Any]) -> None:
-    assert Bench().watch(run_mode=mode, **arguments).schedule is None
+    assert FakeMachine().watch(run_mode=mode, **arguments).schedule is None
 
 
 def logged(caplog: pytest.LogCaptureFixture) -> List[str]:
@@ -40,7 +40,7 @@ def logged(caplog: pytest.LogCaptureFixture) -> List[str]:
 ])
 def test_the_log_says_how_a_run_failed_and_when_which_attempt_follows(end: Dict[str, Any], text: str,
                                                                       caplog: pytest.LogCaptureFixture) -> None:
-    bench, znode = Bench(), Znode()
+    bench, znode = FakeMachine(), Znode()
     watch = bench.watch(on_failure=RETRY(times=1, delay=2))
     watch.on_state(znode.put('a'))
     bench.runs[0].end(**end)
@@ -53,7 +53,7 @@ def test_the_log_says_how_a_run_failed_and_when_which_attempt_follows(end: Dict[
 
 @pytest.mark.parametrize(('ok_codes', 'runs'), [((0,), 2), ((0, 1), 1)])
 def test_ok_codes_are_no_failures(ok_codes: Tuple[int, ...], runs: int) -> None:
-    bench, znode = Bench(), Znode()
+    bench, znode = FakeMachine(), Znode()
     bench.watch(on_failure=RETRY(delay=1), ok_codes=ok_codes).on_state(znode.put('a'))
     bench.runs[0].end(code=1)
     bench.wait(1)
@@ -62,7 +62,7 @@ def test_ok_codes_are_no_failures(ok_codes: Tuple[int, ...], runs: int) -> None:
 
 def test_an_unknown_end_is_no_reason_to_stop_but_one_to_retry() -> None:
     for policy, runs in ((STOP, ['a', 'b']), (RETRY(delay=1, then=STOP), ['a', 'a', 'b'])):
-        bench, znode = Bench(), Znode()
+        bench, znode = FakeMachine(), Znode()
         watch = bench.watch(on_failure=policy)
         watch.on_state(znode.put('a'))
         bench.runs[0].end(code=None)
@@ -73,7 +73,7 @@ def test_an_unknown_end_is_no_reason_to_stop_but_one_to_retry() -> None:
 
 
 def test_a_retry_in_discard_mode_has_the_contents_that_were_discarded() -> None:
-    bench, znode = Bench(), Znode()
+    bench, znode = FakeMachine(), Znode()
     watch = bench.watch(run_mode=RunMode.DISCARD, on_failure=RETRY(delay=1))
     watch.on_state(znode.put('a'))
     watch.on_state(znode.put('b'))
@@ -84,7 +84,7 @@ def test_a_retry_in_discard_mode_has_the_contents_that_were_discarded() -> None:
 
 
 def test_a_stop_in_parallel_mode_starts_nothing_that_waits_for_a_slot() -> None:
-    bench, znode = Bench(limit=2), Znode()
+    bench, znode = FakeMachine(limit=2), Znode()
     watch = bench.watch(run_mode=RunMode.PARALLEL, on_failure=STOP)
     for contents in 'abcd':
         watch.on_state(znode.put(contents))
@@ -100,7 +100,7 @@ def test_a_stop_in_parallel_mode_starts_nothing_that_waits_for_a_slot() -> None:
 
 @pytest.mark.parametrize('is_at_once', [True, False])
 def test_a_program_that_cannot_be_started_for_good_is_a_failure(is_at_once: bool) -> None:
-    bench, znode = Bench(), Znode()
+    bench, znode = FakeMachine(), Znode()
     watch = bench.watch(on_failure=RETRY(times=FOREVER, delay=1, backoff=1))
     if is_at_once:
         bench.failures.append(False)
@@ -113,7 +113,7 @@ def test_a_program_that_cannot_be_started_for_good_is_a_failure(is_at_once: bool
 
 
 def test_what_the_machine_refuses_is_tried_again_as_the_same_attempt() -> None:
-    bench, znode = Bench(), Znode()
+    bench, znode = FakeMachine(), Znode()
     watch = bench.watch(on_failure=STOP)
     bench.failures.extend([True, True])
     watch.on_state(znode.put('a'))
@@ -122,7 +122,7 @@ def test_what_the_machine_refuses_is_tried_again_as_the_same_attempt() -> None:
 
 
 def test_an_update_that_was_refused_gives_way_to_one_that_settles() -> None:
-    bench, znode = Bench(), Znode()
+    bench, znode = FakeMachine(), Znode()
     watch = bench.watch(settle=5, run_on_load=False)
     watch.on_state(znode.put('a'))
     watch.on_state(znode.put('b'))
@@ -136,7 +136,7 @@ def test_an_update_that_was_refused_gives_way_to_one_that_settles() -> None:
 
 
 def test_an_update_that_is_due_takes_later_contents_without_another_delay() -> None:
-    bench, znode = Bench(), Znode()
+    bench, znode = FakeMachine(), Znode()
     watch = bench.watch(settle=5)
     watch.on_state(znode.put('a'))
     watch.on_state(znode.put('b'))
@@ -148,7 +148,7 @@ def test_an_update_that_is_due_takes_later_contents_without_another_delay() -> N
 
 
 def test_settle_in_parallel_mode_makes_one_run_of_a_burst_but_not_of_two() -> None:
-    bench, znode = Bench(), Znode()
+    bench, znode = FakeMachine(), Znode()
     watch = bench.watch(settle=5, run_mode=RunMode.PARALLEL, run_on_load=False)
     watch.on_state(znode.state)
     for burst in ('abc', 'def'):
@@ -159,7 +159,7 @@ def test_settle_in_parallel_mode_makes_one_run_of_a_burst_but_not_of_two() -> No
 
 
 def test_the_same_watch_in_another_file_keeps_its_delay_and_its_stop() -> None:
-    bench, znode = Bench(), Znode()
+    bench, znode = FakeMachine(), Znode()
     watch = bench.watch(settle=5, run_on_load=False, on_failure=STOP)
     watch.on_state(znode.state)
     watch.on_state(znode.put('a'))
@@ -178,7 +178,7 @@ def test_the_same_watch_in_another_file_keeps_its_delay_and_its_stop() -> None:
 
 def test_a_start_that_waits_for_its_lock_says_so_once(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level('INFO')
-    bench, znode = Bench(), Znode()
+    bench, znode = FakeMachine(), Znode()
     first, second = bench.watch(lock='x'), bench.watch(lock='x')
     first.on_state(znode.put('a'))
     second.on_state(znode.state)
@@ -189,7 +189,7 @@ def test_a_start_that_waits_for_its_lock_says_so_once(caplog: pytest.LogCaptureF
 
 
 def test_locks_with_different_names_know_nothing_of_each_other() -> None:
-    bench, znode = Bench(), Znode()
+    bench, znode = FakeMachine(), Znode()
     for name in ('x', 'y', None):
         bench.watch(lock=name).on_state(znode.put('a'))
     assert len(bench.active) == 3

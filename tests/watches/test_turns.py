@@ -6,7 +6,7 @@ from typing import Callable, List
 
 import pytest
 
-from tests.support.fake_machine import Bench, Znode
+from tests.support.fake_machine import FakeMachine, Znode
 from twitcher.config.spec import RunMode
 from twitcher.watches.turns import Slots
 
@@ -52,23 +52,23 @@ def test_what_was_cancelled_is_not_started_and_the_others_keep_their_order() -> 
 
 
 def test_the_slots_of_all_watches_are_bounded_and_given_in_order() -> None:
-    bench, znodes = Bench(limit=2), [Znode() for _ in range(5)]
-    watches = [bench.watch(run_mode=RunMode.PARALLEL) for _ in znodes]
+    machine, znodes = FakeMachine(limit=2), [Znode() for _ in range(5)]
+    watches = [machine.watch(run_mode=RunMode.PARALLEL) for _ in znodes]
     for round_ in range(3):
         for number, (watch, znode) in enumerate(zip(watches, znodes)):
             watch.on_state(znode.put(f'{round_}{number}'))
     watches[2].close()
-    bench.end_all()
-    assert bench.started == [f'{round_}{number}' for round_ in range(3) for number in (0, 1, 3, 4)]
-    assert bench.most_at_once == 2
+    machine.end_all()
+    assert machine.started == [f'{round_}{number}' for round_ in range(3) for number in (0, 1, 3, 4)]
+    assert machine.most_at_once == 2
 
 
 def test_waiting_for_slots_is_logged_when_it_begins_and_when_it_ends(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level('INFO')
-    bench, znode = Bench(limit=2), Znode()
-    watch = bench.watch(run_mode=RunMode.PARALLEL)
+    machine, znode = FakeMachine(limit=2), Znode()
+    watch = machine.watch(run_mode=RunMode.PARALLEL)
     for number in range(50):
         watch.on_state(znode.put(str(number)))
-    bench.end_all()
+    machine.end_all()
     assert caplog.messages == ['2 PARALLEL runs are in progress (--max_running): further ones wait; watches take turns',
                                'no PARALLEL run waits any more']

@@ -7,7 +7,7 @@ from typing import List
 
 import pytest
 
-from tests.support.fake_machine import MODES, Bench, Znode
+from tests.support.fake_machine import MODES, FakeMachine, Znode
 from twitcher.config.spec import RunMode
 
 QUEUE, DISCARD, PARALLEL = MODES
@@ -44,15 +44,15 @@ def test_updates_that_find_no_room(mode: RunMode, now: List[str], in_the_end: Li
 
 def check(mode: RunMode, updates: int, now: List[str], in_the_end: List[str], limit: int = 256) -> None:
     """Let a watch see some updates at once."""
-    bench, znode = Bench(limit), Znode()
-    watch = bench.watch(run_mode=mode)
+    machine, znode = FakeMachine(limit), Znode()
+    watch = machine.watch(run_mode=mode)
     for number in range(updates):
         watch.on_state(znode.put(str(number)))
-    assert bench.started == now
-    bench.end_all()
-    assert bench.started == in_the_end
+    assert machine.started == now
+    machine.end_all()
+    assert machine.started == in_the_end
     watch.on_state(znode.put('later'))
-    assert bench.started == [*in_the_end, 'later']
+    assert machine.started == [*in_the_end, 'later']
 
 
 # States of the znode
@@ -60,238 +60,173 @@ def check(mode: RunMode, updates: int, now: List[str], in_the_end: List[str], li
 @pytest.mark.parametrize('mode', MODES)
 @pytest.mark.parametrize('run_on_load, events', [(True, ['load']), (False, [])])
 def test_what_exists_at_load_runs_if_run_on_load_says_so(mode: RunMode, run_on_load: bool, events: List[str]) -> None:
-    bench, znode = Bench(), Znode()
-    watch = bench.watch(run_mode=mode, run_on_load=run_on_load)
+    machine, znode = FakeMachine(), Znode()
+    watch = machine.watch(run_mode=mode, run_on_load=run_on_load)
     watch.on_state(znode.put('a'))
-    assert bench.events == events
-    bench.end_all()
+    assert machine.events == events
+    machine.end_all()
     watch.on_state(znode.put('b'))
-    assert bench.events == [*events, 'changed']
+    assert machine.events == [*events, 'changed']
 
 
 @pytest.mark.parametrize('run_on_load', [True, False])
 def test_creation_is_a_change_whatever_run_on_load_says(run_on_load: bool) -> None:
-    bench, znode = Bench(), Znode()
-    watch = bench.watch(run_on_load=run_on_load)
+    machine, znode = FakeMachine(), Znode()
+    watch = machine.watch(run_on_load=run_on_load)
     watch.on_state(znode.state)
-    assert bench.runs == []
+    assert machine.runs == []
     watch.on_state(znode.put('a'))
-    assert bench.events == ['created']
+    assert machine.events == ['created']
 
 
 @pytest.mark.parametrize('mode', MODES)
 def test_a_state_that_is_told_again_runs_nothing(mode: RunMode) -> None:
-    bench, znode = Bench(), Znode()
-    watch = bench.watch(run_mode=mode)
+    machine, znode = FakeMachine(), Znode()
+    watch = machine.watch(run_mode=mode)
     for state in (znode.put('a'), znode.state, znode.delete(), znode.state, znode.put('a'), znode.state):
         for _ in range(3):
             watch.on_state(state)
-        bench.end_all()
-    assert bench.events == ['load', 'created']
+        machine.end_all()
+    assert machine.events == ['load', 'created']
 
 
 def test_the_same_contents_written_again_are_a_change() -> None:
-    bench, znode = Bench(), Znode()
-    watch = bench.watch()
+    machine, znode = FakeMachine(), Znode()
+    watch = machine.watch()
     watch.on_state(znode.put('a'))
-    bench.end_all()
+    machine.end_all()
     watch.on_state(znode.put('a'))
-    assert bench.events == ['load', 'changed']
-
-
-def test_deletion_runs_nothing_and_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level('INFO')
-    bench, znode = Bench(), Znode()
-    watch = bench.watch()
-    watch.on_state(znode.put('a'))
-    bench.end_all()
-    watch.on_state(znode.delete())
-    watch.on_state(znode.state)
-    assert len(bench.runs) == 1
-    assert caplog.messages == ['w: /z was deleted']
-
-
-def test_a_znode_deleted_and_made_again_unseen_was_created() -> None:
-    bench, znode = Bench(), Znode()
-    watch = bench.watch(run_on_load=False)
-    watch.on_state(znode.put('a'))
-    znode.delete()
-    watch.on_state(znode.put('a'))
-    assert bench.events == ['created']
+    assert machine.events == ['load', 'changed']
 
 
 def test_a_znode_of_a_restored_ensemble_with_smaller_zxids_has_changed() -> None:
-    bench, znode, restored = Bench(), Znode(), Znode()
-    watch = bench.watch()
+    machine, znode, restored = FakeMachine(), Znode(), Znode()
+    watch = machine.watch()
     for contents in ('a', 'b', 'c'):
         watch.on_state(znode.put(contents))
-        bench.end_all()
+        machine.end_all()
     watch.on_state(restored.put('r'))
-    assert bench.started == ['a', 'b', 'c', 'r']
-
-
-@pytest.mark.parametrize('run_on_load, events', [(True, ['load']), (False, [])])
-def test_a_znode_that_becomes_readable_is_loaded_then(run_on_load: bool, events: List[str]) -> None:
-    bench, znode = Bench(), Znode()
-    watch = bench.watch(run_on_load=run_on_load)
-    znode.put('a')
-    watch.on_state(znode.hidden())
-    assert bench.runs == []
-    watch.on_state(znode.state)
-    assert bench.events == events
-
-
-@pytest.mark.parametrize('is_changed, events', [(True, ['load', 'changed']), (False, ['load'])])
-def test_a_time_without_permission_hides_no_change_and_makes_none(is_changed: bool, events: List[str]) -> None:
-    bench, znode = Bench(), Znode()
-    watch = bench.watch()
-    watch.on_state(znode.put('a'))
-    bench.end_all()
-    watch.on_state(znode.hidden())
-    if is_changed:
-        znode.put('b')
-        watch.on_state(znode.hidden())
-    watch.on_state(znode.state)
-    assert bench.events == events
-
-
-def test_a_change_before_the_first_permission_is_no_reason_to_forget_it() -> None:
-    bench, znode = Bench(), Znode()
-    watch = bench.watch(run_on_load=False)
-    znode.put('a')
-    watch.on_state(znode.hidden())
-    watch.on_state(znode.put('b'))
-    assert bench.events == ['changed']
-
-
-def test_a_znode_made_without_permission_was_created_once_it_can_be_read() -> None:
-    bench, znode = Bench(), Znode()
-    watch = bench.watch(run_on_load=False)
-    watch.on_state(znode.state)
-    znode.put('a')
-    watch.on_state(znode.hidden())
-    watch.on_state(znode.state)
-    assert bench.events == ['created']
+    assert machine.started == ['a', 'b', 'c', 'r']
 
 
 # Signals
 
 @pytest.mark.parametrize('mode, signals', [(QUEUE, [signal.SIGHUP] * 2), (DISCARD, []), (PARALLEL, [])])
 def test_notify_signal_goes_to_the_run_that_keeps_an_update_waiting(mode: RunMode, signals: List[int]) -> None:
-    bench, znode = Bench(), Znode()
-    watch = bench.watch(run_mode=mode, notify_signal='HUP')
+    machine, znode = FakeMachine(), Znode()
+    watch = machine.watch(run_mode=mode, notify_signal='HUP')
     for contents in ('a', 'b', 'c'):
         watch.on_state(znode.put(contents))
     watch.on_state(znode.state)
-    assert bench.runs[0].signals == signals
-    bench.end_all()
-    assert not any(run.signals for run in bench.runs[1:])
+    assert machine.runs[0].signals == signals
+    machine.end_all()
+    assert not any(run.signals for run in machine.runs[1:])
 
 
 # Starts that fail
 
 @pytest.mark.parametrize('mode', MODES)
 def test_a_start_that_the_machine_refused_is_tried_again(mode: RunMode, caplog: pytest.LogCaptureFixture) -> None:
-    bench, znode = Bench(limit=1), Znode()
-    watch = bench.watch(run_mode=mode)
-    bench.failures.extend([True, True])
+    machine, znode = FakeMachine(limit=1), Znode()
+    watch = machine.watch(run_mode=mode)
+    machine.failures.extend([True, True])
     watch.on_state(znode.put('a'))
-    bench.wait(1)
-    assert bench.runs == []
-    bench.wait(1)
-    assert bench.started == ['a']
-    bench.end_all()
-    bench.wait(100)
-    assert bench.started == ['a']
+    machine.wait(1)
+    assert machine.runs == []
+    machine.wait(1)
+    assert machine.started == ['a']
+    machine.end_all()
+    machine.wait(100)
+    assert machine.started == ['a']
     assert caplog.messages == ['w: no run: the test says so; trying again']
 
 
 @pytest.mark.parametrize('mode', MODES)
 def test_updates_do_not_multiply_the_attempts_on_a_machine_that_refuses(mode: RunMode) -> None:
-    bench, znode = Bench(limit=100), Znode()
-    watch = bench.watch(run_mode=mode)
-    bench.failures.extend([True] * 6)
+    machine, znode = FakeMachine(limit=100), Znode()
+    watch = machine.watch(run_mode=mode)
+    machine.failures.extend([True] * 6)
     for number in range(50):
         watch.on_state(znode.put(str(number)))
-    assert len(bench.failures) == 5
+    assert len(machine.failures) == 5
     for left in (4, 3, 2, 1, 0):
-        bench.wait(1)
-        assert len(bench.failures) == left
-    bench.wait(1)
-    assert bench.started == ([str(number) for number in range(50)] if mode is RunMode.PARALLEL else ['49'])
+        machine.wait(1)
+        assert len(machine.failures) == left
+    machine.wait(1)
+    assert machine.started == ([str(number) for number in range(50)] if mode is RunMode.PARALLEL else ['49'])
 
 
 @pytest.mark.parametrize('mode', MODES)
 def test_a_start_that_can_never_succeed_is_given_up(mode: RunMode) -> None:
-    bench, znode = Bench(limit=1), Znode()
-    watch = bench.watch(run_mode=mode)
-    bench.failures.append(False)
+    machine, znode = FakeMachine(limit=1), Znode()
+    watch = machine.watch(run_mode=mode)
+    machine.failures.append(False)
     watch.on_state(znode.put('a'))
-    bench.wait(100)
-    assert bench.runs == []
+    machine.wait(100)
+    assert machine.runs == []
     watch.on_state(znode.put('b'))
-    assert bench.started == ['b']
+    assert machine.started == ['b']
 
 
 @pytest.mark.parametrize('mode, started', [(QUEUE, ['c']), (DISCARD, ['c']), (PARALLEL, ['a', 'b', 'c'])])
 def test_updates_during_the_pause_after_a_refused_start(mode: RunMode, started: List[str]) -> None:
-    bench, znode = Bench(limit=1), Znode()
-    watch = bench.watch(run_mode=mode)
-    bench.failures.extend([True] * 3)
+    machine, znode = FakeMachine(limit=1), Znode()
+    watch = machine.watch(run_mode=mode)
+    machine.failures.extend([True] * 3)
     for contents in ('a', 'b', 'c'):
         watch.on_state(znode.put(contents))
     for _ in range(5):
-        bench.wait(1)
-        bench.end_all()
-    assert bench.started == started
-    assert bench.most_at_once == 1
+        machine.wait(1)
+        machine.end_all()
+    assert machine.started == started
+    assert machine.most_at_once == 1
 
 
 # What is remembered for a daemon to come
 
 @pytest.mark.parametrize('mode, pending', [(QUEUE, 'bc'), (DISCARD, ''), (PARALLEL, 'bc')])
 def test_the_latest_update_that_waits_is_noted_as_pending(mode: RunMode, pending: str) -> None:
-    bench, znode = Bench(limit=1), Znode()
-    watch = bench.watch(run_mode=mode)
+    machine, znode = FakeMachine(limit=1), Znode()
+    watch = machine.watch(run_mode=mode)
     watch.on_state(znode.put('a'))
-    assert bench.noted == []
+    assert machine.saved_pending == []
     revisions = {}
     for contents in 'bc':
         watch.on_state(znode.put(contents))
         revisions[contents] = znode.state.revision
-    assert bench.noted == [revisions[contents] for contents in pending]
-    bench.end_all()
-    assert bench.noted == [revisions[contents] for contents in pending] + ([None] if pending else [])
+    assert machine.saved_pending == [revisions[contents] for contents in pending]
+    machine.end_all()
+    assert machine.saved_pending == [revisions[contents] for contents in pending] + ([None] if pending else [])
 
 
 @pytest.mark.parametrize('is_transient', [True, False])
 def test_a_refused_start_is_pending_until_the_retry_or_given_up(is_transient: bool) -> None:
-    bench, znode = Bench(), Znode()
-    watch = bench.watch()
-    bench.failures.append(is_transient)
+    machine, znode = FakeMachine(), Znode()
+    watch = machine.watch()
+    machine.failures.append(is_transient)
     watch.on_state(znode.put('a'))
-    assert bench.noted == ([znode.state.revision] if is_transient else [])
-    bench.wait(1)
-    assert bench.noted == ([znode.state.revision, None] if is_transient else [])
+    assert machine.saved_pending == ([znode.state.revision] if is_transient else [])
+    machine.wait(1)
+    assert machine.saved_pending == ([znode.state.revision, None] if is_transient else [])
 
 
 @pytest.mark.parametrize('mode', MODES)
 @pytest.mark.parametrize('run_on_load, event', [(True, 'load'), (False, 'changed')])
 def test_what_an_earlier_daemon_left_pending_is_run_for_once_when_the_znode_is_first_seen(
         mode: RunMode, run_on_load: bool, event: str) -> None:
-    bench, znode = Bench(), Znode()
-    watch = bench.watch(has_pending=True, run_mode=mode, run_on_load=run_on_load)
+    machine, znode = FakeMachine(), Znode()
+    watch = machine.watch(has_pending=True, run_mode=mode, run_on_load=run_on_load)
     znode.put('a')
     for state in (znode.hidden(), znode.state, znode.state):
         watch.on_state(state)
-    assert bench.events == [event]
-    assert bench.noted == [znode.state.revision, None]
+    assert machine.events == [event]
+    assert machine.saved_pending == [znode.state.revision, None]
 
 
 def test_nothing_is_pending_for_a_znode_that_is_gone() -> None:
-    bench, znode = Bench(), Znode()
-    watch = bench.watch(has_pending=True, run_on_load=False)
+    machine, znode = FakeMachine(), Znode()
+    watch = machine.watch(has_pending=True, run_on_load=False)
     watch.on_state(znode.state)
-    assert bench.noted == [None]
+    assert machine.saved_pending == [None]
     watch.on_state(znode.put('a'))
-    assert bench.events == ['created']
+    assert machine.events == ['created']

@@ -7,7 +7,7 @@ from typing import List
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support.fake_machine import MODES, Bench, Znode
+from tests.support.fake_machine import MODES, FakeMachine, Znode
 from twitcher.config.spec import RunMode
 
 QUEUE, DISCARD, PARALLEL = MODES
@@ -16,10 +16,10 @@ STEPS = st.lists(st.sampled_from(['put', 'put', 'put', 'tell', 'delete', 'hide',
                                   'edit']), max_size=60)
 
 
-def play(bench: Bench, steps: List[str], mode: RunMode, run_on_load: bool) -> List[str]:
+def play(machine: FakeMachine, steps: List[str], mode: RunMode, run_on_load: bool) -> List[str]:
     """Let things happen to a watch, then let all come to rest. Returns the contents that it was told of, in order."""
     znode, told = Znode(), []
-    watch = bench.watch(run_mode=mode, run_on_load=run_on_load)
+    watch = machine.watch(run_mode=mode, run_on_load=run_on_load)
     watch.on_state(znode.state)
     for number, step in enumerate(steps):
         if step == 'put':
@@ -31,51 +31,51 @@ def play(bench: Bench, steps: List[str], mode: RunMode, run_on_load: bool) -> Li
             watch.on_state(znode.delete())
         elif step == 'hide':
             watch.on_state(znode.hidden())
-        elif step.startswith('end') and bench.active:
-            bench.active[-1 if step == 'end the last' else 0].end()
+        elif step.startswith('end') and machine.active:
+            machine.active[-1 if step == 'end the last' else 0].end()
         elif step == 'wait':
-            bench.wait(0.7)
+            machine.wait(0.7)
         elif step == 'refuse':
-            bench.failures.append(True)
+            machine.failures.append(True)
         elif step == 'edit':
-            watch = bench.successor(watch, run_mode=mode, run_on_load=run_on_load)
+            watch = machine.successor(watch, run_mode=mode, run_on_load=run_on_load)
             watch.on_state(znode.state)
     watch.on_state(znode.state)
     for _ in range(2 * len(steps) + 2):
-        bench.wait(1)
-        bench.end_all()
-    assert bench.noted[-1:] in ([], [None])
-    assert all(revision != following for revision, following in zip(bench.noted, bench.noted[1:]))
+        machine.wait(1)
+        machine.end_all()
+    assert machine.saved_pending[-1:] in ([], [None])
+    assert all(revision != following for revision, following in zip(machine.saved_pending, machine.saved_pending[1:]))
     return told
 
 
 @settings(max_examples=300, deadline=None, database=None)
 @given(STEPS, st.booleans())
 def test_in_queue_mode_runs_never_overlap_and_the_last_one_has_the_latest_contents(steps: List[str], run_on_load: bool) -> None:
-    bench = Bench()
-    told = play(bench, steps, QUEUE, run_on_load)
-    assert bench.most_at_once <= 1
-    assert bench.started == sorted(bench.started, key=int)
+    machine = FakeMachine()
+    told = play(machine, steps, QUEUE, run_on_load)
+    assert machine.most_at_once <= 1
+    assert machine.started == sorted(machine.started, key=int)
     was_deleted = max((number for number, step in enumerate(steps) if step == 'delete'), default=-1) > int((told or ['-1'])[-1])
     if not was_deleted:
-        assert bench.started[-1:] == told[-1:]
+        assert machine.started[-1:] == told[-1:]
     if not run_on_load or 'edit' not in steps:
-        assert len(bench.started) <= len(told)
+        assert len(machine.started) <= len(told)
 
 
 @settings(max_examples=300, deadline=None, database=None)
 @given(STEPS, st.booleans())
 def test_in_discard_mode_runs_never_overlap(steps: List[str], run_on_load: bool) -> None:
-    bench = Bench()
-    told = play(bench, steps, DISCARD, run_on_load)
-    assert bench.most_at_once <= 1
-    assert set(bench.started) <= set(told)
+    machine = FakeMachine()
+    told = play(machine, steps, DISCARD, run_on_load)
+    assert machine.most_at_once <= 1
+    assert set(machine.started) <= set(told)
 
 
 @settings(max_examples=300, deadline=None, database=None)
 @given(STEPS, st.integers(1, 4))
 def test_in_parallel_mode_each_state_runs_once_in_order_within_the_limit(steps: List[str], limit: int) -> None:
-    bench = Bench(limit)
-    told = play(bench, steps, PARALLEL, run_on_load=False)
-    assert bench.started == told
-    assert bench.most_at_once <= limit
+    machine = FakeMachine(limit)
+    told = play(machine, steps, PARALLEL, run_on_load=False)
+    assert machine.started == told
+    assert machine.most_at_once <= limit

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.support.configs import fence
-from tests.support.daemon import Ensemble, Trace, Twitcher, wait_for
+from tests.support.daemon import Twitcher
+from tests.support.ensemble import Ensemble
+from tests.support.waiting import Trace, wait_for
 
 FAR = 1000
 """Seconds that no test waits for."""

@@ -9,7 +9,12 @@ from typing import Callable
 
 import pytest
 
-from tests.support.daemon import TOP, Ensemble, Trace, Twitcher, process_status, wait_for
+from tests.support.actions import echo
+from tests.support.daemon import Twitcher
+from tests.support.ensemble import Ensemble
+from tests.support.processes import process_status
+from tests.support.programs import TOP
+from tests.support.waiting import Trace, wait_for
 
 Change = Callable[[str], None]
 
@@ -27,7 +32,7 @@ def start_changed(twitcher: Twitcher, tmp_path: Path) -> Change:
 
 def test_an_answer_that_is_late_does_not_overtake_a_newer_one(
         twitcher: Twitcher, ensemble: Ensemble, trace: Trace, start_changed: Change) -> None:
-    # The event loop's thread loses its processor for a while after it has sent the first read of /a.
+    # The event loop's thread loses its processor after it has sent the first read of /a, until a later one is answered.
     start_changed(f"""
         import os, threading, time
         import kazoo.client
@@ -36,17 +41,23 @@ def test_an_answer_that_is_late_does_not_overtake_a_newer_one(
 
         def read(self, path, watch=None):
             answer = original(self, path, watch)
-            if path == '/a' and threading.current_thread() is threading.main_thread() and not os.path.exists(SENT):
+            if path == '/a' and not os.path.exists(SENT):
+                assert threading.current_thread() is threading.main_thread()
                 time.sleep(0.1)
-                open(SENT, 'w')
-                time.sleep(1)
+                open(SENT, 'w').close()
+                for _ in range(1000):
+                    if os.path.exists(ANSWERED):
+                        break
+                    time.sleep(0.01)
+            elif path == '/a':
+                answer.rawlink(lambda _: open(ANSWERED, 'w').close())
             return answer
 
-        SENT = '{twitcher.directory}/sent'
+        SENT, ANSWERED = '{twitcher.directory}/sent', '{twitcher.directory}/answered'
         kazoo.client.KazooClient.get_async = read
         """)
     ensemble.put('/a', 'old')
-    twitcher.config('a.twc', f"RegisterWatch('/a', Exec('echo `cat` >> {trace}'))")
+    twitcher.config('a.twc', f"RegisterWatch('/a', {echo(trace)})")
     wait_for('the read', (twitcher.directory / 'sent').exists)
     ensemble.put('/a', 'new')
     trace.wait_for_line('new')
@@ -62,38 +73,45 @@ def test_updates_while_the_loop_is_busy_do_not_pile_up(twitcher: Twitcher, ensem
     twitcher.start()
     trace.wait_for_line('first')
     before = int(process_status(twitcher.pid)['VmHWM'].split()[0])
-    twitcher.config('busy.twc', f"import time; open('{twitcher.directory}/busy', 'w'); time.sleep(4)")
-    wait_for('the busy loop', (twitcher.directory / 'busy').exists)
-    deadline = time.monotonic() + 3
+    busy, go = twitcher.directory / 'busy', twitcher.directory / 'go'
+    twitcher.config('busy.twc', f"""
+        import os, time
+        open('{busy}', 'w').close()
+        while not os.path.exists('{go}'):
+            time.sleep(0.01)
+        """)
+    wait_for('the busy loop', busy.exists)
+    deadline = time.monotonic() + 7  # a file is interrupted after ten seconds
     number = 0
     while time.monotonic() < deadline and number < 300:  # a server with a small heap keeps the last 500
         number += 1
         ensemble.client.set('/a', b'%05d' % number + b'x' * 50_000)
         time.sleep(0.005)
     ensemble.client.set('/a', b'final')
+    go.touch()
     trace.wait_for_line('final')
     after = int(process_status(twitcher.pid)['VmHWM'].split()[0])
     assert number > 50
     assert after - before < 6_000, f'{after - before} kB more after {number} updates'
 
 
-@pytest.mark.parametrize('failing', ['in the keeper', 'in the client'])
+@pytest.mark.parametrize('failing', ['in the subscriptions', 'in the client'])
 def test_an_update_whose_answer_could_not_be_handled_runs_soon_and_is_logged_once(
         twitcher: Twitcher, ensemble: Ensemble, trace: Trace, start_changed: Change, failing: str) -> None:
     ensemble.put('/a', 0)
     ensemble.put('/b', 0)
-    twitcher.config('a.twc', f"RegisterWatch('/a', Exec('echo `cat` >> {trace}'))")
+    twitcher.config('a.twc', f"RegisterWatch('/a', {echo(trace)})")
     patch = {
-        'in the keeper': """
+        'in the subscriptions': """
             import twitcher.zookeeper.subscriptions
-            keeper, name = twitcher.zookeeper.subscriptions, 'revision_of'
-            original = getattr(keeper, name)
+            subscriptions, name = twitcher.zookeeper.subscriptions, 'revision_of'
+            original = getattr(subscriptions, name)
             def fail(watch_type, stat):
                 if stat.version in (1, 2):
                     if os.path.exists(FLAG):
                         raise MemoryError('the test says so')
                 return original(watch_type, stat)
-            setattr(keeper, name, fail)
+            setattr(subscriptions, name, fail)
             """,
         'in the client': """
             import kazoo.client

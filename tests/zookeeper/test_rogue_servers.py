@@ -9,21 +9,22 @@ from typing import Iterator, List, Optional
 
 import pytest
 
-from tests.support.daemon import Trace, Twitcher, wait_for
-from tests.support.rogue_server import Connection, Rogue, child_list
+from tests.support.daemon import Twitcher
+from tests.support.rogue_server import Connection, RogueServer, child_list
+from tests.support.waiting import Trace, wait_for
 
 
 @pytest.fixture
-def rogue() -> Iterator[Rogue]:
+def rogue() -> Iterator[RogueServer]:
     """A server that behaves until it is told otherwise."""
-    server = Rogue()
+    server = RogueServer()
     server.znodes = {'/a': b'0', '/b': b'0'}
     yield server
     server.close()
 
 
 @pytest.fixture
-def daemon(tmp_path: Path, rogue: Rogue, trace: Trace) -> Iterator[Twitcher]:
+def daemon(tmp_path: Path, rogue: RogueServer, trace: Trace) -> Iterator[Twitcher]:
     """A daemon for it that watches /a and /b, not started yet."""
     twitcher = Twitcher(tmp_path, rogue.hosts)
     twitcher.config('ab.twc', f"""
@@ -39,7 +40,7 @@ def complaints(daemon: Twitcher) -> List[str]:
     return daemon.log_lines(r'\] (WARNING|ERROR|CRITICAL): ')
 
 
-def break_once(rogue: Rogue, frame: bytes) -> None:
+def break_once(rogue: RogueServer, frame: bytes) -> None:
     """Answer the next read of /a with this frame."""
     def misbehave(connection: Connection, kind: str, path: str) -> Optional[int]:
         if (kind, path) == ('get', '/a'):
@@ -52,7 +53,8 @@ def break_once(rogue: Rogue, frame: bytes) -> None:
 
 @pytest.mark.parametrize('frame', [b'', b'\0\0', b'\xff' * 16, b'\0\0\x7f\x7f' + b'\0' * 12],
                          ids=['empty', 'short', 'odd event', 'odd xid'])
-def test_a_malformed_frame_is_a_lost_session_and_no_more(rogue: Rogue, daemon: Twitcher, trace: Trace, frame: bytes) -> None:
+def test_a_malformed_frame_is_a_lost_session_and_no_more(
+        rogue: RogueServer, daemon: Twitcher, trace: Trace, frame: bytes) -> None:
     daemon.start()
     assert sorted(trace.wait(2)) == ['a 0', 'b 0']
     break_once(rogue, frame)
@@ -65,7 +67,7 @@ def test_a_malformed_frame_is_a_lost_session_and_no_more(rogue: Rogue, daemon: T
     assert daemon.process and daemon.process.poll() is None
 
 
-def test_a_session_that_breaks_each_time_is_tried_again_with_a_growing_pause(rogue: Rogue, daemon: Twitcher,
+def test_a_session_that_breaks_each_time_is_tried_again_with_a_growing_pause(rogue: RogueServer, daemon: Twitcher,
                                                                               trace: Trace) -> None:
     def misbehave(connection: Connection, kind: str, path: str) -> Optional[int]:
         if kind == 'sync':
@@ -83,7 +85,8 @@ def test_a_session_that_breaks_each_time_is_tried_again_with_a_growing_pause(rog
 
 
 @pytest.mark.parametrize('code', [-124, -127, -999])
-def test_an_unknown_error_code_is_the_error_of_one_request(rogue: Rogue, daemon: Twitcher, trace: Trace, code: int) -> None:
+def test_an_unknown_error_code_is_the_error_of_one_request(
+        rogue: RogueServer, daemon: Twitcher, trace: Trace, code: int) -> None:
     daemon.start()
     assert sorted(trace.wait(2)) == ['a 0', 'b 0']
     rogue.misbehave = lambda connection, kind, path: code if (kind, path) == ('get', '/a') else None
@@ -99,7 +102,7 @@ def test_an_unknown_error_code_is_the_error_of_one_request(rogue: Rogue, daemon:
 
 
 def test_a_server_that_drops_each_session_for_want_of_authentication_is_named_once_and_why(
-        rogue: Rogue, daemon: Twitcher, trace: Trace) -> None:
+        rogue: RogueServer, daemon: Twitcher, trace: Trace) -> None:
     def misbehave(connection: Connection, kind: str, path: str) -> Optional[int]:
         if kind != 'connect':
             connection.reply(1, -124)
@@ -120,7 +123,8 @@ def test_a_server_that_drops_each_session_for_want_of_authentication_is_named_on
     daemon.wait_log('ZooKeeper: connected')
 
 
-def test_a_shortage_of_descriptors_while_a_server_is_looked_up_passes(rogue: Rogue, daemon: Twitcher, trace: Trace) -> None:
+def test_a_shortage_of_descriptors_while_a_server_is_looked_up_passes(
+        rogue: RogueServer, daemon: Twitcher, trace: Trace) -> None:
     daemon.hosts = f'localhost:{rogue.port}'
     daemon.start()
     assert sorted(trace.wait(2)) == ['a 0', 'b 0']
@@ -137,7 +141,7 @@ def test_a_shortage_of_descriptors_while_a_server_is_looked_up_passes(rogue: Rog
     assert len([line for line in complaints(daemon) if 'refused' not in line]) < 6, daemon.log()
 
 
-def test_a_read_only_server_that_becomes_writable_is_used_on(rogue: Rogue, daemon: Twitcher, trace: Trace) -> None:
+def test_a_read_only_server_that_becomes_writable_is_used_on(rogue: RogueServer, daemon: Twitcher, trace: Trace) -> None:
     rogue.is_read_only = True
     daemon.start()
     assert sorted(trace.wait(2)) == ['a 0', 'b 0']
@@ -149,7 +153,7 @@ def test_a_read_only_server_that_becomes_writable_is_used_on(rogue: Rogue, daemo
     assert daemon.process and daemon.process.poll() is None
 
 
-def test_a_server_that_closes_is_told_in_words(rogue: Rogue, daemon: Twitcher, trace: Trace) -> None:
+def test_a_server_that_closes_is_told_in_words(rogue: RogueServer, daemon: Twitcher, trace: Trace) -> None:
     daemon.start()
     trace.wait(2)
     rogue.connections[0].end()
@@ -158,7 +162,7 @@ def test_a_server_that_closes_is_told_in_words(rogue: Rogue, daemon: Twitcher, t
     assert not daemon.log_lines('None')
 
 
-def test_an_announcement_of_a_gigabyte_is_no_reason_to_wait_for_it(rogue: Rogue, daemon: Twitcher, trace: Trace) -> None:
+def test_an_announcement_of_a_gigabyte_is_no_reason_to_wait_for_it(rogue: RogueServer, daemon: Twitcher, trace: Trace) -> None:
     daemon.start()
     trace.wait(2)
     rogue.connections[0].send(b'')  # a frame that cannot be: the client starts anew
@@ -170,7 +174,7 @@ def test_an_announcement_of_a_gigabyte_is_no_reason_to_wait_for_it(rogue: Rogue,
     trace.wait_for_line('a 1')
 
 
-def test_a_parent_of_a_million_children_costs_others_less_than_half_a_second(rogue: Rogue, daemon: Twitcher, trace: Trace,
+def test_a_parent_of_a_million_children_costs_others_less_than_half_a_second(rogue: RogueServer, daemon: Twitcher, trace: Trace,
                                                                             tmp_path: Path) -> None:
     rogue.children['/p'] = child_list(1_000_000)
     daemon.config('p.twc', f"RegisterWatch('/p', Exec('wc -l >> {tmp_path}/children'), watch_type=WATCH_CHILDREN)")

@@ -1,4 +1,4 @@
-"""Pure parts of the keeper: whose turn a check is, and how a list of children becomes lines."""
+"""Parts of the subscriptions that need no server: whose turn a check is, and how a list of children becomes lines."""
 
 from __future__ import annotations
 

@@ -1,56 +1,41 @@
-"""The keeper while its server goes away and comes back, is restored, hangs, or is no ZooKeeper at all."""
+"""Subscriptions while the server stops and starts, is restored from a backup, hangs, or is no ZooKeeper at all."""
 
 from __future__ import annotations
 
 import shutil
 import threading
 from pathlib import Path
-from typing import Iterator
 
 import pytest
 
-from tests.support.daemon import ComingAndGoing, wait_for
+from tests.support.ensemble import ReconnectingEnsemble
 from tests.support.proxy import Proxy
-from tests.support.subscriber import CHILDREN, Keep, Keeping, count_watches, keepers
+from tests.support.subscriber import CHILDREN, NewSubscriber, Subscriber, count_watches
+from tests.support.waiting import wait_for
 from twitcher.zookeeper.throwaway import ThrowAwayServer, free_port
 
 
-@pytest.fixture
-def keep() -> Iterator[Keep]:
-    """Makes keepers for a host list."""
-    with keepers() as keep:
-        yield keep
-
-
-@pytest.fixture
-def proxy(own_server: ThrowAwayServer) -> Iterator[Proxy]:
-    """Stands before the `own_server` fixture."""
-    proxy = Proxy(own_server.port)
-    yield proxy
-    proxy.close()
-
-
-def test_a_server_that_comes_up_later_is_found(keep: Keep) -> None:
+def test_a_server_that_comes_up_later_is_found(new_subscriber: NewSubscriber) -> None:
     server = ThrowAwayServer()
-    keeping = keep(server.hosts)
-    told = keeping.subscribe('/a')
+    subscriber = new_subscriber(server.hosts)
+    listener = subscriber.subscribe('/a')
     try:
         server.start()
-        told.wait_absent()
-        keeping.unsubscribe(told)
+        listener.wait_absent()
+        subscriber.unsubscribe(listener)
     finally:
         server.remove()
 
 
-def test_a_restart_hides_no_change_and_changes_no_stamp(keep: Keep, own_server: ThrowAwayServer) -> None:
-    part = ComingAndGoing(own_server.hosts)
+def test_a_restart_hides_no_change_and_changes_no_revision(new_subscriber: NewSubscriber, own_server: ThrowAwayServer) -> None:
+    part = ReconnectingEnsemble(own_server.hosts)
     for name in ('same', 'other', 'p/child'):
         part.put(f'/{name}', 0)
-    keeping = keep(part.hosts)
-    same, other, absent = (keeping.subscribe(f'/{name}') for name in ('same', 'other', 'absent'))
-    children = keeping.subscribe('/p', CHILDREN)
-    for told in (same, other):
-        told.wait(b'0')
+    subscriber = new_subscriber(part.hosts)
+    same, other, absent = (subscriber.subscribe(f'/{name}') for name in ('same', 'other', 'absent'))
+    children = subscriber.subscribe('/p', CHILDREN)
+    for listener in (same, other):
+        listener.wait(b'0')
     children.wait(b'child\n')
     absent.wait_absent()
     threads = threading.active_count()
@@ -60,79 +45,82 @@ def test_a_restart_hides_no_change_and_changes_no_stamp(keep: Keep, own_server: 
         part.put('/other', number)
         other.wait(b'%d' % number)
         wait_for('all znodes read again', lambda number=number: all(  # type: ignore[misc]
-            len(told.states) > number for told in (same, children, absent)))
-    for told in (same, children, absent):
-        assert len({state.revision for state in told.states}) == 1
+            len(listener.states) > number for listener in (same, children, absent)))
+    for listener in (same, children, absent):
+        assert len({state.revision for state in listener.states}) == 1
     assert threading.active_count() == threads
     wait_for('one watch for each', lambda: count_watches(own_server.port, part.chroot) == 3)  # it does not list children's
 
 
 @pytest.mark.filterwarnings('ignore:No chroot path exists')  # the restored server has lost it
-def test_a_server_restored_with_smaller_zxids_is_believed(keep: Keep, own_server: ThrowAwayServer) -> None:
-    part = ComingAndGoing(own_server.hosts)
+def test_a_server_restored_with_smaller_zxids_is_believed(new_subscriber: NewSubscriber, own_server: ThrowAwayServer) -> None:
+    part = ReconnectingEnsemble(own_server.hosts)
     for number in range(30):
         part.put('/a', number)
-    keeping = keep(part.hosts)
-    told = keeping.subscribe('/a')
-    old = told.wait(b'29')
+    subscriber = new_subscriber(part.hosts)
+    listener = subscriber.subscribe('/a')
+    old = listener.wait(b'29')
     own_server.stop()
     shutil.rmtree(Path(own_server.directory) / 'version-2')
     own_server.start()
     part.put('/a', 'restored')
-    new = told.wait(b'restored')
+    new = listener.wait(b'restored')
     assert old.revision and new.revision and new.revision.zxid < old.revision.zxid
 
 
-def test_what_changed_on_a_half_open_connection_is_told_after_it(keep: Keep, own_server: ThrowAwayServer,
+def test_what_changed_on_a_half_open_connection_is_told_after_it(new_subscriber: NewSubscriber, own_server: ThrowAwayServer,
                                                                  proxy: Proxy) -> None:
-    part = ComingAndGoing(own_server.hosts)
+    part = ReconnectingEnsemble(own_server.hosts)
     part.put('/a', 0)
-    keeping = keep(proxy.hosts + part.chroot)
-    told = keeping.subscribe('/a')
-    told.wait(b'0')
+    subscriber = new_subscriber(proxy.hosts + part.chroot)
+    listener = subscriber.subscribe('/a')
+    listener.wait(b'0')
     proxy.swallow()
     part.put('/a', 1)
-    late = keeping.subscribe('/late')
+    late = subscriber.subscribe('/late')
     proxy.heal()
-    told.wait(b'1')
+    listener.wait(b'1')
     late.wait_absent()
 
 
-def test_changes_are_told_over_a_slow_and_often_cut_connection(keep: Keep, own_server: ThrowAwayServer, proxy: Proxy) -> None:
-    part = ComingAndGoing(own_server.hosts)
+def test_changes_are_told_over_a_slow_and_often_cut_connection(
+        new_subscriber: NewSubscriber, own_server: ThrowAwayServer, proxy: Proxy) -> None:
+    part = ReconnectingEnsemble(own_server.hosts)
     part.put('/a', -1)
     proxy.delay = 0.02
-    keeping = keep(proxy.hosts + part.chroot)
-    told = keeping.subscribe('/a')
-    told.wait(b'-1')
+    subscriber = new_subscriber(proxy.hosts + part.chroot)
+    listener = subscriber.subscribe('/a')
+    listener.wait(b'-1')
     for number in range(8):
         proxy.cut()
         part.put('/a', number)
         if number % 2:
             proxy.cut()
-    told.wait(b'7')
-    versions = [state.version for state in told.states]
+    listener.wait(b'7')
+    versions = [state.version for state in listener.states]
     assert versions == sorted(versions)
 
 
 @pytest.mark.parametrize('greeting', [b'', b'\0\0\0\0', b'\xff\xff\xff\xff', b'\0\0\0\x04\0\0', b'HTTP/1.1 400 Bad\r\n'])
-def test_thirty_vain_attempts_are_logged_in_few_lines(keep: Keep, own_server: ThrowAwayServer, proxy: Proxy, greeting: bytes,
-                                                      caplog: pytest.LogCaptureFixture) -> None:
+def test_thirty_vain_attempts_are_logged_in_few_lines(
+        new_subscriber: NewSubscriber, own_server: ThrowAwayServer, proxy: Proxy, greeting: bytes,
+        caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level('INFO')
     proxy.greet(greeting)
-    keeping = keep(','.join([proxy.hosts] * 15))  # a round of 15 attempts before each pause
-    told = keeping.subscribe('/a')
+    subscriber = new_subscriber(','.join([proxy.hosts] * 15))  # a round of 15 attempts before each pause
+    listener = subscriber.subscribe('/a')
     wait_for('30 attempts', lambda: proxy.attempts >= 30)
     assert 0 < len([record for record in caplog.records if record.levelname != 'DEBUG']) < 10
     proxy.heal()
-    told.wait_absent()
+    listener.wait_absent()
 
 
-def test_a_stop_ends_the_threads_whether_connected_or_not(keep: Keep, shared_server: ThrowAwayServer) -> None:
+def test_a_stop_ends_the_threads_whether_connected_or_not(
+        new_subscriber: NewSubscriber, shared_server: ThrowAwayServer) -> None:
     for hosts in (shared_server.hosts, f'127.0.0.1:{free_port()}'):
         before = threading.active_count()
-        keeping = Keeping(hosts)
+        subscriber = Subscriber(hosts)
         if hosts == shared_server.hosts:
-            keeping.subscribe('/a').wait_absent()
-        keeping.close()
+            subscriber.subscribe('/a').wait_absent()
+        subscriber.close()
         wait_for('the end of the threads', lambda before=before: threading.active_count() <= before)  # type: ignore[misc]

@@ -15,7 +15,9 @@ from typing import Dict, Iterator, List
 
 import pytest
 
-from tests.support.daemon import PATIENCE, Trace, call, command, is_alive, wait_for
+from tests.support.processes import is_alive
+from tests.support.programs import call, command
+from tests.support.waiting import PATIENCE, Trace, wait_for
 from twitcher.errors import TwitcherError
 from twitcher.zookeeper.throwaway import ThrowAwayServer, is_serving
 

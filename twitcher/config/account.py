@@ -1,5 +1,5 @@
-"""Resolves uid and gid, by name or number, to one Account, or fails. Never falls back to
-another user.
+"""Resolves uid and gid, by name or number, to one Account, or fails. Never falls back
+to another user.
 
 The user database is read here, when a config is loaded, and nowhere else, so that a
 directory service that hangs cannot hold up a run.
@@ -15,18 +15,19 @@ from typing import Dict, Optional, Sequence, Tuple, Union
 from twitcher.errors import SpecError
 
 UserOrGroup = Union[str, int, None]
-"""What a file gives as uid or gid."""
+"""The value of uid or gid in a file."""
 
-# uid_t and gid_t have 32 bits, and setreuid(2) takes (uid_t)-1 for "leave it unchanged".
+# uid_t and gid_t have 32 bits, and setreuid(2) takes (uid_t)-1 for "leave it
+# unchanged".
 _HIGHEST_ID = 2 ** 32 - 2
 
 
 class Account:
-    """A user with its primary and supplementary groups, as numbers, and what its
-    environment says about it.
+    """A user with its primary and supplementary groups, as numbers, and the values for
+    its environment.
 
-    `asked` is the uid and gid that the file gives. Accounts are equal if these are,
-    because what they stand for on this machine can change without an edit.
+    `asked` has the uid and gid that the file gives. Accounts are equal if these are,
+    because their meaning on this machine can change without an edit.
     """
 
     __slots__ = ('uid', 'gid', 'groups', 'name', 'home', 'shell', 'asked')

@@ -1,7 +1,7 @@
-"""Actions: the commands of Exec and the functions of a file, and whether two of them are
-the same action.
+"""Actions: the commands of Exec and the functions of a file, and whether two of them
+are the same action.
 
-Starts no process: `child` does that.
+Starts no process: runs/child.py does that.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ _loading = threading.Event()
 
 @contextmanager
 def being_loaded() -> Iterator[None]:
-    """Calling an Exec object while its file is loading is an error: it would replace the
-    daemon."""
+    """Calling an Exec object while its file is loading is an error: it would replace
+    the daemon."""
     _loading.set()
     try:
         yield
@@ -98,8 +98,8 @@ class Exec:
 
 
 class FileContext(Protocol):
-    """What a file has set up for its functions: its globals, its helpers, and settings of the
-    interpreter."""
+    """The context that a file has set up for its functions: its globals, its helpers,
+    and settings of the interpreter."""
 
     module: types.ModuleType
 
@@ -107,12 +107,13 @@ class FileContext(Protocol):
         """Set it up again in the process of a function, whose streams these are."""
 
     def importable(self) -> ContextManager[Mapping[str, types.ModuleType]]:
-        """Make the file's helpers importable inside the block. Yields the imported ones by
-        name."""
+        """Make the file's helpers importable inside the block. Yields the imported ones
+        by name."""
 
 
 class FileFunction:
-    """A function of a file, or another callable, with the context that the file set up."""
+    """A function of a file, or another callable, with the context that the file set
+    up."""
 
     __slots__ = ('function', 'context')
 
@@ -125,7 +126,7 @@ class FileFunction:
 
 
 def checked_action(action: Any) -> Action:
-    """The action, if it can be called without arguments and a call does its work. Raises
+    """The action, if a call without arguments is possible and does the work. Raises
     SpecError."""
     fault = 'it cannot be called' if not callable(action) else None
     if fault is None and not isinstance(action, Exec):
@@ -136,8 +137,8 @@ def checked_action(action: Any) -> Action:
 
 
 def _function_fault(action: Any) -> Optional[str]:
-    """Why a call without arguments would fail or do nothing. None also for callables that
-    are not written in Python."""
+    """Why a call without arguments would fail or do nothing. None also for callables
+    that are not written in Python."""
     given = 0
     names: Set[str] = set()
     while isinstance(action, functools.partial):
@@ -163,8 +164,8 @@ def _function_fault(action: Any) -> Optional[str]:
 
 
 def outline(action: Any) -> str:
-    """A text that identifies an action after an edit, and to a later daemon: the words of
-    a command, or the name of a function and the values that it was made with.
+    """A text that identifies an action after an edit, and to a later daemon: the words
+    of a command, or the name of a function and the values that it was made with.
 
     Unlike a function's code it does not depend on the version of Python. Different
     actions may have the same outline; `identity` tells them apart.
@@ -204,8 +205,8 @@ def identity(action: Any) -> Any:
     """A value that is equal for two actions that do the same, even if their file was
     executed again in between.
 
-    Functions are the same if their code, defaults and closures are. Line numbers and the
-    globals of the file do not count. Other callables are compared with `==`.
+    Functions are the same if their code, defaults and closures are. Line numbers and
+    the globals of the file do not count. Other callables are compared with `==`.
     """
     return _identity(action.function if isinstance(action, FileFunction) else action, {})
 

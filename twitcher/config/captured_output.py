@@ -1,7 +1,7 @@
-"""What a .twc file prints: the sys.stdout and sys.stderr that the file finds.
+"""Captures what a .twc file prints, in the sys.stdout and sys.stderr that it finds.
 
-While the file is loading, its lines are collected for the daemon's log. The file may keep
-the two streams for its functions; in the process of a function they write to that
+While the file is loading, its lines are collected for the daemon's log. The file may
+keep the two streams for its functions; in the process of a function they write to that
 process's stdout and stderr.
 """
 
@@ -18,7 +18,7 @@ MAX_PRINTED = 100_000
 
 
 class _Sink(io.RawIOBase):
-    """Writes the bytes of one stream to where they belong at the moment: the collected
+    """Writes the bytes of one stream to the place that is in use now: the collected
     lines, a stream, or the descriptor."""
 
     def __init__(self, descriptor: int) -> None:
@@ -120,7 +120,7 @@ def printing_collected() -> Iterator[_Printed]:
 
 
 def print_to(stdout: TextIO, stderr: TextIO) -> None:
-    """In the process of a function: let the streams that the file has kept write in order
-    with these."""
+    """In the process of a function: let the streams that the file has kept write in
+    order with these."""
     for sink, stream in zip(_STREAMS.sinks, (stdout, stderr)):
         sink.stream = stream

@@ -1,5 +1,5 @@
-"""A deadline for a file that is executed in the daemon itself: it is interrupted even if
-it catches every exception.
+"""A deadline for a file that is executed in the daemon itself: it is interrupted even
+if it catches every exception.
 
 Signals that arrive during the execution are raised again afterwards, for the daemon's
 loop.
@@ -59,9 +59,9 @@ class _Interruption:
     """Raises DeadlineError, and raises it again when the file catches it.
 
     A `while True:` around a `try:` catches every exception that is raised in its body.
-    So tracing raises it on the next line that is executed, which is in the handler. After
-    the first interruption, functions of other modules that the file has called may clean
-    up; if they do not return, each of their lines raises as well.
+    So tracing raises it on the next line that is executed, which is in the handler.
+    After the first interruption, functions of other modules that the file has called
+    may clean up; if they do not return, each of their lines raises as well.
     """
 
     def __init__(self, path: str, received: List[int]) -> None:
@@ -89,8 +89,8 @@ class _Interruption:
         """The trace function, used after the first interruption."""
         is_own = frame.f_code.co_filename == self._path
         if event == 'line' and (is_own or self._count > 1) and self._is_inside(frame):
-            # Raising ends the tracing. If the file catches this too, the next alarm must
-            # come while its handler still runs.
+            # Raising ends the tracing. If the file catches this too, the next alarm
+            # must come while its handler still runs.
             signal.setitimer(signal.ITIMER_REAL, _AT_ONCE, _AGAIN)
             raise DeadlineError
         return self._raise_on_line
@@ -106,6 +106,6 @@ class _Interruption:
 
 
 def signal_handlers() -> List[Tuple[int, Any]]:
-    """Every signal that can have a handler, with its handler; None if Python did not set
-    it."""
+    """Every signal that can have a handler, with its handler; None if Python did not
+    set it."""
     return [(number, _signal.getsignal(number)) for number in _SIGNALS]

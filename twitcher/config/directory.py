@@ -1,4 +1,5 @@
-"""The directory of .twc files: which are there, which changed, what they say.
+"""The directory of .twc files: which files there are, which have changed, and their
+texts.
 
 Guarantees: after a change below the root, `on_change` is called with every file whose
 text is new and every file that is gone, compared with the last call. Nothing is
@@ -23,7 +24,8 @@ from twitcher.log_target import DEBUG, INFO
 log = get_logger(__name__)
 
 EMPTY_DELAY = 2.0
-"""Seconds that a file must have been empty before the empty text replaces another one."""
+"""Seconds that a file must have been empty before the empty text replaces another
+one."""
 UNREPORTED_DELAY = 1.0
 """Seconds that a text must have stayed the same where inotify may report nothing."""
 POLL = 10.0
@@ -78,7 +80,8 @@ class ConfigDir:
         self._unsettled: Set[str] = set()
         """Files whose text the last scan did not accept."""
         self._forced: Set[str] = set()
-        """Files that must still be reported for a reread, even if they are unchanged."""
+        """Files that must still be reported for a reread, even if they are
+        unchanged."""
         self._problems = Problems()
         self._found: Dict[str, Problem] = {}
         self._scan_timer: Optional[asyncio.TimerHandle] = None

@@ -1,5 +1,5 @@
-"""Problems with the configuration directory. Each is logged once, after it has lasted
-for RETRY seconds, and again when it ends."""
+"""Problems with the configuration directory. Each is logged once when it begins, or
+after RETRY seconds if it may pass by itself, and once when it ends."""
 
 from __future__ import annotations
 
@@ -58,14 +58,14 @@ class Problems:
         return known is not None and now - known.since >= RETRY
 
     def carry_over(self, subject: str, found: Dict[str, Problem]) -> None:
-        """Keep the subject's problem, if it had one, in the results of a scan that did not
-        check it."""
+        """Keep the subject's problem, if it had one, in the results of a scan that did
+        not check it."""
         if subject in self._known:
             found.setdefault(subject, self._known[subject].problem)
 
     def update(self, found: Dict[str, Problem], now: float) -> Optional[float]:
-        """Log what has begun and ended. Returns the seconds until the next scan is due; None
-        if no problem needs one."""
+        """Log what has begun and ended. Returns the seconds until the next scan is due;
+        None if no problem needs one."""
         for subject in [subject for subject in self._known if subject not in found]:
             known = self._known.pop(subject)
             if known.is_logged and known.problem.end:

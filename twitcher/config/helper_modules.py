@@ -1,11 +1,11 @@
-"""Helper modules: the .twc files can import modules that lie below the configuration
-directory.
+"""Helper modules: modules below the configuration directory, which .twc files can
+import.
 
-Each load of a file executes the helpers that it imports again, as modules of its own: an
-edit takes effect, and files do not share what they change in a helper. The helpers are in
-sys.modules, and a file's changes to sys.path in force, only while the file or a function
-of it is executed. A helper never replaces a module of the standard library. Modules from
-elsewhere are imported and shared as usual.
+Each load of a file executes the helpers that it imports again, as modules of its own:
+an edit takes effect, and files do not share what they change in a helper. The helpers
+are in sys.modules, and a file's changes to sys.path in force, only while the file or a
+function of it is executed. A helper never replaces a module of the standard library.
+Modules from elsewhere are imported and shared as usual.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _NOTHING: Mapping[str, bytes] = types.MappingProxyType({})
 
 
 class HelperCode:
-    """What the loads of all files share: the compiled code of each helper, and the names
+    """Shared by the loads of all files: the compiled code of each helper, and the names
     of the modules in each directory."""
 
     def __init__(self, root: str) -> None:
@@ -66,8 +66,8 @@ class HelperCode:
 class Helpers:
     """The helpers of one load of the file at `path`.
 
-    `texts` are the helpers of an earlier load, by path. They are executed instead of the
-    files on the disk.
+    `texts` are the helpers of an earlier load, by path. They are executed instead of
+    the files on the disk.
     """
 
     __slots__ = ('modules', 'texts', 'candidates', '_path', '_code', '_saved_texts', '_sys_path', '__weakref__')
@@ -149,8 +149,8 @@ class Helpers:
         return spec
 
     def _text(self, path: str) -> Optional[bytes]:
-        """The text of the helper at this path, if there is one. Raises ImportError if it
-        cannot be read."""
+        """The text of the helper at this path, if there is one. Raises ImportError if
+        it cannot be read."""
         self.candidates.add(path)
         if path in self._saved_texts:
             return self._saved_texts[path]
@@ -167,8 +167,8 @@ class Helpers:
         return reading[1]
 
     def _directories(self) -> List[str]:
-        """Where to search: the file's own directory, the root, and the directories below
-        the root that the file has added to sys.path."""
+        """The directories to search: the file's own, the root, and those below the root
+        that the file has added to sys.path."""
         below = [entry for entry in sys.path if isinstance(entry, str) and self._is_below(entry)]
         return list(dict.fromkeys([os.path.dirname(self._path), self._code.root, *below]))
 
@@ -183,8 +183,8 @@ class Helpers:
         return [name for name in sys.modules if name.partition('.')[0] in names]
 
     def _is_file_importing(self) -> bool:
-        """Whether the file or a helper is importing. A module from elsewhere is shared by
-        all files, and must not refer to the helper of one."""
+        """Whether the file or a helper is importing. A module from elsewhere is shared
+        by all files, and must not refer to the helper of one."""
         frame: Optional[types.FrameType] = sys._getframe(2)
         while frame and frame.f_globals.get('__name__') in _IMPORTERS:
             frame = frame.f_back

@@ -23,9 +23,9 @@ import pyinotify  # noqa: E402  # it imports asyncore, whose warning is of no us
 
 log = get_logger(__name__)
 
-# pyinotify runs ldconfig(8) or a compiler to find libc: a process, and some milliseconds
-# of our start. If the search finds nothing it uses the libc already loaded, so let it
-# find nothing.
+# pyinotify runs ldconfig(8) or a compiler to find libc: a process, and some
+# milliseconds of our start. If the search finds nothing it uses the libc already
+# loaded, so let it find nothing.
 if pyinotify.ctypes:
     pyinotify.ctypes = SimpleNamespace(**{**vars(pyinotify.ctypes), 'util': SimpleNamespace(find_library=lambda name: None)})
 
@@ -38,8 +38,8 @@ _ENTRIES_AND_CONTENTS = _ENTRIES | _WRITING
 
 
 class Change(Enum):
-    """What an event says about a file: it is being written, it is complete, or it changed
-    in another way."""
+    """The meaning of an event for a file: it is being written, it is complete, or it
+    changed in another way."""
 
     WRITING = 'writing'
     COMPLETE = 'complete'
@@ -140,8 +140,8 @@ class Inotify:
             self._on_event(entry, _change(event.mask))
 
     def _is_of_interest(self, entry: Entry, mask: int) -> bool:
-        """Ignores siblings in ancestor directories, editors' temporary files, and writes to
-        files that are neither .twc nor .py."""
+        """Ignores siblings in ancestor directories, editors' temporary files, and
+        writes to files that are neither .twc nor .py."""
         directory, name = entry
         if not name or entry in self._dependencies.lookups:
             return True
@@ -151,7 +151,8 @@ class Inotify:
 
 
 class _Notifier(pyinotify.AsyncioNotifier):
-    """pyinotify's notifier, which by itself gives up on a file name that is not UTF-8."""
+    """pyinotify's notifier, which by itself gives up on a file name that is not
+    UTF-8."""
 
     def handle_read(self, *args: object, **kwargs: object) -> None:
         """Pass on the events that are queued."""

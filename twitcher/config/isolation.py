@@ -34,7 +34,7 @@ from twitcher.descriptors import KeptDescriptors
 from twitcher.errors import SpecError
 
 _MODULES = (builtins, sys, os, time, signal, threading, socket, select, subprocess, logging, warnings, gc, atexit)
-"""The modules whose attributes are restored: without them nothing works."""
+"""The modules whose attributes are restored, because the daemon depends on them."""
 _LISTS: Tuple[Tuple[Any, str], ...] = ((sys, 'path'), (sys, 'meta_path'), (sys, 'path_hooks'), (warnings, 'filters'))
 _REFUSED = ('_exit', 'abort', 'execv', 'execve', 'setuid', 'setgid', 'setreuid', 'setregid', 'setresuid', 'setresgid', 'chroot')
 _CLOSING = ('close', 'closerange', 'dup2')
@@ -43,7 +43,8 @@ _BUILTINS = vars(builtins)
 
 
 class Effects:
-    """What one file did to the interpreter: undone, but remembered for its functions.
+    """The changes that one file made to the interpreter: undone, but remembered for its
+    functions.
 
     `faults` are changes that could not be undone; `threads` are the names of threads
     that the file left behind.
@@ -66,8 +67,8 @@ class Effects:
             atexit.register(function, *args, **kwargs)
 
     def restore(self, what: str, function: Callable[..., Any], *args: Any) -> None:
-        """Call a function that restores something. It may meet objects of the file, whose
-        methods may raise anything."""
+        """Call a function that restores something. It may meet objects of the file,
+        whose methods may raise anything."""
         try:
             function(*args)
         except BaseException as error:
@@ -87,8 +88,8 @@ class Effects:
             self._attributes.append((namespace, changed))
 
     def restore_list(self, holder: Any, name: str, now: Any, the_list: List[Any], before: List[Any]) -> None:
-        """Restore a list in place, and the name that leads to it. `now` is the object under
-        that name when the file ended."""
+        """Restore a list in place, and the name that leads to it. `now` is the object
+        under that name when the file ended."""
         items = list(now)
         if now is not the_list or len(items) != len(before) or not all(map(is_, items, before)):
             the_list[:] = before
@@ -104,8 +105,8 @@ class Effects:
                     self._settings.append((put, now))
 
     def restore_modules(self, modules: Dict[str, Any], before: Dict[str, Any]) -> None:
-        """Restore sys.modules: modules that were there before come back, and entries that
-        block an import or are no real modules go. Other imports stay."""
+        """Restore sys.modules: modules that were there before come back, and entries
+        that block an import or are no real modules go. Other imports stay."""
         if not all(map(is_, before.values(), map(modules.get, before))):
             modules.update({name: value for name, value in before.items() if modules.get(name) is not value})
         if len(modules) != len(before):
@@ -115,8 +116,8 @@ class Effects:
                     del modules[name]
 
     def registers(self, is_own: Callable[[Any], bool], libraries: List[Tuple[Any, Any, Any]]) -> Callable[..., Any]:
-        """A replacement for atexit.register while the file is loading: the daemon must not
-        call these functions when it exits."""
+        """A replacement for atexit.register while the file is loading: the daemon must
+        not call these functions when it exits."""
         def register(function: Any, *args: Any, **kwargs: Any) -> Any:
             """As atexit.register."""
             own = is_own(sys._getframe(1).f_globals)
@@ -136,15 +137,15 @@ class Isolation:
         os.register_at_fork(after_in_child=self._close_in_fork)
 
     def enter(self) -> None:
-        """In the process of a function: register what libraries have registered with atexit
-        while a file was loading."""
+        """In the process of a function: register what libraries have registered with
+        atexit while a file was loading."""
         for function, args, kwargs in self._exits_of_libraries:
             atexit.register(function, *args, **kwargs)
 
     @contextmanager
     def isolated(self, is_own: Callable[[Any], bool]) -> Iterator[Effects]:
         """Undo what the block does to the interpreter. If the block forks, exit in the
-        child: it must not go on as a second daemon.
+        child: it must not continue as a second daemon.
 
         `is_own` tells whether a dict is the globals of the file.
         """
@@ -194,7 +195,8 @@ class _Snapshot:
         self._modules, self._imported = sys.modules, sys.modules.copy()
 
     def note_lists(self) -> None:
-        """Remember the present lists, before the attributes that lead to them are restored."""
+        """Remember the present lists before the attributes that hold them are
+        restored."""
         self._now = [getattr(holder, name, ()) for holder, name in _LISTS]
 
     def restore(self, effects: Effects) -> None:
@@ -220,19 +222,19 @@ class _Snapshot:
 
 @contextmanager
 def _refusing(descriptors: KeptDescriptors, pid: int) -> Iterator[None]:
-    """Refuse calls that would end the daemon or change it for good. They are allowed in a
-    process that the file forks, and in other threads."""
+    """Refuse calls that would end the daemon or change it for good. They are allowed in
+    a process that the file forks, and in other threads."""
     thread, is_loading = threading.get_ident(), [True]
 
     def refused(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        """A replacement for the function. A library may keep it, so it must work after the
-        load as well."""
+        """A replacement for the function. A library may keep it, so it must work after
+        the load as well."""
         def guard(*args: Any, **kwargs: Any) -> Any:
             """Call the function, or raise SpecError."""
             if is_loading and os.getpid() == pid and threading.get_ident() == thread:
                 if name in _REFUSED:
-                    raise SpecError(f'os.{name} was called while the file was being loaded: that would be the daemon\'s own '
-                                    'doing; allowed: in a function that is an action')
+                    raise SpecError(f'os.{name} was called while the file was being loaded: that would affect the daemon '
+                                    'itself; allowed: in a function that is an action')
                 closed = range(*args[:2]) if name == 'closerange' else args[name == 'dup2':][:1]
                 for number in descriptors.numbers.intersection(closed):
                     raise SpecError(f'os.{name}: descriptor {number} is the daemon\'s; allowed: to close what the file has '

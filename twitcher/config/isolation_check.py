@@ -1,8 +1,8 @@
-"""Whether a file needs isolation: can its code reach the state of the interpreter, judging
-by the names in it?
+"""Decides, by the names in its code, whether a file can reach the interpreter's state
+and so needs isolation.
 
-Most .twc files only call RegisterWatch and Exec, perhaps in a loop. Ten thousand of those
-load without the cost of isolation.
+Most .twc files only call RegisterWatch and Exec, perhaps in a loop. Ten thousand of
+those load without the cost of isolation.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ _HARMLESS = frozenset((
 _REACHING = frozenset(vars(builtins)) - _HARMLESS
 _IMPORT_NAME = opmap['IMPORT_NAME']
 _FRAMES = ('_', 'ag_', 'co_', 'cr_', 'f_', 'gi_', 'tb_')
-"""Prefixes of the attributes that lead from an object to its frame, globals or class."""
+"""Prefixes of the attributes that lead from an object to its frame, globals or
+class."""
 
 
 def can_reach_interpreter(code: types.CodeType) -> bool:

@@ -1,9 +1,9 @@
-"""Isolates Python's global logging: each .twc file finds it as in a new process, and its
-configuration is removed when the file has been loaded.
+"""Isolates Python's global logging: each .twc file finds it as in a new process, and
+its configuration is removed when the file has been loaded.
 
 That configuration is in force again in the processes of the file's functions. In the
-daemon it has no effect, and holds no descriptor: handlers reopen their files and sockets
-when they next emit a record.
+daemon it has no effect, and holds no descriptor: handlers reopen their files and
+sockets when they next emit a record.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ class FileLogging:
         self._handlers: List[Any] = []
 
     def take(self, before: _Loggers, manager: Dict[str, Any]) -> None:
-        """Move what the file has changed from the loggers to this object, and close what its
-        handlers have open."""
+        """Move what the file has changed from the loggers to this object, and close
+        what its handlers have open."""
         self._handlers = logging._handlerList[:]  # type: ignore[attr-defined]  # what shutdown() closes
         known = {logger for logger, _ in before}
         for logger, settings in [*before, *((logger, _as_new(logger)) for logger in _loggers() if logger not in known)]:
@@ -122,8 +122,8 @@ def _forget_levels() -> None:
 
 
 def _release(handler: Any, met: Set[int]) -> None:
-    """Close the file or socket of a handler from the standard library, in a way that lets
-    the handler reopen it."""
+    """Close the file or socket of a handler from the standard library, in a way that
+    lets the handler reopen it."""
     if not isinstance(handler, logging.Handler) or id(handler) in met:
         return
     met.add(id(handler))

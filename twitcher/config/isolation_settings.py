@@ -17,7 +17,7 @@ _LIMITS = range(16)
 
 Put = Callable[[Any], Any]
 Setting = Tuple[str, Callable[[], Any], Put]
-"""What it is called in an error, and the functions that read and restore it."""
+"""Its name in an error, and the functions that read and restore it."""
 
 
 def _set_umask(value: int) -> int:
@@ -26,8 +26,8 @@ def _set_umask(value: int) -> int:
 
 
 def _umask() -> int:
-    """Read from /proc, because os.umask would set it, and a program that a thread starts
-    at that moment would inherit it."""
+    """Read from /proc, because os.umask would set it, and a program that a thread
+    starts at that moment would inherit it."""
     with open('/proc/self/status', 'rb') as file:
         for line in file:
             if line.startswith(b'Umask:'):
@@ -77,8 +77,8 @@ OF_THE_PROCESS: Tuple[Setting, ...] = (
     ('a timer', lambda: signal.getitimer(signal.ITIMER_PROF), lambda value: signal.setitimer(signal.ITIMER_PROF, *value)),
     ('the profile function', sys.getprofile, sys.setprofile),
 )
-"""The settings that every action finds as the manual says, no matter what its file
-set."""
+"""The settings that every action finds as the manual says, even if its file changed
+them."""
 
 
 def value_of(get: Callable[[], Any]) -> Any:

@@ -2,8 +2,8 @@
 WatchSpecs or raises one ConfigError.
 
 A file is plain Python and may do anything, except end the daemon or change what the
-daemon or other files find: see `isolation`, `isolation_logging` and `captured_output`. It
-is interrupted if it has not returned after TIME_LIMIT.
+daemon or other files find: see `isolation`, `isolation_logging` and `captured_output`.
+It is interrupted if it has not returned after TIME_LIMIT.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from twitcher.log_target import DEBUG, INFO, WARNING
 log = get_logger(__name__)
 
 TIME_LIMIT = 10.0
-"""Seconds that a file may take to execute. It blocks the daemon: files are expected to take
-milliseconds."""
+"""Seconds that a file may take to execute. It blocks the daemon: files are expected to
+take milliseconds."""
 
 MODULE = '__twitcher__'
 """The __name__ that a file finds."""
@@ -43,13 +43,13 @@ _POSITIONAL = 5
 
 def load_config(path: str, source: bytes, time_limit: float = TIME_LIMIT, helpers: Optional[Helpers] = None,
                 is_retry: bool = False) -> List[WatchSpec]:
-    """Execute the source of the file at `path` and return the watches that it registers,
-    in order. It may import the `helpers`.
+    """Execute the source of the file at `path` and return the watches that it
+    registers, in order. It may import the `helpers`.
 
-    Logs what the file prints: at DEBUG if `is_retry`, because it was logged before. Must
-    be called in the main thread, where signals are delivered. Raises ConfigError, which
-    gives the file, the line if it is known, and the reason; and StopError if SIGTERM or
-    SIGINT arrives during the execution.
+    Logs what the file prints: at DEBUG if `is_retry`, because it was logged before.
+    Must be called in the main thread, where signals are delivered. Raises ConfigError,
+    which gives the file, the line if it is known, and the reason; and StopError if
+    SIGTERM or SIGINT arrives during the execution.
     """
     # A module, because dataclasses look up the module of a class to find its globals.
     context = _FileContext(ModuleType(MODULE), helpers or Helpers(HelperCode(os.path.dirname(path)), path))
@@ -80,8 +80,8 @@ def load_config(path: str, source: bytes, time_limit: float = TIME_LIMIT, helper
 
 
 def _execute(path: str, source: bytes, time_limit: float, context: _FileContext, signals: List[int]) -> Optional[str]:
-    """Execute the file in the globals of its module. Returns its fault, if any. Adds the
-    signals that arrive to `signals`."""
+    """Execute the file in the globals of its module. Returns its fault, if any. Adds
+    the signals that arrive to `signals`."""
     names = context.module.__dict__
     with ExitStack() as stack:
         try:
@@ -172,8 +172,8 @@ def _reason(error: BaseException, time_limit: float) -> str:
 
 
 def _where(path: str, error: BaseException) -> str:
-    """The file, with the line that was being executed when the error was raised, or that
-    cannot be parsed."""
+    """The file, with the line that was being executed when the error was raised, or
+    that cannot be parsed."""
     if isinstance(error, SyntaxError) and error.filename == path:
         line = error.lineno
     else:

@@ -3,8 +3,8 @@
 A file takes effect whole or not at all. One that does not load leaves its previous
 version in force; after a restart of the daemon that is the last version that loaded. A
 failed file is tried again every RETRY seconds, because the reason may pass: a user who
-does not exist yet, a file system that is not mounted. A file is also loaded again when a
-helper that it imports has changed.
+does not exist yet, a file system that is not mounted. A file is also loaded again when
+a helper that it imports has changed.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ log = get_logger(__name__)
 RETRY = 60.0
 """Seconds until a failed file is tried again."""
 MAX_INTERVAL = 64
-"""Maximum of the interval between two attempts, in units of RETRY, for a file that takes
-long to fail: about an hour."""
+"""Maximum of the interval between two attempts, in units of RETRY, for a file that
+takes long to fail: about an hour."""
 _SLOW = 1.0
 """Seconds. A file that takes longer to fail is tried again less and less often."""
 _BATCH = 200
@@ -84,7 +84,7 @@ class Loader:
 
     @property
     def known(self) -> List[str]:
-        """The files that an earlier daemon had loaded; empty after `restore`."""
+        """The files that an earlier daemon loaded; empty after `restore`."""
         return list(self._saved)
 
     def apply(self, changes: Changes) -> None:
@@ -170,7 +170,8 @@ class Loader:
         return is_same
 
     def _failed(self, path: str, text: Source, error: ConfigError, is_retry: bool, seconds: float) -> None:
-        """Fall back to a good version, and log the error unless it was logged before."""
+        """Fall back to a good version, and log the error unless it was logged
+        before."""
         candidates = self._candidates.get(path)
         outcome = self._fall_back(path)
         if candidates is not None:

@@ -1,5 +1,5 @@
-"""Mounts: which directories lie on file systems where inotify misses changes, and when a
-file system is mounted or unmounted.
+"""Mounts: which directories lie on file systems where inotify misses changes, and when
+a file system is mounted or unmounted.
 
 inotify reports only changes that are made through this kernel's names: none by another
 machine, by a server behind FUSE or in the lower layer of an overlay. A mount changes a
@@ -14,6 +14,7 @@ import select
 from typing import Callable, Dict, Set
 
 from twitcher.config.scan import Dependencies, FileId, file_id, is_config
+from twitcher.descriptors import NEEDED
 
 TABLE = '/proc/self/mountinfo'
 """proc_pid_mountinfo(5)."""
@@ -23,9 +24,9 @@ SILENT = {
     'gpfs', 'kafs', 'lustre', 'ncpfs', 'nfs', 'nfs4', 'ocfs2', 'orangefs', 'overlay', 'panfs', 'prl_fs', 'pvfs2', 'smb3',
     'smbfs', 'unionfs', 'vboxsf', 'virtiofs', 'vmhgfs', 'wekafs',
 }
-"""Types of file systems on which inotify is silent about some changes: those of a network,
-a cluster or a virtual machine's host, and those that lie over another one. `fuse` stands
-for every `fuse.NAME`, since what is behind it is not known."""
+"""Types of file systems on which inotify is silent about some changes: those of a
+network, a cluster or a virtual machine's host, and those that lie over another one.
+`fuse` stands for every `fuse.NAME`, since what is behind it is not known."""
 
 
 class Mounts:
@@ -38,20 +39,21 @@ class Mounts:
         self._on_change = on_change
         self._types: Dict[int, str] = {}
         self.mounted_files: Set[FileId] = set()
-        """The .twc files that are mounts of their own. Their events are reported for the
-        directory that they were mounted from."""
+        """The .twc files that are mounts of their own. Their events are reported for
+        the directory that they were mounted from."""
         self._type_of_device: Dict[int, str] = {}
         self._table = os.open(TABLE, os.O_RDONLY | os.O_CLOEXEC)
-        # The kernel reports a change as POLLPRI, which asyncio cannot wait for; the table
-        # is always readable. So the loop watches an epoll descriptor instead.
+        NEEDED.add(self._table)
+        # The kernel reports a change as POLLPRI, which asyncio cannot wait for; the
+        # table is always readable. So the loop watches an epoll descriptor instead.
         self._changes = select.epoll()
         self._changes.register(self._table, select.EPOLLPRI)
         loop.add_reader(self._changes.fileno(), self._changed)
         self._read()
 
     def silent(self, dependencies: Dependencies) -> Dict[FileId, str]:
-        """The listed directories on which inotify is silent about some changes, with the
-        types of their file systems."""
+        """The listed directories on which inotify is silent about some changes, with
+        the types of their file systems."""
         found = {}
         for path, directory in dependencies.directories.items():
             if directory in dependencies.listed and directory not in found:
@@ -64,6 +66,7 @@ class Mounts:
         """Stop following the mounts."""
         self._loop.remove_reader(self._changes.fileno())
         self._changes.close()
+        NEEDED.discard(self._table)
         os.close(self._table)
 
     def _changed(self) -> None:
@@ -92,7 +95,8 @@ class Mounts:
             return  # unmounted since then, which is the next change
 
     def _type_of(self, directory: str, device: int) -> str:
-        """The type of the file system that a directory is on; empty if it cannot be found."""
+        """The type of the file system that a directory is on; empty if it cannot be
+        found."""
         if device not in self._type_of_device:
             try:
                 descriptor = os.open(directory, os.O_PATH | os.O_CLOEXEC)  # type: ignore[attr-defined, unused-ignore]

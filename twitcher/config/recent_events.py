@@ -1,4 +1,4 @@
-"""The entries that had an event lately, and whether each of them is quiet again.
+"""The entries that had an event recently, and whether each of them is quiet again.
 
 A scan can come at any instant of an edit. A file is quiet, and its text can be trusted,
 QUIET seconds after its last event, or WRITING_LIMIT seconds if that event was a write
@@ -57,8 +57,8 @@ class RecentEvents:
         return not self._quiet_at.keys().isdisjoint(entries)
 
     def are_quiet(self, entries: Iterable[Entry]) -> bool:
-        """Whether all these entries are quiet. If not, a scan is scheduled for when they
-        will be."""
+        """Whether all these entries are quiet. If not, a scan is scheduled for when
+        they will be."""
         if not self._quiet_at:
             return True
         now = self._now()

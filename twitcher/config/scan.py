@@ -1,9 +1,9 @@
 """One scan of the configuration directory: finds the .twc files and the helper modules,
 and the directories that this result depends on. Reads one file.
 
-Names that begin with a dot are skipped and symlinks are followed. A directory is entered
-once, by its own name rather than by a symlink's. Only regular files are ever opened: a
-FIFO would block, a device would never end.
+Names that begin with a dot are skipped and symlinks are followed. A directory is
+entered once, by its own name rather than by a symlink's. Only regular files are ever
+opened: a FIFO would block, a device would never end.
 """
 
 from __future__ import annotations
@@ -26,34 +26,37 @@ MAX_SYMLINKS = 40
 Source = Union[bytes, ConfigError]
 """The text of a file, or the reason why it has none."""
 Stats = Tuple[int, int, int, int, int]
-"""Device, inode, size, mtime and ctime in nanoseconds: different if the file changed."""
+"""Device, inode, size, mtime and ctime in nanoseconds: different if the file
+changed."""
 FileId = Tuple[int, int]
 """A file's device and inode."""
 Entry = Tuple[FileId, str]
-"""A directory and a name in it. inotify reports an event like this, no matter which path
-leads there."""
+"""A directory and a name in it. inotify reports an event like this, no matter which
+path leads there."""
 
 
 class File(NamedTuple):
-    """A .twc file or a helper. Events about its contents are reported for its `entries`:
-    its own, and that of its target if it is a symlink."""
+    """A .twc file or a helper. Events about its contents are reported for its
+    `entries`: its own, and that of its target if it is a symlink."""
 
     stats: Stats
     entries: Tuple[Entry, ...]
 
     @property
     def file_id(self) -> FileId:
-        """The device and the inode. Not a field: that would take 70 bytes for each file."""
+        """The device and the inode. Not a field: that would take 70 bytes for each
+        file."""
         return self.stats[:2]
 
 
 class Dependencies:
-    """What must be watched so that no change in the result of a scan is missed."""
+    """The directories to watch so that no change in the result of a scan is missed."""
 
     def __init__(self) -> None:
         self.directories: Dict[str, FileId] = {}
         self.listed: Set[FileId] = set()
-        """The directories in which every file matters. In the others only `lookups` do."""
+        """The directories in which every file matters. In the others only `lookups`
+        do."""
         self.lookups: Set[Entry] = set()
         """The entries through which the root and the symlinks are resolved."""
 
@@ -150,7 +153,8 @@ def resolution(path: str) -> List[str]:
 
 
 def is_gone(error: OSError) -> bool:
-    """Whether the error means that nothing is there, rather than that it cannot be read."""
+    """Whether the error means that nothing is there, rather than that it cannot be
+    read."""
     return error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
 
 
@@ -186,8 +190,8 @@ class _Scan:
             self.tree.unreadable[directory] = error
 
     def _add(self, entry: os.DirEntry[str], directory_id: FileId) -> None:
-        """Add an entry of a directory to the files, or to the directories to enter; or ignore
-        it."""
+        """Add an entry of a directory to the files, or to the directories to enter; or
+        ignore it."""
         is_link = entry.is_symlink()
         target = self._resolve(entry.path) if is_link else None
         try:

@@ -1,9 +1,9 @@
-"""Shell commands: for which ones /bin/sh can replace itself, and in which ones a signal
-meets the shell instead of the program.
+"""Shell commands: in which ones /bin/sh can replace itself by the program, and in which
+ones a signal reaches the shell instead of the program.
 
 With `exec` in front of one simple command the shell does not wait for it, and nothing
-else changes: sh still looks it up, interprets a script without #!, and exits 127 if there
-is no such program. The test is conservative: anything else is left to the shell.
+else changes: sh still looks it up, interprets a script without #!, and exits 127 if
+there is no such program. The test is conservative: anything else is left to the shell.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def keeps_signals(command: str) -> bool:
 
 
 def _is_simple(command: str) -> bool:
-    """Whether the string is one program with plain words, which needs no shell once it is
-    found."""
+    """Whether the string is one program with plain words, so that the shell is needed
+    only to find it."""
     match = re.fullmatch(_SIMPLE, command.strip(_BLANKS))
     return match is not None and match[1] not in _NOT_PROGRAMS

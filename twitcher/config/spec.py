@@ -1,5 +1,5 @@
-"""WatchSpec: what one RegisterWatch asks for, checked. It does not know files,
-ZooKeeper or processes."""
+"""WatchSpec: the checked arguments of one RegisterWatch. Knows no files, no ZooKeeper
+and no processes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from twitcher.znode import WatchType
 
 
 class RunMode(Enum):
-    """What happens to an update that arrives while a run of the same watch is in
+    """Decides about an update that arrives while a run of the same watch is in
     progress."""
 
     QUEUE = 'QUEUE'
@@ -25,12 +25,13 @@ class RunMode(Enum):
 
     @property
     def overlaps(self) -> bool:
-        """Whether each update has a run of its own, and these may be in progress at once."""
+        """Whether each update has a run of its own, and these may be in progress at
+        once."""
         return self is RunMode.PARALLEL
 
     @property
     def drops_updates(self) -> bool:
-        """Whether an update that arrives during a run is forgotten."""
+        """Whether an update that arrives during a run is dropped."""
         return self is RunMode.DISCARD
 
     @property
@@ -153,12 +154,12 @@ class WatchSpec(NamedTuple):
             return False
         try:
             return ignore_action or bool(identity(self.action) == identity(other.action))
-        except BaseException:  # compares the user's own objects, which may raise anything
+        except BaseException:  # this compares the user's own objects, which may raise anything
             return False
 
 
 def _nothing() -> None:
-    """Replaces the action where everything else is compared."""
+    """Stands in for the action when everything else is compared."""
 
 
 def _canonical(value: Any) -> str:

@@ -1,5 +1,5 @@
-"""Scans of one directory. Everything that a scan depends on was watched before the scan
-began, so that a change which the scan misses comes as an event.
+"""Scans one directory. Everything that a scan depends on was watched before the scan
+began, so that a change which the scan misses is reported as an event.
 
 Where inotify cannot guarantee that, because of the kernel's limits or the type of the
 file system, the scanner names the directories.
@@ -23,8 +23,8 @@ faster is left to a later scan."""
 
 
 class Scanner:
-    """Scans `root`. Passes the events of inotify to `on_event`, and calls `request_scan`
-    when another scan is needed, for example after a mount.
+    """Scans `root`. Passes the events of inotify to `on_event`, and calls
+    `request_scan` when another scan is needed, for example after a mount.
 
     `limited` are the directories and mounted files of the last scan that can change
     without an event. `shortages` has the general reasons, `silent` the reasons by path.
@@ -64,12 +64,13 @@ class Scanner:
 
     def stop(self) -> None:
         """Stop watching."""
-        for follower in (self._inotify, self._mounts):
-            if follower:
-                follower.stop()
+        for source in (self._inotify, self._mounts):
+            if source:
+                source.stop()
 
     def _open(self) -> None:
-        """Open inotify and the table of mounts. What fails is tried again by each scan."""
+        """Open inotify and the table of mounts. What fails is tried again by each
+        scan."""
         try:
             self._mounts = self._mounts or Mounts(self._loop, self._mounts_changed)
         except OSError as error:

@@ -1,7 +1,7 @@
 """The command line of twitcherctl.
 
-A command prints its result and exits 0. What fails is one line on stderr and exit 1; a
-bad command line is exit 2.
+A command prints its result and exits 0. If it fails, it prints one line on stderr and
+exits 1; if the command line is wrong, it exits 2.
 """
 
 from __future__ import annotations

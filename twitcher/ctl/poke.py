@@ -47,7 +47,7 @@ def _run(options: argparse.Namespace) -> None:
 
 
 def _contents(data: Optional[str]) -> Optional[bytes]:
-    """What to write; None to keep what is there. Raises UsageError."""
+    """The bytes to write; None to keep the present ones. Raises UsageError."""
     contents: Optional[bytes] = None
     if data == '-':
         contents = sys.stdin.buffer.read(MAX_CONTENTS + 1)

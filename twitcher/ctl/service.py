@@ -1,4 +1,4 @@
-"""What the service of this machine is started with, as far as twitcherctl goes by it."""
+"""Settings of this machine's service that twitcherctl uses as defaults."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ DEFAULTS = '/etc/default/twitcher'
 
 
 def configured_servers() -> Optional[str]:
-    """ZKSERVERS as DEFAULTS sets it; None if it does not, or cannot be read."""
+    """ZKSERVERS in DEFAULTS; None if that does not set it, or cannot be read."""
     try:
         with open(DEFAULTS, encoding='utf-8', errors='surrogateescape') as file:
             lines = [shlex.split(line, comments=True) for line in file if line.startswith('ZKSERVERS=')]

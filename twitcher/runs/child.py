@@ -2,9 +2,10 @@
 
 The process has the contents on stdin, one pipe as stdout and stderr, and no other
 descriptor; no signal blocked or ignored; a session and process group of its own; and
-the user, groups, environment, cwd and umask that the watch asks for. If any of this
-cannot be had, that is a SpawnError: no action ever runs as another user. A command is
-spawned directly; a Python function runs in a fork (fork.py).
+the user, groups, environment, cwd and umask that the watch asks for. If a command
+cannot have any of this, that is a SpawnError; a function's fork exits 1. No action ever
+runs as another user. A command is spawned directly; a Python function runs in a fork
+(fork.py).
 """
 
 from __future__ import annotations
@@ -23,12 +24,14 @@ from twitcher.config.spec import WatchSpec
 from twitcher.daemonize import UMASK
 from twitcher.errors import SpawnError
 from twitcher.runs import pidfd, posix_spawn, procfs
+from twitcher.runs.environment import Environment
 from twitcher.runs.exec_errors import directory_fault, reason
 from twitcher.runs.fork import run_in_child
 from twitcher.runs.process_group import signal_name
 
 _SHORTAGE = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
 _TRANSIENT = (*_SHORTAGE, errno.ETXTBSY, errno.ESTALE, errno.EIO, errno.ETIMEDOUT, errno.ENOTCONN, errno.EINTR)
+_SIGNALS = signal.valid_signals()
 
 if (3, 10) <= sys.version_info < (3, 11, 4):
     # fork is slower, but vfork holds the GIL until the exec is done: see posix_spawn.py.
@@ -41,8 +44,8 @@ for ended processes every other second."""
 
 
 class ExitStatus(NamedTuple):
-    """How a process ended: with an exit code, or minus the signal that killed it. None
-    is unknown, because we are not its parent."""
+    """The exit code of a process, or minus the signal that killed it. None is unknown,
+    because we are not its parent."""
 
     code: Optional[int]
 
@@ -61,7 +64,7 @@ class Child(Protocol):
         """Reap the process if it has ended; None as long as it runs."""
 
 
-def spawn(spec: WatchSpec, environment: Dict[str, str], stdin: int, output: int) -> Child:
+def spawn(spec: WatchSpec, environment: Environment, stdin: int, output: int) -> Child:
     """Start the spec's action; `output` becomes its stdout and its stderr.
 
     For a command this returns when its exec is done. Raises SpawnError.
@@ -73,22 +76,22 @@ def spawn(spec: WatchSpec, environment: Dict[str, str], stdin: int, output: int)
     except (OSError, subprocess.SubprocessError, ValueError) as error:
         if isinstance(spec.action, Exec):
             what = repr(spec.action.command)
-            why = str(error)
+            why, cwd = str(error), spec.process.cwd
             if isinstance(error, OSError):
-                why = directory_fault(spec.process.cwd) or reason(error, spec.action.argv[0], environment, spec.process.cwd)
+                why = directory_fault(cwd) or reason(error, spec.action.argv[0], environment.path, cwd)
         else:
             what, why = 'a Python function', getattr(error, 'strerror', None) or str(error)
         raise spawn_error(f'{what} cannot be run: {why}', error) from error
 
 
 def spawn_error(message: str, error: BaseException) -> SpawnError:
-    """Make a SpawnError of it: transient unless the action is at fault."""
+    """The error as a SpawnError: transient unless the action is at fault."""
     if isinstance(error, OSError):
         return SpawnError(message, error.errno in _TRANSIENT, error.errno in _SHORTAGE)
     return SpawnError(message, not isinstance(error, (subprocess.SubprocessError, ValueError)), isinstance(error, MemoryError))
 
 
-def _spawn_command(action: Exec, spec: WatchSpec, environment: Dict[str, str], stdin: int, output: int) -> Child:
+def _spawn_command(action: Exec, spec: WatchSpec, environment: Environment, stdin: int, output: int) -> Child:
     account, cwd, umask = spec.account, spec.process.cwd, spec.process.umask
     if account and account.is_in_force():
         account = None
@@ -99,8 +102,9 @@ def _spawn_command(action: Exec, spec: WatchSpec, environment: Dict[str, str], s
     if account:  # and only then: with these arguments subprocess forks instead of vforking
         who = {'user': account.uid, 'group': account.gid, 'extra_groups': account.groups}
     # posix_spawn has no umask, and the daemon's is that of all threads: subprocess sets it in the child.
-    return _Spawned(subprocess.Popen(action.argv, stdin=stdin, stdout=output, stderr=output, env=environment, cwd=cwd,
-                                     umask=UMASK if umask is None else umask, start_new_session=True, close_fds=True, **who))
+    return _Spawned(subprocess.Popen(
+        action.argv, stdin=stdin, stdout=output, stderr=output, env=environment.variables(), cwd=cwd,
+        umask=UMASK if umask is None else umask, start_new_session=True, close_fds=True, **who))
 
 
 class _Process:
@@ -176,15 +180,15 @@ class Reattached:
 class _Forked(_Process):
     """A fork of the daemon that runs a Python function."""
 
-    def __init__(self, spec: WatchSpec, environment: Dict[str, str], stdin: int, output: int) -> None:
+    def __init__(self, spec: WatchSpec, environment: Environment, stdin: int, output: int) -> None:
         # If the child got a signal before it resets its handlers, its handler would
         # write to the daemon's wakeup descriptor, and the daemon would believe that it
         # was signalled.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         try:
             pid = os.fork()
             if pid == 0:
-                run_in_child(spec, environment, stdin, output)
+                run_in_child(spec, environment.variables(), stdin, output)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
         super().__init__(pid)

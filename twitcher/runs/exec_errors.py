@@ -11,7 +11,7 @@ import errno
 import os
 import stat
 import struct
-from typing import Dict, Optional, Tuple
+from typing import Optional, Tuple
 
 from twitcher.runs.posix_spawn import candidates
 
@@ -37,14 +37,14 @@ def directory_fault(path: str) -> Optional[str]:
         os.close(handle)
 
 
-def reason(error: OSError, program: str, environment: Dict[str, str], cwd: str = '/') -> str:
+def reason(error: OSError, program: str, search_path: str, cwd: str = '/') -> str:
     """Why execve in that directory failed; names the missing file if that is not the
     program."""
     text = os.strerror(error.errno) if error.errno else str(error)
     if error.errno != errno.ENOENT:
         return text
     base = os.fsencode(cwd)
-    path = next((path for path in candidates(program, environment) if os.path.exists(os.path.join(base, path))), None)
+    path = next((path for path in candidates(program, search_path) if os.path.exists(os.path.join(base, path))), None)
     for _ in range(_MAX_INTERPRETERS):
         if path is None:
             break
@@ -55,7 +55,7 @@ def reason(error: OSError, program: str, environment: Dict[str, str], cwd: str =
 
 
 def _needed_by(path: bytes) -> Tuple[str, Optional[bytes]]:
-    """What else the kernel needs to execute the file: its kind and path."""
+    """The other file that the kernel needs to execute this one: its kind and path."""
     try:
         handle = os.open(path, os.O_PATH | os.O_CLOEXEC)
         try:

@@ -19,7 +19,7 @@ import threading
 import traceback
 import weakref
 from types import ModuleType
-from typing import Any, Callable, Dict, List, NoReturn, Optional, TextIO, Tuple
+from typing import Any, Callable, Dict, List, Mapping, NoReturn, Optional, TextIO, Tuple
 
 from twitcher.config.account import Account
 from twitcher.config.action import FileFunction
@@ -27,16 +27,17 @@ from twitcher.config.spec import ProcessSettings, WatchSpec
 from twitcher.daemonize import UMASK
 from twitcher.errors import SpawnError
 
+_SIGNALS = tuple(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
 
-def run_in_child(spec: WatchSpec, environment: Dict[str, str], stdin: int, output: int) -> NoReturn:
-    """Everything that the fork does. It exits here, whatever is raised."""
+
+def run_in_child(spec: WatchSpec, environment: Mapping[str, str], stdin: int, output: int) -> NoReturn:
+    """Do everything that the fork does, and exit, even after an exception."""
     code = next((code for code in range(1, 256) if code not in spec.failure.ok_codes), 1)  # until the function is called
     try:
         _new_session(stdin, output)
         _enter(spec.process)
         _drop_privileges(spec.account)
-        os.environ.clear()
-        os.environ.update(environment)
+        _set_environment(environment)
         streams = _reset_interpreter()
         if isinstance(spec.action, FileFunction):
             context = spec.action.context
@@ -58,7 +59,7 @@ def run_in_child(spec: WatchSpec, environment: Dict[str, str], stdin: int, outpu
 
 def _new_session(stdin: int, output: int) -> None:
     signal.set_wakeup_fd(-1)
-    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+    for number in _SIGNALS:
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     os.setsid()
@@ -82,6 +83,15 @@ def _enter(settings: ProcessSettings) -> None:
         raise SpawnError(f'its cwd {settings.cwd!r}: {error.strerror}', transient=False) from None
 
 
+def _set_environment(environment: Mapping[str, str]) -> None:
+    """Change only what differs: a variable costs microseconds to set."""
+    for name in os.environ.keys() - environment.keys():
+        del os.environ[name]
+    for name, value in environment.items():
+        if os.environ.get(name) != value:
+            os.environ[name] = value
+
+
 def _drop_privileges(account: Optional[Account]) -> None:
     if account and not account.is_in_force():
         os.setgroups(account.groups)
@@ -92,8 +102,8 @@ def _drop_privileges(account: Optional[Account]) -> None:
 def _reset_interpreter() -> Tuple[TextIO, TextIO]:
     """Replace the daemon's event loop, log handlers, exit functions and streams.
 
-    Their descriptors are closed here, or mean something else by now. Returns the stdout
-    and stderr of the function.
+    Their descriptors are closed in the fork, or refer to something else by now. Returns
+    the stdout and stderr of the function.
     """
     gc.freeze()
     asyncio._set_running_loop(None)

@@ -1,9 +1,9 @@
 """Hands the output pipes of runs to the process that logs them.
 
 A process of its own, twitcher-output, logs the output (output_process.py), so that a
-chatty action does not slow down the daemon, and no end of the daemon, SIGKILL included,
-breaks the pipe of an action. It is started with the first run and restarted if it dies,
-and it ends by itself when the daemon and all actions have.
+chatty action does not slow down the daemon, and the end of the daemon, even by SIGKILL,
+does not break the pipe of an action. It is started with the first run, restarted if it
+dies, and ends by itself when the daemon and all actions have ended.
 
 The reading end of a pipe is handed over before the process of its run exists. Our own
 copy stays open until the run is over and the output process has received all messages:
@@ -20,7 +20,7 @@ from functools import partial
 from itertools import count
 from typing import Callable, Deque, Dict, List, Optional
 
-from twitcher.descriptors import PIPES
+from twitcher.descriptors import NEEDED
 from twitcher.log import get_logger
 from twitcher.log_target import LogTarget
 from twitcher.runs.output_link import OutputLink
@@ -37,8 +37,8 @@ CLOSE_TIMEOUT = 2.0
 RETRY_DELAY = 0.2
 """Seconds until the next attempt to close the pipes of ended runs."""
 MAX_UNRECEIVED = 256
-"""Pipes of ended runs that the output process may not have received. The oldest of more
-are closed, so that there are descriptors for other runs."""
+"""Pipes of ended runs that the output process may not have received yet. If there are
+more, the oldest are closed, so that other runs have descriptors."""
 
 
 class _RunPipe:
@@ -50,7 +50,7 @@ class _RunPipe:
         self.may_start = False
 
     def messages(self) -> List[Message]:
-        """What to send to a new output process; the descriptor goes with the first."""
+        """The messages for a new output process; the descriptor goes with the first."""
         messages: List[Message] = [Pipe(self.number, self.description)]
         if self.pid is not None:
             messages.append(Pid(self.number, self.pid))
@@ -82,7 +82,7 @@ class Output:
         It is not read before the function that `set_pid` returns is called.
         """
         pipe = self._pipes[reader] = _RunPipe(next(self._numbers), reader, description[:MAX_DESCRIPTION])
-        PIPES.add(reader)
+        NEEDED.add(reader)
         if self._link:
             self._hand_over(self._link, pipe)
         elif not self._restart_timer:
@@ -128,7 +128,7 @@ class Output:
         if self._link:
             count_left = self._link.flush(CLOSE_TIMEOUT)
             if count_left:
-                log.error('the process that logs the output of actions does not take it: the output of %d runs is lost',
+                log.error('the process that logs the output of actions does not accept it: the output of %d runs is lost',
                           count_left)
 
     def _start(self) -> None:
@@ -193,18 +193,18 @@ class Output:
         excess = len(self._unreceived) - self._max_unreceived
         if not is_drained and excess > 0:
             if not self._abandoned:
-                log.error('the process that logs the output of actions does not take it: of the output of more than %d runs '
-                          'that have ended, the oldest may be lost', self._max_unreceived)
+                log.error('the process that logs the output of actions does not accept it: of the output of more than %d '
+                                          'runs that have ended, the oldest may be lost', self._max_unreceived)
             self._abandoned += excess
         for _ in range(len(self._unreceived) if is_drained else excess):
             pipe = self._unreceived.popleft()
             if self._link:
                 self._link.discard(pipe.reader)
             del self._pipes[pipe.reader]
-            PIPES.discard(pipe.reader)
+            NEEDED.discard(pipe.reader)
             os.close(pipe.reader)
         if is_drained and self._abandoned:
-            log.error('the process that logs the output of actions takes it again; of %d runs it may have been lost',
+            log.error('the process that logs the output of actions accepts it again; the output of %d runs may be lost',
                       self._abandoned)
             self._abandoned = 0
         if self._unreceived:

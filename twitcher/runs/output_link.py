@@ -45,6 +45,7 @@ class OutputLink:
         self._loop = asyncio.get_running_loop()
         self._lock = threading.Lock()
         self._queue: Deque[Tuple[bytes, Optional[int]]] = deque()
+        self._waits_for_room = False
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             with theirs:
@@ -111,13 +112,19 @@ class OutputLink:
         """Send what the socket has room for. Returns False if the process has died."""
         if self._socket.fileno() < 0:
             return False
-        self._loop.remove_writer(self._socket)
+        if self._waits_for_room:
+            self._waits_for_room = False
+            self._loop.remove_writer(self._socket)
         while self._queue:
             packet, descriptor = self._queue[0]
             try:
                 with self._lock:
-                    socket.send_fds(self._socket, [packet], [] if descriptor is None else [descriptor])
+                    if descriptor is None:
+                        self._socket.send(packet)
+                    else:
+                        socket.send_fds(self._socket, [packet], [descriptor])
             except BlockingIOError:
+                self._waits_for_room = True
                 self._loop.add_writer(self._socket, self._send_queue)
                 return True
             except ConnectionError:  # on_death is about to be called

@@ -208,7 +208,7 @@ class OutputProcess:
             os.close(descriptor)
 
     def _wait(self) -> None:
-        """Sleep until there is a message, a readable pipe, or room in the log."""
+        """Wait for a message, a readable pipe, or room in the log."""
         has_room = self._queue.has_room()
         if has_room and self._ready:
             return

@@ -10,7 +10,9 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-from typing import Dict, Optional, Sequence
+from typing import Sequence
+
+from twitcher.runs.environment import Environment
 
 # spawn.h of glibc, where the structures take 336 and 80 bytes.
 _SETSIGDEF, _SETSIGMASK, _SETSID = 0x04, 0x08, 0x80
@@ -33,15 +35,18 @@ def _attributes() -> ctypes.Array[ctypes.c_char]:
     return attributes
 
 
-def posix_spawn(argv: Sequence[str], environment: Dict[str, str], stdin: int, output: int, cwd: str = '/') -> int:
+_ATTRIBUTES = _attributes() if is_available else None
+
+
+def posix_spawn(argv: Sequence[str], environment: Environment, stdin: int, output: int, cwd: str = '/') -> int:
     """Execute argv in a new session, in `cwd`, with three descriptors. Returns its pid.
 
     The program is searched for in the PATH of the given environment, as subprocess
     does. Raises OSError if it cannot be executed, or the directory not be entered.
     """
-    arguments = _vector([os.fsencode(word) for word in argv])
-    variables = _vector([os.fsencode(f'{name}={value}') for name, value in environment.items()])
-    attributes, actions, pid = _attributes(), ctypes.create_string_buffer(_SIZE), ctypes.c_int()
+    arguments = (ctypes.c_char_p * (len(argv) + 1))(*map(os.fsencode, argv))
+    variables = environment.vector()
+    actions, pid = ctypes.create_string_buffer(_SIZE), ctypes.c_int()
     _check(_libc.posix_spawn_file_actions_init(actions))
     try:
         for target, source in enumerate((stdin, output, output)):
@@ -49,8 +54,8 @@ def posix_spawn(argv: Sequence[str], environment: Dict[str, str], stdin: int, ou
         _check(_libc.posix_spawn_file_actions_addclosefrom_np(actions, 3))
         _check(_libc.posix_spawn_file_actions_addchdir_np(actions, os.fsencode(cwd)))
         failure = errno.ENOENT
-        for path in candidates(argv[0], environment):
-            error: int = _libc.posix_spawn(ctypes.byref(pid), path, actions, attributes, arguments, variables)
+        for path in candidates(argv[0], environment.path):
+            error: int = _libc.posix_spawn(ctypes.byref(pid), path, actions, _ATTRIBUTES, arguments, variables)
             if not error:
                 return pid.value
             if error not in (errno.ENOENT, errno.ENOTDIR):
@@ -62,16 +67,11 @@ def posix_spawn(argv: Sequence[str], environment: Dict[str, str], stdin: int, ou
         _libc.posix_spawn_file_actions_destroy(actions)
 
 
-def candidates(program: str, environment: Dict[str, str]) -> Sequence[bytes]:
+def candidates(program: str, search_path: str) -> Sequence[bytes]:
     """The paths to try for argv[0], in order: execvp(3)."""
     if '/' in program:
         return [os.fsencode(program)]
-    return [os.path.join(os.fsencode(directory), os.fsencode(program)) for directory in os.get_exec_path(environment)]
-
-
-def _vector(words: Sequence[bytes]) -> Optional[ctypes.Array[ctypes.c_char_p]]:
-    """A NULL-terminated array of strings."""
-    return (ctypes.c_char_p * (len(words) + 1))(*words)
+    return [os.path.join(os.fsencode(directory), os.fsencode(program)) for directory in search_path.split(os.pathsep)]
 
 
 def _check(error: int) -> None:

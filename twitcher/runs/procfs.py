@@ -1,4 +1,4 @@
-"""What /proc says about the machine and its processes: proc(5)."""
+"""Facts about the machine and its processes from /proc: proc(5)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def is_running(pid: int, started: int) -> bool:
 
 
 class SignalMasks(NamedTuple):
-    """What a process does with signals: bit N - 1 is for signal N.
+    """The signal masks of a process: bit N - 1 is for signal N.
 
     `blocked` is the mask of its main thread.
     """
@@ -49,7 +49,7 @@ class SignalMasks(NamedTuple):
 
 
 def signal_masks(pid: int) -> SignalMasks:
-    """What a process does with signals; if unknown, it is assumed to catch them all."""
+    """The signal masks of a process; if unknown, it is assumed to catch all signals."""
     try:
         with open(f'/proc/{pid}/status', 'rb') as file:
             fields = dict(line.split(b':', 1) for line in file.read().splitlines())

@@ -3,9 +3,9 @@
 A run begins before its process exists, because an exec may take long. It ends with its
 process. But if Twitcher ends it, because of its timeout or of an update, or if
 notify_signal has killed the process, it ends with the whole process group, which is
-sent SIGTERM, and SIGKILL when the grace is over. It looks after itself until then, so
-that nobody has to keep a reference to it. The state notes its end before any callback
-of `on_end` is called. Its output is the business of output.py.
+sent SIGTERM, and SIGKILL when the grace is over. It supervises itself until then: no
+caller has to keep a reference to it. The state notes its end before any callback of
+`on_end` is called. output.py takes care of its output.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ class Run:
         self._finish(self._end(error=error))
 
     def withdraw(self) -> None:
-        """It was never started: note no end, and call nobody back."""
+        """It was never started: note no end, and call no callbacks."""
         self._stop()
 
     def notify(self, signum: int) -> None:

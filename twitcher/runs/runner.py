@@ -2,8 +2,8 @@
 
 A run is noted in the state and its output pipe handed over before its process exists,
 and its pid is noted at once. So the next daemon finds the run and reattaches it, and
-its output is logged, whenever we die. The end of a run is noted before anybody else
-hears of it.
+its output is logged, no matter when we die. The end of a run is noted before any
+callback learns of it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import os
 from functools import partial
-from typing import Any, Callable, Dict, List, NamedTuple, Optional
+from typing import Any, Callable, List, NamedTuple, Optional
 
 from twitcher.config.account import own_account
 from twitcher.config.action import Exec
@@ -21,6 +21,7 @@ from twitcher.log import get_logger
 from twitcher.run_record import RunEnd, RunRecord
 from twitcher.runs.child import Child, Reattached, spawn, spawn_error
 from twitcher.runs.coarse_timer import CoarseTimer
+from twitcher.runs.environment import Environment, SharedVariables
 from twitcher.runs.output import Output
 from twitcher.runs.procfs import find_session_leader, is_group_left
 from twitcher.runs.run import Run
@@ -32,8 +33,8 @@ from twitcher.znode import Update
 log = get_logger(__name__)
 
 MAX_STARTING = 32
-"""Programs whose exec may be in progress at once, with three descriptors each: so many
-may hang in exec without delaying other runs."""
+"""Programs whose exec may be in progress at once, with three descriptors each. While
+fewer hang in exec, they do not delay other runs."""
 CLOSE_TIMEOUT = 0.2
 """Seconds that a stop waits for runs that are being started."""
 DEFAULT_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
@@ -52,9 +53,8 @@ class _Launch(NamedTuple):
     """
 
     record: RunRecord
-    spec: WatchSpec
     update: Update
-    environment: Dict[str, str]
+    environment: Environment
     reader: int
     descriptors: List[int]
 
@@ -83,9 +83,8 @@ class Runner:
         self._is_closing = False
         self._workers = Workers(MAX_STARTING)
         self._timer = CoarseTimer(self._loop.call_later, self._loop.time)
-        self._environment = {name: value for name, value in os.environ.items() if name not in _PRIVATE}
-        self._environment.setdefault('PATH', DEFAULT_PATH)
-        self._environment.update(own_account().environment())
+        inherited = {name: value for name, value in os.environ.items() if name not in _PRIVATE}
+        self._shared_variables = SharedVariables({'PATH': DEFAULT_PATH, **inherited, **own_account().environment()})
 
     async def close(self) -> None:
         """Wait up to CLOSE_TIMEOUT for the pids of runs that are being started."""
@@ -99,8 +98,8 @@ class Runner:
         """Run the spec's action for the update. Raises SpawnError if nothing was run.
 
         `watch` is the name of the watch in the state. A command is executed in a
-        thread, for its exec takes as long as its file system does; if that fails, the
-        run ends with the error.
+        thread, because its exec may wait for its file system; if that fails, the run
+        ends with the error.
         """
         is_command = isinstance(spec.action, Exec)
         if is_command and not self._workers.has_room():
@@ -117,9 +116,10 @@ class Runner:
         run.on_end(lambda _: self._output.close_pipe(launch.reader))
         try:
             if is_command:
-                self._workers.call(partial(self._spawn, launch), partial(self._launched, launch, run))
+                self._workers.call(partial(spawn, spec, launch.environment, *launch.descriptors),
+                                   partial(self._tell_pid, launch), partial(self._launched, launch, run))
             else:
-                child = self._spawn(launch)
+                child = spawn(spec, launch.environment, *launch.descriptors)
                 launch.close()
                 self._started(launch, run, child)
         except BaseException as error:
@@ -143,21 +143,21 @@ class Runner:
             raise spawn_error(f'no run: its stdin cannot be made: {error.strerror}', error) from error
         try:
             reader, writer = os.pipe2(os.O_CLOEXEC)
-            os.fchown(writer, uid, gid)
+            if spec.account:
+                os.fchown(writer, uid, gid)
         except OSError as error:
             os.close(stdin)
             raise spawn_error(f'no run: a pipe for its output cannot be made: {error.strerror}', error) from error
-        environment = self._variables(spec, description, update)
+        environment = self._environment(spec, description, update)
         record = RunRecord(self._state.new_run_id(), watch, description, os.fstat(writer).st_ino, self._loop.time(),
                            spec.timeout, has_slot=spec.run_mode.overlaps, grace=spec.process.grace,
                            ok_codes=spec.failure.ok_codes, lock=spec.timing.lock)
-        return _Launch(record, spec, update, environment, reader, [stdin, writer])
+        return _Launch(record, update, environment, reader, [stdin, writer])
 
-    def _spawn(self, launch: _Launch) -> Child:
-        """Make the process. A command's is made in a thread."""
-        child = spawn(launch.spec, launch.environment, *launch.descriptors)
-        self._output.tell_pid(launch.reader, child.pid)
-        return child
+    def _tell_pid(self, launch: _Launch, result: Any) -> None:
+        """On the thread that has made the process: the loop may not come to it before we die."""
+        if not isinstance(result, BaseException):
+            self._output.tell_pid(launch.reader, result.pid)
 
     def _launched(self, launch: _Launch, run: Run, result: Any) -> None:
         """The thread has made the process, or the result is an exception."""
@@ -169,7 +169,7 @@ class Runner:
             self._started(launch, run, result)
 
     def _started(self, launch: _Launch, run: Run, child: Child) -> None:
-        run.started(child)  # first: whatever fails below, its end is noticed
+        run.started(child)  # first, so that its end is noticed even if something below fails
         record, update = run.record, launch.update
         may_print = self._output.set_pid(launch.reader, child.pid)  # at once: after a kill, lines would have no pid in the log
         self._state.run_started(record)
@@ -180,7 +180,7 @@ class Runner:
         self._on_room()
 
     def reattach(self, record: RunRecord) -> Optional[Run]:
-        """Supervise a run that an earlier daemon has started, unless it has ended."""
+        """Supervise a run that an earlier daemon started, unless it has ended."""
         pid = record.pid or find_session_leader(record.pipe)
         child = Reattached(pid, record.start_time) if pid else None
         if child and not child.poll():
@@ -201,7 +201,8 @@ class Runner:
         return run
 
     def _forget(self, record: RunRecord, pid: Optional[int]) -> None:
-        """Note the end of a run that an earlier daemon has begun, and that has no process now."""
+        """Note the end of a run that an earlier daemon began, and that has no
+        process."""
         if pid:
             log.info('%s: pid %d, started by an earlier daemon, ended while no daemon was running', record.description, pid)
             was_terminated = record.is_being_ended and not record.is_overdue
@@ -227,11 +228,9 @@ class Runner:
         if not end.error:
             self._on_room()
 
-    def _variables(self, spec: WatchSpec, description: str, update: Update) -> Dict[str, str]:
-        account = spec.account.environment() if spec.account else {}
-        return {
-            **self._environment,
-            **account,
+    def _environment(self, spec: WatchSpec, description: str, update: Update) -> Environment:
+        own = {
+            **(spec.account.environment() if spec.account else {}),
             **dict(spec.process.environment),
             'TWITCHER_ZNODE': spec.znode,
             'TWITCHER_EVENT': update.event.value,
@@ -240,3 +239,4 @@ class Runner:
             'TWITCHER_DESCRIPTION': description,
             'TWITCHER_ATTEMPT': str(update.attempt),
         }
+        return Environment(own, self._shared_variables)

@@ -10,6 +10,8 @@ from typing import Optional
 _F_SETPIPE_SZ = 1031
 # The capacity of a new pipe in bytes: pipe(7).
 _DEFAULT_SIZE = 65536
+# What fits into any new pipe, even one of a user who has many: pipe(7), pipe-user-pages-soft.
+_PAGE = 4096
 
 
 def open_stdin(contents: Optional[bytes], uid: int = -1, gid: int = -1) -> int:
@@ -35,7 +37,8 @@ def _filled_pipe(contents: bytes) -> Optional[int]:
     try:
         if len(contents) > _DEFAULT_SIZE:
             fcntl.fcntl(writer, _F_SETPIPE_SZ, len(contents))
-        os.set_blocking(writer, False)
+        if len(contents) > _PAGE:
+            os.set_blocking(writer, False)
         if os.write(writer, contents) == len(contents):
             return reader
     except OSError:  # larger than we may make a pipe

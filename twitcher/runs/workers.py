@@ -1,8 +1,8 @@
 """Makes calls that may block, for example an exec, in threads.
 
-The loop never waits. Calls begin in order. One thread makes them all as long as they
-are quick; another one is started when a call waits and none finishes, and two are kept.
-A thread that hangs ends with the process.
+Calls begin in order. One thread makes them all as long as they are quick; another one
+is started when a call waits and none finishes, and two are kept. A thread that hangs
+ends with the process. The loop waits only in `has_room`, and not for long.
 """
 
 from __future__ import annotations
@@ -17,9 +17,15 @@ STALL = 0.01
 """Seconds without a finished call after which waiting calls get another thread."""
 BACKPRESSURE = 0.1
 """Seconds that `has_room` waits in a burst until it concludes that the calls hang."""
+PAUSE = 0.001
+"""Seconds that a thread waits for its next call before it passes a result on. A program
+that has just been executed begins undisturbed: the daemon's own work on its start, on
+two processors, delays its first instruction by a twentieth (bench/latency.py)."""
 _KEPT = 2
 
-_Job = Tuple[Callable[[], Any], Callable[[Any], None]]
+_Job = Tuple[Callable[[], Any], Callable[[Any], None], Callable[[Any], None]]
+_END: _Job = (lambda: None, lambda _: None, lambda _: None)
+"""Ends a thread."""
 
 
 class Workers:
@@ -28,7 +34,7 @@ class Workers:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._loop = asyncio.get_running_loop()
-        self._jobs: SimpleQueue[Optional[_Job]] = SimpleQueue()
+        self._jobs: SimpleQueue[_Job] = SimpleQueue()
         self._room: SimpleQueue[None] = SimpleQueue()  # an item for each call that may be added
         for _ in range(limit):
             self._room.put(None)
@@ -59,16 +65,18 @@ class Workers:
             self._do_hang = True
         return not self._do_hang
 
-    def call(self, function: Callable[[], Any], done: Callable[[Any], None]) -> None:
-        """Call the function in a thread, then `done(result)` on the loop.
+    def call(self, function: Callable[[], Any], settled: Callable[[Any], None], done: Callable[[Any], None]) -> None:
+        """Call the function in a thread, then `settled(result)` in the same thread, and
+        `done(result)` on the loop, which may be busy for long.
 
-        If the function raises, the result is the exception. There must be room. Raises
-        RuntimeError if there is no thread and none can be started.
+        If the function raises, the result is the exception. `settled` must not raise.
+        There must be room. Raises RuntimeError if there is no thread and none can be
+        started.
         """
         if not self._threads:
             self._add_thread()
         self._room.get_nowait()
-        self._jobs.put((function, done))
+        self._jobs.put((function, settled, done))
         self._unfinished += 1
         if self._unfinished > self._threads and not self._has_timer:
             self._start_timer()
@@ -81,9 +89,9 @@ class Workers:
 
     def _start_timer(self) -> None:
         self._has_timer, self._has_progressed = True, False
-        self._loop.call_later(STALL, self._look_for_a_stall)
+        self._loop.call_later(STALL, self._check_for_stall)
 
-    def _look_for_a_stall(self) -> None:
+    def _check_for_stall(self) -> None:
         self._has_timer = False
         if self._unfinished > self._threads:
             if not self._has_progressed and self._threads < self._limit:
@@ -96,21 +104,27 @@ class Workers:
         self._threads += 1
 
     def _work(self) -> None:
-        while True:
-            job = self._jobs.get()
-            if job is None:
-                return
-            function, done = job
+        job = self._jobs.get()
+        while job is not _END:
+            function, settled, done = job
             try:
                 result = function()
             except BaseException as error:  # `done` handles it
                 result = error
             self._room.put(None)
+            following = self._next(PAUSE)
+            settled(result)
             try:
                 self._loop.call_soon_threadsafe(self._finished, done, result)
             except RuntimeError:  # the loop is closed
                 return
-            del job, function, done, result
+            del job, function, settled, done, result
+            job = following or self._jobs.get()
+
+    def _next(self, timeout: float) -> Optional[_Job]:
+        with contextlib.suppress(Empty):
+            return self._jobs.get(timeout=timeout)
+        return None
 
     def _finished(self, done: Callable[[Any], None], result: Any) -> None:
         self._unfinished -= 1
@@ -119,5 +133,5 @@ class Workers:
             self._do_hang = False
         if self._threads > max(_KEPT, self._unfinished):
             self._threads -= 1
-            self._jobs.put(None)
+            self._jobs.put(_END)
         done(result)

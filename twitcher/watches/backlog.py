@@ -1,8 +1,8 @@
-"""The bound on pending updates in PARALLEL mode, for all watches together.
+"""Limits the pending updates in PARALLEL mode, for all watches together.
 
-Each watch keeps its newest update even beyond the bound. The oldest updates of the
-watch that has most of them are dropped first, so that a flood on one znode costs no
-other watch an update.
+Beyond the limit, the oldest updates of a watch that has more than its fair share are
+dropped, so that a flood on one znode costs the other watches no update. Each watch
+keeps its newest update even beyond the limit.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ log = get_logger(__name__)
 
 MAX_UPDATES = 10_000
 MAX_BYTES = 64 * 1024 * 1024
-"""Of contents."""
+"""The limit for the contents of all pending updates."""
 
 
 class Queue(Protocol):
@@ -43,7 +43,8 @@ class Backlog:
         self._bytes = 0
 
     def add(self, queue: Queue, size: int) -> None:
-        """One more update is pending, of so many bytes. Drops others if there are too many now."""
+        """One more update is pending, with `size` bytes of contents. Drops others if
+        there are too many now."""
         share = self._shares.get(queue)
         if not share:
             share = self._shares[queue] = _Share()
@@ -65,7 +66,7 @@ class Backlog:
             self._end(queue)
 
     def cancel(self, queue: Queue) -> None:
-        """No update of the queue is pending any more."""
+        """The queue has no pending updates now."""
         if queue in self._shares:
             share = self._shares[queue]
             self._updates -= share.updates
@@ -89,7 +90,7 @@ class Backlog:
     def _end(self, queue: Queue) -> None:
         dropped = self._shares.pop(queue).dropped
         if dropped:
-            log.warning('%s: %d updates were dropped, of the ones that waited for a run', queue.description, dropped)
+            log.warning('%s: %d updates that waited for a run were dropped', queue.description, dropped)
 
     def _victim(self, queue: Queue) -> Optional[Queue]:
         """A queue that has more than its share, and more than one update."""
@@ -101,7 +102,8 @@ class Backlog:
         return max(others, key=lambda other: self._excess(self._shares[other]))
 
     def _excess(self, share: _Share) -> float:
-        """How many times its fair share a queue has, of the updates or of the bytes, whichever there are too many of."""
+        """How many times its fair share a queue has: of the updates if there are too
+        many, otherwise of the bytes."""
         if share.updates < 2:
             return 0
         part = share.updates / self._updates if self._updates > self._max_updates else share.bytes / self._bytes

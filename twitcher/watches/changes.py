@@ -1,6 +1,7 @@
 """Whether a state of a znode calls for a run, and as which event.
 
-A state that is delivered again never does: a new connection reads everything again.
+A state that is delivered again does not, since every new connection reads everything
+again; but if an update is pending, any state does.
 """
 
 from __future__ import annotations
@@ -36,18 +37,19 @@ class LastSeen:
         return self._load is not RunOnLoad.NEVER
 
     def continue_from(self, earlier: LastSeen, is_same: bool) -> None:
-        """Go on from what an earlier version of the watch has seen; `is_same` if it asked for the same."""
+        """Continue from what a version saw. `is_same`: it asked for the same."""
         if is_same:
             self._load = earlier._load
         if is_same or self._load is not RunOnLoad.CHANGED:
             self._revision = earlier._revision
 
     def is_deletion(self, state: ZnodeState) -> bool:
-        """Whether the znode was there, and is not any more."""
+        """Whether the znode existed, and is gone now."""
         return state.revision is None and self._revision not in (None, ABSENT)
 
     def event(self, revision: Revision, is_pending: bool) -> Optional[Event]:
-        """What has happened since, if it calls for a run; `is_pending` if any state does that can be read."""
+        """The change since the last state, if it calls for a run. With `is_pending`,
+        every readable state does."""
         if self._load is RunOnLoad.ALWAYS or self._load is RunOnLoad.CHANGED and self._revision != revision:
             return Event.LOAD
         if is_pending:
@@ -57,7 +59,8 @@ class LastSeen:
         return Event.CREATED if self._revision.czxid != revision.czxid else self.change
 
     def note(self, state: ZnodeState) -> None:
-        """This is the last state now. One that cannot be read does not take the place of another."""
+        """Remember the state as the last one. A state that cannot be read does not
+        replace an earlier one."""
         if state.revision is None:
             self._revision = ABSENT
             self._load = RunOnLoad.NEVER

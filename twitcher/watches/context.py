@@ -24,21 +24,21 @@ class Running(Protocol):
         """End the run, because an update needs another one."""
 
     def awaited(self) -> None:
-        """An update waits for the end of this run from now on."""
+        """From now on an update waits for the end of this run."""
 
     def on_end(self, callback: Callable[[RunEnd], None]) -> None:
-        """Call back once, when the run has ended and its end has been noted in the state."""
+        """Call back once, when the run has ended and the state has noted that."""
 
 
 class WatchContext(NamedTuple):
-    """What all watches share.
+    """The parts that all watches share.
 
     `start_run(name, spec, description, update)` starts a run of the watch with this
     name, or raises SpawnError. `save_pending(name, revision)` notes its latest pending
     update, None if there is none; `save_stopped(name, digest)` that it was stopped with
-    a spec of this digest, None if it was resumed. `retries` tries again what the
-    machine has refused to start. `backlog` bounds the pending updates of all watches in
-    PARALLEL mode.
+    a spec of this digest, None if it was resumed. `retries` repeats starts that the
+    machine refused. `backlog` limits the pending updates of all watches in PARALLEL
+    mode.
     """
 
     start_run: Callable[[str, WatchSpec, str, Update], Running]

@@ -1,8 +1,9 @@
-"""What decides when a pending update may start its run.
+"""Gates: decide when a pending update may start its run.
 
-A gate opens for a start, not for a certain update: the watch takes the update when the
-gate is open, so that the run has the latest contents of that moment. Several gates make
-a Row, which is a gate like any other.
+A watch asks to start a run, not to start one for a particular update: it picks the
+update when the gate opens. That is the latest one at that moment or, if runs overlap,
+the one that has waited longest. Several gates make a Row, which is a gate like any
+other.
 """
 
 from __future__ import annotations
@@ -32,10 +33,10 @@ class Gate(Protocol):
         """
 
     def release(self) -> None:
-        """The run has ended, or none was started. Called once for each call of `start`."""
+        """The run has ended, or none was started. Called once for each `start`."""
 
     def cancel(self, start: Start) -> None:
-        """Do not call `start`, if it waits."""
+        """Do not call `start`. Does nothing if it is not waiting."""
 
     def wait(self, start: Start) -> Optional[Wait]:
         """What `start` waits for; None if it does not wait."""

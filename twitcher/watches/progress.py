@@ -28,7 +28,7 @@ class InProgress:
         raise NotImplementedError
 
     def take_over(self, runs: Sequence[Running]) -> None:
-        """Runs of an earlier version of this watch, or of an earlier daemon, are its own from now on."""
+        """Treat runs of an earlier version, or of an earlier daemon, as its own."""
         for run in runs:
             if run not in self.runs:
                 self.runs += (run,)
@@ -36,14 +36,14 @@ class InProgress:
                 run.on_end(partial(self._ended, run))
 
     def wait_for(self, runs: Sequence[Running]) -> None:
-        """Start nothing before these have ended, which are another watch's. It matters where runs do not overlap."""
+        """Unless runs overlap, start nothing before these of other watches end."""
         for run in runs:
             if run not in self.runs and run not in self._awaited:
                 self._awaited += (run,)
                 run.on_end(partial(self._awaited_ended, run))
 
     def stop_waiting_for(self, run: Running) -> None:
-        """The run is that of another watch in force."""
+        """The run belongs to another watch in force: do not wait for it any longer."""
         self.runs = without(run, self.runs)
         self._awaited_ended(run)
 

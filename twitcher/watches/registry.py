@@ -1,9 +1,9 @@
 """All watches in force, by their files.
 
-A new version of a file leaves the watches alone that it repeats. Those that it changes
-continue from where they were, and no new run overlaps with one that an earlier version
-has started. The name of a watch, here and in the state, says what the watch does: it
-stays the same watch if its file is renamed, or edited elsewhere.
+A new version of a file does not touch the watches that it repeats. Those that it
+changes continue where they were, and no new run overlaps with a run of an earlier
+version. The name of a watch, here and in the state, says what the watch does, so it
+stays the same watch when its file is renamed or edited elsewhere.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from twitcher.znode import UNKNOWN, Revision, WatchType, ZnodeState
 log = get_logger(__name__)
 
 RENAME_WINDOW = 1.0
-"""Seconds. A watch that is removed and comes back within them, in any file, has been moved."""
+"""Seconds. A watch that is removed and comes back within them counts as moved."""
 
 
 class Subscriptions(Protocol):
-    """Where a watch subscribes to its znode."""
+    """Delivers the states of znodes to watches."""
 
     def subscribe(self, path: str, watch_type: WatchType, listener: Callable[[ZnodeState], None]) -> None:
         """Call the listener with the znode's state, soon and after each change."""
@@ -42,10 +42,10 @@ class Subscriptions(Protocol):
 
 
 class Store(Protocol):
-    """What the next daemon will know of the watches, by name."""
+    """Keeps what the next daemon must know about the watches, by name."""
 
     def pending(self) -> Sequence[Tuple[str, str]]:
-        """The name and the file of each watch with an update for which no earlier daemon has started a run."""
+        """The name and the file of each watch that an earlier daemon left pending."""
 
     def has_run(self, watch: str) -> bool:
         """Whether a run of the watch was ever started."""
@@ -57,23 +57,24 @@ class Store(Protocol):
         """Note that it was stopped with a spec of this digest; None if it was resumed."""
 
     def save_pending(self, watch: str, revision: Optional[Revision]) -> None:
-        """Note its latest pending update; None if there is none any more."""
+        """Note its latest pending update; None if nothing is pending now."""
 
     def moved(self, watch: str) -> None:
-        """Note that the watch is in force from another file now."""
+        """Note the present file of the watch."""
 
     def rename_runs(self, earlier: str, watch: str) -> None:
-        """Note that the runs in progress of one watch are another one's now."""
+        """Note that the runs in progress of `earlier` now belong to `watch`."""
 
     def forget(self, watch: str) -> None:
         """The watch is gone for good."""
 
     def purge(self, is_gone: Callable[[str, str], bool]) -> None:
-        """Forget each watch for which `is_gone(name, file)`."""
+        """Forget each watch for which `is_gone(name, file)` is true."""
 
 
 class Watches:
-    """The files below `root` and their watches, which share a `context` and the `policies`.
+    """The files below `root` and their watches. All share the `context` and the
+    `policies`.
 
     `call_later(seconds, callback)` calls back.
     """
@@ -89,7 +90,8 @@ class Watches:
         self._files: Dict[str, List[Watch]] = {}
         self._by_name: Dict[str, Watch] = {}
         self._numbers: Dict[str, int] = {}
-        # New watches that do the same as another one in force, which may turn out to be moved to where they are.
+        # New watches that do the same as another one in force. If that one is removed
+        # soon, it was moved to where they are.
         self._twins: DefaultDict[str, List[Watch]] = defaultdict(list)
         self._unclaimed = UnclaimedRuns(store.forget, self._is_known)
         for name, file in store.pending():
@@ -103,12 +105,13 @@ class Watches:
         return self._by_name
 
     def add_reattached(self, record: RunRecord, run: Running) -> None:
-        """A run of an earlier daemon is in progress, whose watch may come into force."""
+        """A run of an earlier daemon is in progress. Its watch may come into force."""
         self._unclaimed.add_run(record.watch, record.path, run)
         self._policies.count(record, run)
 
     def close(self) -> None:
-        """Start nothing any more. Runs in progress go on; pending updates are left to the next daemon."""
+        """Start no more runs. Those in progress go on; pending updates are left to the
+        next daemon."""
         for watches in self._files.values():
             for watch in watches:
                 watch.close()
@@ -121,8 +124,8 @@ class Watches:
             self._retire(watches)
 
     def replace(self, path: str, specs: List[WatchSpec], is_same_text: bool) -> None:
-        """Make the specs the watches of the file. If the text is unchanged, actions count as unchanged even where they compare
-        unequal."""
+        """Put the specs into force as the watches of the file. If its text is
+        unchanged, actions count as unchanged even where they compare unequal."""
         before = self._files.get(path)
         old: DefaultDict[Tuple[str, WatchType], List[Watch]] = defaultdict(list)
         for watch in before or ():
@@ -145,9 +148,9 @@ class Watches:
                 f', {untouched} of them unchanged' if untouched else '')
 
     def _enter(self, path: str, spec: WatchSpec, description: str, key: str, claim: Claim) -> Watch:
-        """A watch comes into force, and continues from what it claims."""
+        """Put a new watch into force, which continues from what it claims."""
         if spec.notifies_shell:
-            log.warning('%s: %s: notify_signal meets the shell that runs its string, not what the shell runs; have the shell '
+            log.warning('%s: %s: notify_signal reaches the shell that runs the string, not what the shell runs; have the shell '
                         'exec the service or trap the signal, or give Exec a list', path, description)
         unclaimed = claim.unclaimed
         name = claim.name or self._new_name(key)
@@ -191,7 +194,7 @@ class Watches:
         return beginning
 
     def _is_known(self, path: str, key: str) -> bool:
-        """Whether a new watch was idle when an earlier daemon ended, or is being moved from another file to this one."""
+        """Whether a new watch was known to an earlier daemon, or is just moved here."""
         twin = self._by_name.get(f'{key} 1')
         return twin is not None and twin.path != path or self._store.has_run(self._new_name(key))
 
@@ -205,7 +208,7 @@ class Watches:
         return name
 
     def _retire(self, watches: List[Watch]) -> None:
-        """These are no longer in force. Their runs go on."""
+        """Take these watches out of force. Their runs go on."""
         for watch in watches:
             self._subscriptions.unsubscribe(watch.spec.znode, watch.spec.watch_type, watch.on_state)
             watch.close()
@@ -216,7 +219,8 @@ class Watches:
             self._sweep_later()
 
     def _hand_over(self, watch: Watch) -> bool:
-        """If the watch has been moved, to a file that was loaded first, let its twin there continue from it; whether it was."""
+        """If the watch was moved to a file that has been loaded before, let its twin
+        there continue from it. Returns whether it was moved."""
         twins = self._twins.get(watch.name.rpartition(' ')[0], [])
         for twin in twins:
             if not twin.last_seen and self._by_name.get(twin.name) is twin:
@@ -236,7 +240,7 @@ class Watches:
             self._call_later(RENAME_WINDOW, self._sweep)
 
     def _sweep(self) -> None:
-        """Forget the watches that are gone for good, once all files have had the time to be loaded, or to come back."""
+        """Forget watches that are gone for good: they had time to come back."""
         self._is_sweep_due = False
         self._twins.clear()
         for each in self._unclaimed:
@@ -251,8 +255,8 @@ class Watches:
                               and self._is_without(path))
 
     def _is_without(self, path: str) -> bool:
-        """Whether no further watch of the file can come into force: it has been loaded, or is gone. If not, it may yet be
-        read."""
+        """Whether no further watch of the file can come into force: it has been loaded,
+        or is gone. Otherwise it may still be read."""
         if path in self._files:
             return True
         try:
@@ -264,13 +268,14 @@ class Watches:
         return False
 
     def _descriptions(self, path: str, specs: List[WatchSpec]) -> List[str]:
-        """What the log calls the watches: by what the file says, or by its name, with a number if it has several."""
+        """The names of the watches in the log: the descriptions that the file gives, or
+        its own name, with a number if it has several watches."""
         name = path[len(self._root):].lstrip('/').encode('utf-8', 'backslashreplace').decode()
         return [spec.description or (name if len(specs) == 1 else f'{name}#{number}') for number, spec in enumerate(specs, 1)]
 
 
 def _take_same(watches: List[Watch], spec: WatchSpec, ignore_action: bool) -> Optional[Watch]:
-    """Remove a watch that asks for the same as the spec from the list, and return it."""
+    """Remove a watch that asks for the same as the spec from the list; return it."""
     for watch in watches:
         if watch.spec.is_same(spec, ignore_action):
             watches.remove(watch)
@@ -279,8 +284,8 @@ def _take_same(watches: List[Watch], spec: WatchSpec, ignore_action: bool) -> Op
 
 
 def _key(spec: WatchSpec) -> str:
-    """What a watch does, to which side of which znode: its name, without the number that tells it from others that do the
-    same."""
+    """The name of a watch, without the number that tells it from others that do the
+    same: what it does, to which side of which znode."""
     action = crc32(outline(spec.action).encode('utf-8', 'surrogatepass'))
     return f'{spec.watch_type.value} {spec.znode} {action:08x}'
 

@@ -1,9 +1,9 @@
-"""Starts that the machine has refused are tried again, in one queue for all watches.
+"""Repeats starts that the machine refused, in one queue for all watches.
 
-After a shortage of descriptors, processes or memory the first in the queue is tried
-whenever a run has started or ended, and a few are every second. One that is refused
-again goes to the end, so that the limits of one user hold up nobody else's runs. What
-failed for another reason is tried every second only.
+During a shortage of descriptors, processes or memory, it tries the first in the queue
+whenever a run has started or ended, and a few every second. A start that is refused
+again goes to the end of the queue, so that one user's limits do not hold up the runs of
+others. It tries starts that failed for other reasons only once a second.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from twitcher.log import get_logger
 log = get_logger(__name__)
 
 RETRY = 1.0
-"""Seconds between two rounds."""
+"""Seconds between two rounds of attempts."""
 BATCH = 16
 """Attempts in one round, for each of the two reasons."""
 
@@ -24,7 +24,8 @@ Attempt = Callable[[], None]
 
 
 class Retries:
-    """`call_later(seconds, callback)` calls back. An attempt that fails adds itself again."""
+    """Queues attempts. `call_later(seconds, callback)` calls back. An attempt that
+    fails adds itself again."""
 
     def __init__(self, call_later: Callable[[float, Callable[[], None]], object]) -> None:
         self._call_later = call_later
@@ -46,7 +47,7 @@ class Retries:
         return begins
 
     def serve(self) -> None:
-        """A run has started or ended: there may be room for the next one."""
+        """A run has started or ended: there may be room for another one."""
         if self._is_short and not self._is_due:
             self._is_due = True
             self._call_later(0, self._serve)

@@ -19,7 +19,7 @@ log = get_logger(__name__)
 class Turns:
     """A Gate that lets `limit` runs pass at once.
 
-    Each call of a `start` takes a turn, until `release`. A watch that has more to start
+    Each call of a `start` takes a turn until `release`. A watch that has more to start
     asks again, and waits behind the others.
     """
 

@@ -1,11 +1,12 @@
-"""What watches have left behind that are not in force: runs in progress, a pending update, the last state they saw.
+"""Keeps what watches leave when they are no longer in force: runs in progress, a
+pending update, and the last state that they saw.
 
-A watch leaves it behind when its file is edited, removed or renamed, or when its daemon
-ends; here is one rule for who continues from it. A new watch claims what is under its
-own name, from whichever file: the name says what a watch does, to which side of which
-znode. The new watches of a file for which nothing is found continue, in order, from
-what is left of that file on the same znode. A new watch also waits for all unclaimed
-runs on its znode, until each is claimed or has ended.
+A watch leaves these when its file is edited, removed or renamed, or when its daemon
+ends. One rule decides which watch continues from them. A new watch claims what is left
+under its own name, from any file: the name says what a watch does, to which side of
+which znode. The new watches of a file that find nothing continue, in order, from what
+is left of that file on the same znode. A watch that has never run also waits for all
+unclaimed runs on its znode, until each is claimed or has ended.
 """
 
 from __future__ import annotations
@@ -20,10 +21,11 @@ from twitcher.watches.watch import Watch
 
 
 class Unclaimed:
-    """What one watch has left behind. `watch` is None if an earlier daemon had it, or if it is gone for good.
+    """The remains of one watch. `watch` is None if it was an earlier daemon's, or is
+    gone for good.
 
-    `key` is its name without the number: what all watches have in common that do the
-    same. `batch` is the number of the edit.
+    `key` is its name without the number, which all watches that do the same share.
+    `batch` is the number of the edit that removed it.
     """
 
     def __init__(self, name: str, path: str, watch: Optional[Watch] = None, runs: Sequence[Running] = (),
@@ -43,10 +45,10 @@ class Unclaimed:
 
 
 class Claim(NamedTuple):
-    """What a new watch continues from.
+    """The remains that a new watch continues from.
 
-    With a `name` it is the watch that had this name; without one it takes the place of
-    another watch. `is_same` if it asks for the same in each respect.
+    With a `name` it is the watch that had this name; without one it replaces another
+    watch. `is_same`: it asks for the same in every respect.
     """
 
     name: Optional[str] = None
@@ -56,10 +58,12 @@ class Claim(NamedTuple):
 
 
 class UnclaimedRuns:
-    """`on_expiry` is called with the name of each watch that is gone for good, and its pending update with it.
+    """Everything that is unclaimed.
 
-    `is_known(path, key)` tells of a new watch of this file that it is not a new version
-    of another one, even if nothing is left under its name.
+    `on_expiry` is called with the name of each watch that is gone for good, and its
+    pending update with it. `is_known(path, key)` says whether a new watch of this file
+    was known before, so that it is not a new version of another one, even if nothing is
+    left under its name.
     """
 
     def __init__(self, on_expiry: Callable[[str], None], is_known: Callable[[str, str], bool]) -> None:
@@ -87,7 +91,8 @@ class UnclaimedRuns:
             self._add(Unclaimed(watch.name, watch.path, watch, watch.runs, batch=self._batch))
 
     def add_run(self, name: str, path: str, run: Running) -> None:
-        """A run of an earlier daemon is in progress; `path` is the file of its watch, if that is known."""
+        """A run of an earlier daemon is in progress; `path` is the file of its watch,
+        if that is known."""
         unclaimed = self._of_earlier_daemon(name, path)
         unclaimed.runs.append(run)
         run.on_end(partial(self._ended, unclaimed, run))
@@ -103,7 +108,8 @@ class UnclaimedRuns:
         self._drop_if_over(unclaimed)
 
     def claim(self, path: str, specs: Sequence[WatchSpec], keys: Sequence[str]) -> List[Claim]:
-        """What each of these new watches of a file continues from; `keys` are their names without the numbers."""
+        """Claim the remains that each of these new watches of a file continues from.
+        `keys` are their names without the numbers."""
         claims = [Claim()] * len(specs)
         places: Dict[str, List[int]] = {}
         if self._groups:
@@ -125,7 +131,8 @@ class UnclaimedRuns:
                 watch.wait_for(each.runs)
 
     def _claim_own(self, path: str, spec: WatchSpec, key: str) -> Claim:
-        """By name. Of several that did the same, prefer one that asked for the same in each respect, then one of the file."""
+        """Claim by name. Of several watches that did the same, prefer one that asked
+        for the same in every respect, then one of the same file."""
         own = self._groups.get(znode_of(key), {}).get(key)
         if not own:
             return Claim()
@@ -138,8 +145,9 @@ class UnclaimedRuns:
         return Claim(unclaimed.name, unclaimed, unclaimed in same, unclaimed.runs)
 
     def _claim_in_order(self, path: str, znode: str, indices: List[int], claims: List[Claim]) -> None:
-        """If as many watches went as have come, each takes the place of one. If not, it is uncertain which one is a new
-        version of which: the runs stay unclaimed, and all new watches wait for them."""
+        """If as many watches were removed as were added, each new one replaces one.
+        Otherwise it is uncertain which one replaces which: the runs stay unclaimed, and
+        all new watches wait for them."""
         rest = [each for each in self._on(znode) if each.path == path and not each.is_expired]
         is_certain = len(rest) == len(indices)
         for index, unclaimed in zip(indices, rest):
@@ -160,7 +168,8 @@ class UnclaimedRuns:
         return unclaimed
 
     def _on(self, znode: str) -> List[Unclaimed]:
-        """What is left on this side of a znode: of the last edit first, and in the order of the file."""
+        """The remains on this side of a znode: the latest edit first, in the order of
+        the file."""
         found = [each for those in self._groups.get(znode, {}).values() for each in those]
         return sorted(found, key=lambda each: (-each.batch, 0 if each.batch else each.number))
 

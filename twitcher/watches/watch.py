@@ -1,7 +1,7 @@
-"""One watch: decides from a znode's states when its action runs, and with what contents.
+"""One watch: decides from a znode's states when its action runs, and on which contents.
 
-Receives the states and starts runs through what it is handed: it knows no ZooKeeper,
-no process and no clock. It lives on the event loop's thread.
+Receives znode states and starts runs through a callable; both are handed in. It uses no
+ZooKeeper, no process and no clock. Call it on the event loop's thread only.
 """
 
 from __future__ import annotations
@@ -30,16 +30,17 @@ class _State(Enum):
     READY = 'starts it as soon as its runs and its gate allow'
     REFUSED = 'the machine has refused a start: starts nothing until the retry'
     RETRYING = 'as READY; but no run has succeeded in starting since it was refused'
-    CLOSED = 'starts nothing any more'
+    CLOSED = 'starts no more runs'
 
 
 class Watch(InProgress):
     """A RegisterWatch in force.
 
     `name` identifies it, also to later daemons; `path` is its file; `description` is
-    what the log calls it. A `schedule` decides when updates are due; without one they
-    are at once. `basis` is for LastSeen. If an update is pending from an earlier
-    daemon, the first state that can be read is run for, even without run_on_load.
+    its name in the log. A `schedule` decides when updates are due; without one they are
+    at once. `basis` is for LastSeen. With `has_pending`, an earlier daemon left an
+    update pending: the first state that can be read gets a run, even without
+    run_on_load.
     """
 
     __slots__ = ('name', 'path', 'spec', 'description', 'last_seen', '_context', '_gate', 'schedule', '_pending', '_noted',
@@ -62,11 +63,11 @@ class Watch(InProgress):
 
     @property
     def pending(self) -> Optional[Revision]:
-        """The latest pending update, as it is noted for the next daemon."""
+        """The latest pending update, as noted for the next daemon."""
         return self._noted
 
     def continue_from(self, earlier: Watch, is_same: bool = False) -> None:
-        """Go on where an earlier version of this watch, now closed, stopped; `is_same` if it asked for the same."""
+        """Continue where a closed version stopped. `is_same`: it asked for the same."""
         self.last_seen.continue_from(earlier.last_seen, is_same)
         self._noted = earlier._noted
         held = None
@@ -100,7 +101,7 @@ class Watch(InProgress):
             self.schedule.attach(self)
 
     def close(self) -> None:
-        """Start nothing any more. Runs in progress go on."""
+        """Start no more runs. Those in progress go on."""
         self._change_to(_State.CLOSED)
         self._gate.cancel(self._start_next)
         self._context.backlog.cancel(self)
@@ -108,7 +109,7 @@ class Watch(InProgress):
             self.schedule.detach()
 
     def on_state(self, state: ZnodeState) -> None:
-        """The znode has been read. Its state may be the one that is known already."""
+        """The znode has been read. The state may be known already."""
         if self._state is _State.CLOSED:
             return
         if state.revision is None:
@@ -125,7 +126,8 @@ class Watch(InProgress):
         self.last_seen.note(state)  # not earlier: if the update fails, this state is delivered again
 
     def _is_any_due(self) -> bool:
-        """Whether an update is pending from an earlier daemon, or was left to a load: any contents will do."""
+        """Whether an earlier daemon left an update pending, or it was left to the run at
+        load: any contents will do."""
         return self._noted is not None and not self._pending and not (self.schedule and self.schedule.held)
 
     def _on_deletion(self, is_new: bool) -> None:
@@ -144,7 +146,7 @@ class Watch(InProgress):
         mode = self.spec.run_mode
         if self.schedule:
             self.schedule.see(update)
-        # The load of a file is no update: it is not dropped, and runs with the latest contents when it can.
+        # A load is no update: it is not dropped, but runs with the latest contents.
         if mode.drops_updates and self.runs and not self._noted and update.event is not Event.LOAD:
             log.debug('%s: %s (version %d) is discarded: a run is in progress', self.description, update.event.value,
                       update.version)
@@ -161,7 +163,7 @@ class Watch(InProgress):
         """Run for the update as soon as runs in progress and the gate allow."""
         mode = self.spec.run_mode
         self._add_pending(update)
-        if self._noted:  # before the start: a daemon killed right after it must not find the earlier one pending
+        if self._noted:  # before the start: if we are killed right after it, the earlier update must not be pending
             self.note_pending()
         if not mode.overlaps and (self.runs or self._awaited):
             log.debug('%s: %s (version %d) waits for the run in progress', self.description, update.event.value, update.version)
@@ -181,7 +183,7 @@ class Watch(InProgress):
         self._context.save_stopped(self.name, self.spec.digest)
 
     def _add_pending(self, update: Update) -> None:
-        """Where runs do not overlap, the latest update takes the place of an earlier one."""
+        """Make it pending. Where runs do not overlap, it replaces an earlier one."""
         if self.spec.run_mode.overlaps:
             self._pending.append(update)
             self._context.backlog.add(self, len(update.contents))
@@ -193,7 +195,7 @@ class Watch(InProgress):
         return len(self._pending.pop(0).contents)
 
     def _proceed(self) -> None:
-        """Start what is pending as soon as the runs in progress, a retry that is due, and the gate allow it."""
+        """Start what is pending as soon as runs, a due retry and the gate allow it."""
         if self._pending and self._may_start():
             self._gate.acquire(self._start_next)
 
@@ -202,7 +204,7 @@ class Watch(InProgress):
         return is_free and self._state in (_State.READY, _State.RETRYING)
 
     def _start_next(self) -> None:
-        """The gate is open: start a run for the oldest pending update, and ask for the next one."""
+        """The gate is open: start the oldest pending update, and ask for the next."""
         run = self._start_run() if self._pending and self._may_start() else None
         if run:
             run.on_end(partial(self._own_ended, run))
@@ -227,7 +229,7 @@ class Watch(InProgress):
         return run
 
     def _refused(self, update: Update, error: SpawnError) -> None:
-        """A run could not be started. If the machine was the reason, try again, and say so once."""
+        """A run could not be started. If the machine was the reason, try again."""
         was_refused = self._state in (_State.REFUSED, _State.RETRYING)
         is_first = False
         if error.transient:
@@ -243,7 +245,7 @@ class Watch(InProgress):
             self.schedule.end(RunEnd(error=error), bool(self._pending or self.runs))
 
     def _put_back(self, update: Update) -> None:
-        """The run for this update has not begun after all: it is pending again, unless a later one has its place."""
+        """Make it pending again, unless a later one has replaced it: it got no run."""
         if self.schedule and self.schedule.replaces_refused():
             return
         if self.spec.run_mode.overlaps:
@@ -266,7 +268,7 @@ class Watch(InProgress):
             self._refused(run.update, error)
             self.note_pending()
         elif error and run.update and error.transient:
-            self._put_back(run.update)  # for the watch that goes on from this one
+            self._put_back(run.update)  # for the watch that continues from this one
         else:
             if self._state is _State.RETRYING:
                 self._change_to(_State.READY)
@@ -279,12 +281,12 @@ class Watch(InProgress):
         self._gate.release()
 
     def _change_to(self, state: _State) -> None:
-        """The one place where the state changes. CLOSED is for good."""
+        """The one place where the state changes. CLOSED is final."""
         if self._state is not _State.CLOSED:
             self._state = state
 
     def note_pending(self) -> None:
-        """As schedule.Owner says: the latest one, if it is another one than before."""
+        """Note the latest pending update for the next daemon, if it has changed."""
         revision = self._pending[-1].revision if self._pending else None
         if self.schedule:
             revision = self.schedule.pending_revision(self._pending[-1:], self._noted)

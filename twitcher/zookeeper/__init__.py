@@ -1,1 +1,1 @@
-"""One session, and what is asked of it. The only package that knows kazoo."""
+"""One session, and the requests to it. The only package that knows kazoo."""

@@ -1,9 +1,9 @@
 """Finds the changes that no event reports.
 
 A server sends no event for a change while an ACL hides the znode from us, and it drops
-our watch without a word. So each znode is compared with what we know of it now and
-then: every minute if there are few, else at a bounded rate; those whose ACL has been
-changed, or has kept us out, ten times as fast.
+our watch without a word. So each znode is compared with what we know of it from time to
+time: every minute if there are few, otherwise at a bounded rate. Those whose ACL has
+been changed, or has kept us out, are checked ten times as fast.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Checks:
 
     def suspect(self, node: Node) -> None:
         """Check this one more often from now on."""
-        if node.listeners:  # else nobody would forget it
+        if node.listeners:  # without any, `forget` has been called already
             self._suspects[node] = None
 
     def forget(self, node: Node) -> None:

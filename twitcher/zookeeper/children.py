@@ -1,5 +1,4 @@
-"""Turns the list of child names that a server sends into what an action gets: sorted,
-one a line.
+"""Turns a server's list of child names into an action's stdin: sorted, one per line.
 
 Guarantees: names are sorted by code point, which for UTF-8 is the order of their bytes.
 A list of any length is sorted in steps so short that another thread gets its turn
@@ -22,7 +21,7 @@ _CHUNK = 8192
 
 
 def sorted_lines(names: memoryview) -> bytes:
-    """The names, each preceded by its length as ZooKeeper sends them, as sorted lines."""
+    """The names, which ZooKeeper sends with their lengths, as sorted lines."""
     chunks = list(_sorted_chunks(names))
     return b''.join(chunks[0] if len(chunks) == 1 else merge(*chunks))
 

@@ -1,5 +1,5 @@
-"""The ZooKeeper client: a KazooClient that retries for ever, logs little, and reports the
-end of its thread.
+"""The ZooKeeper client: a KazooClient that retries for ever, logs little, and reports
+the end of its thread.
 
 Only this module and transport.py know kazoo. Others import kazoo's names from here.
 Nothing here blocks.
@@ -45,18 +45,18 @@ log = get_logger(__name__)
 
 
 SESSION_TIMEOUT = 10.0
-"""Seconds that we ask for; the server decides. This is kazoo's default, and the clients of
-a fleet should agree."""
+"""Seconds that we ask for; the server decides. This is kazoo's default, and the clients
+of a fleet should agree."""
 MAX_RETRY_DELAY = 5.0
-"""Seconds between two rounds of attempts; up to 40 percent more, so that the machines of
-a fleet do not all return at once."""
+"""Seconds between two rounds of attempts; up to 40 percent more, so that the machines
+of a fleet do not all return at once."""
 
 _LATER_CODES = {-124: 'the server requires SASL authentication', -127: 'the server throttles requests'}
 
 
 class _Exceptions(Dict[int, Any]):
-    """kazoo's exceptions by error code. For an unknown code, kazoo's own table raises in
-    kazoo's thread and ends it. This one makes it the error of the one request."""
+    """kazoo's exceptions by error code. For an unknown code, kazoo's own table raises
+    in kazoo's thread and ends it. This one makes it the error of the one request."""
 
     def __missing__(self, code: int) -> Callable[[], ZookeeperError]:
         return partial(ZookeeperError, f'error code {code}: {_LATER_CODES.get(code, "unknown")}')
@@ -67,8 +67,8 @@ kazoo.protocol.connection.EXCEPTIONS = kazoo.protocol.serialization.EXCEPTIONS =
 
 class _RawChildren(GetChildren2):
     """A request for a znode's children whose answer has the names as the server sent
-    them. To parse a million of them in kazoo's thread would delay all other answers by a
-    second."""
+    them. To parse a million of them in kazoo's thread would delay all other answers by
+    a second."""
 
     __slots__ = ()
 
@@ -108,16 +108,16 @@ def new_client(ensemble: Ensemble, on_thread_end: Callable[[str], None], seconds
 
 
 def _calm_logger(trouble: TroubleFilter) -> Logger:
-    """kazoo's logger. kazoo logs two lines for each attempt to connect; in an outage, one
-    for each kind of trouble is enough."""
+    """kazoo's logger. kazoo logs two lines for each attempt to connect; in an outage,
+    one for each kind of trouble is enough."""
     logger = get_logger('twitcher.kazoo')
     logger.filter = trouble.filter
     return logger
 
 
 class TroubleFilter:
-    """Turns kazoo's records into DEBUG, except the first of each kind of trouble since the
-    last `forget`."""
+    """Turns kazoo's records into DEBUG, except the first of each kind of trouble since
+    the last `forget`."""
 
     def __init__(self) -> None:
         self._seen: List[Tuple[str, str]] = []

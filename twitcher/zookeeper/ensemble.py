@@ -20,7 +20,7 @@ DEFAULT_PORT = 2181
 _ALLOWED = 'HOST:PORT,...[/CHROOT]'
 
 # kazoo passes a host to getaddrinfo, whose IDNA step raises in kazoo's thread for a
-# label that is empty or has more than 63 characters, and the thread does not survive it.
+# label that is empty or has more than 63 characters, which ends the thread.
 _LABEL = r'[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?'
 _ZONE = r'%[A-Za-z0-9_-]{1,15}(\.[A-Za-z0-9_-]{1,15})*'
 _SERVER = re.compile(
@@ -30,8 +30,8 @@ _MAX_NAME_LENGTH = 253
 
 @dataclass(frozen=True)
 class Ensemble:
-    """How to connect. `servers` are HOST:PORT each; all znodes lie below the `chroot`,
-    which is empty if there is none."""
+    """The way to connect. `servers` are HOST:PORT each; all znodes lie below the
+    `chroot`, which is empty if there is none."""
 
     servers: Tuple[str, ...]
     chroot: str = ''

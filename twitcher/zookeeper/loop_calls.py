@@ -2,7 +2,7 @@
 
 Guarantees: calls are made in the order in which they were handed over, on the loop's
 thread. The loop is woken once for many calls, and gets to its other work after a batch
-of them. A call that raises is logged and hinders no other.
+of them. A call that raises is logged, and does not affect the others.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ class LoopCalls:
         self._loop = asyncio.get_running_loop()
 
     def close(self) -> None:
-        """Make no call any more."""
+        """Make no more calls."""
         self._is_closed = True
 
     def add(self, function: Callable[..., None], *args: Any) -> None:
-        """Have the function called on the loop. For any thread."""
+        """Call the function on the loop. Thread-safe."""
         self._calls.append((function, args))
         if not self._wakeup_is_due:
             self._wakeup_is_due = True

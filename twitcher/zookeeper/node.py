@@ -1,10 +1,9 @@
-"""One side of one znode as subscriptions know it, and the states that bring its reads
-into one order.
+"""Node: one side of one znode. Reads: keeps the reads of each node in order.
 
 Guarantees: a node has at most one request that is under way or whose answer has not
-been consumed, whichever threads want to read it; so answers cannot overtake each
-other. A change that is reported meanwhile is remembered. All methods of Reads are safe
-on any thread.
+been consumed, no matter which threads want to read it, so that answers cannot overtake
+each other. A change that is reported in the meantime is remembered. All methods of
+Reads are thread-safe.
 """
 
 from __future__ import annotations
@@ -25,12 +24,12 @@ to swamp a server or our memory."""
 
 
 class ReadState(Enum):
-    """Where the reading of a node stands."""
+    """The state of a node's reads."""
 
     IDLE = 'idle'
     READING = 'reading'
     STALE = 'stale'
-    """Being read, and changed since the request: to be read once more."""
+    """Being read, but changed since the request: to be read once more."""
 
 
 IDLE, READING, STALE = ReadState
@@ -42,23 +41,23 @@ _END = {READING: IDLE, STALE: IDLE}
 
 
 class Request(Enum):
-    """What a server is asked."""
+    """The kinds of requests to a server."""
 
     READ = 'read'
-    """For the contents, or the children."""
+    """Return the contents, or the children."""
     EXISTS = 'exists'
-    """Whether the znode exists, after a read has failed."""
+    """Does the znode exist? After a read that failed."""
     CHECK = 'check'
-    """Whether the znode is as we know it."""
+    """Is the znode as we know it?"""
 
 
 class Node:
     """One side of one znode, and its listeners.
 
-    `state` is how its reading stands on `connection`; it is Reads that changes both.
-    `wanted` is what it waits in the backlog for. Listeners have been given the state
-    with the revision `known`, last on the connection `known_on`. `failure` is what
-    keeps it from being read, and `retry` the timer for another attempt.
+    `state` is the state of its reads on `connection`; only Reads changes both. `wanted`
+    is the request that it waits in the backlog for. The listeners know the revision
+    `known`, delivered last on the connection `known_on`. `failure` is the reason why it
+    cannot be read, and `retry` is the timer for another attempt.
     """
 
     # There may be tens of thousands.
@@ -78,14 +77,14 @@ class Node:
 
 
 def revision_of(watch_type: WatchType, stat: Any) -> Revision:
-    """What a stat says about this side of its znode."""
+    """The revision of this side of a znode, from its stat."""
     if watch_type is WatchType.DATA:
         return Revision(stat.czxid, stat.mzxid, stat.mtime)
     return Revision(stat.czxid, stat.pzxid, stat.cversion)
 
 
 class Reads:
-    """The reads of all nodes of one session. With its connection every read ends."""
+    """The reads of all nodes of one session. The end of a connection ends its reads."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -94,7 +93,7 @@ class Reads:
         self._in_flight = 0
 
     def are_used_up(self) -> bool:
-        """Whether so many are in flight that further nodes have to wait."""
+        """Whether so many requests are in flight that further nodes have to wait."""
         return self._in_flight >= MAX_IN_FLIGHT and self._connection == self._session.connection
 
     def is_idle(self, node: Node) -> bool:
@@ -102,25 +101,25 @@ class Reads:
         return node.state is IDLE or node.connection != self._session.connection
 
     def begin(self, node: Node) -> Optional[int]:
-        """Begin to read the node: the caller sends the request, on this connection.
+        """Begin to read the node. Returns the connection for the caller's request.
 
-        None if it is being read. It will be read once more afterwards.
+        Returns None if it is being read: it is then read once more afterwards.
         """
         before, connection = self._change(node, _BEGIN)
         return connection if before is IDLE else None
 
     def note_change(self, node: Node) -> bool:
-        """The node has changed. Whether it is being read: then it will be once more
-        afterwards."""
+        """The node has changed. Returns whether it is being read: it is then read once
+        more afterwards."""
         return self._change(node, _CHANGE)[0] is not IDLE
 
     def end(self, node: Node) -> bool:
-        """The answer has been consumed. Whether the node has to be read once more."""
+        """The answer has been consumed. Returns whether to read the node once more."""
         return self._change(node, _END)[0] is STALE
 
     def _change(self, node: Node, event: Dict[ReadState, ReadState]) -> Tuple[ReadState, int]:
-        """The one place where a state changes. Returns the one before the event, and
-        the connection that both are about."""
+        """The one place where a state changes. Returns the state before the event, and
+        the connection."""
         with self._lock:
             connection = self._session.connection
             if self._connection != connection:

@@ -1,8 +1,8 @@
 """One write to a znode, within a time limit.
 
-Guarantees: it ends in time, with a result or with an error that says what each server
-did instead of answering. The session is not closed but expires: the server could make us
-wait for the close.
+Guarantees: it ends in time, with a result, or with an error that says what each server
+did instead of answering. The session is left to expire, because the server could make
+us wait if we closed it.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Poked(NamedTuple):
 
 
 def poke(ensemble: Ensemble, znode: str, contents: Optional[bytes], create: bool, wait: float) -> Poked:
-    """Set the znode's contents; with None, write those that it has once more.
+    """Set the znode's contents; None writes its present contents once more.
 
     `create` also creates a missing znode, with its parents and the chroot. Raises
     UnreachableError if ZooKeeper has not answered within `wait` seconds, and
@@ -82,7 +82,7 @@ def poke(ensemble: Ensemble, znode: str, contents: Optional[bytes], create: bool
 
 
 def _reasons(ensemble: Ensemble) -> str:
-    """Why each server cannot be reached, as far as a second is enough to find out."""
+    """Why each server cannot be reached, if _DIAGNOSIS is enough to find out."""
     reasons: Dict[str, str] = {}
     threads = [threading.Thread(target=_find_reason, args=(server, reasons), daemon=True) for server in ensemble.servers]
     deadline = time.monotonic() + _DIAGNOSIS

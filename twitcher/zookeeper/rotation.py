@@ -1,5 +1,4 @@
-"""Hands out the members of a set in turn, a few at a time, so that each has its turn
-once in a period.
+"""Hands out the members of a set in turn, a few at a time: each once in a period.
 
 Guarantees: with few members the period is the one that was asked for. With more it is
 longer, so that the rate is bounded, but never longer than MAX_PERIOD. It has no clock:

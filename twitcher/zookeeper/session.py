@@ -1,11 +1,11 @@
-"""Session: a client of the ensemble that is connected whenever it can be, for as long as
-the daemon lives.
+"""Session: a client of the ensemble that is connected whenever it can be, for as long
+as the daemon lives.
 
-Guarantees: if kazoo's thread ends, for whatever reason, a new client takes over after a
-pause that grows to half a minute at most. A connection that ends within a second counts
-as a failed attempt. An outage is logged in few lines, with its reason. A request that
-is sent to `client` after `on_ready` has called is answered by a server that has caught
-up with its leader.
+Guarantees: if kazoo's thread ends for any reason, a new client takes over after a pause
+that grows to half a minute at most. A connection that ends within a second counts as a
+failed attempt. An outage is logged in few lines, with its reason. A request that is
+sent to `client` after `on_ready` has called is answered by a server that has caught up
+with its leader.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from twitcher.zookeeper.loop_calls import LoopCalls
 log = get_logger(__name__)
 
 CONNECTION_ERRORS = (ConnectionLoss, SessionExpiredError, ConnectionClosedError)
-"""What a request fails with if its connection has ended. Another connection will
+"""The errors of a request whose connection has ended. Another connection will
 follow."""
 
 SHORT_LIFE = 1.0
@@ -86,7 +86,7 @@ class Backoff:
 
 
 class Session:
-    """A session with one ensemble, which several users share.
+    """A session with one ensemble, which several parts of the daemon share.
 
     `client` is the present client. `on_connection(is_connected)` is called when a
     connection has been made or lost.
@@ -95,7 +95,7 @@ class Session:
     def __init__(self, ensemble: Ensemble, on_connection: Callable[[bool], None]) -> None:
         self.connection = 0
         """The number of the present connection. An answer to a request of an earlier
-        one does not count: on each connection everything is asked anew."""
+        one does not count: each connection reads everything again."""
         self.is_ready = False
         """Whether its server has caught up, so that requests may be sent."""
         self._ensemble = ensemble
@@ -109,7 +109,7 @@ class Session:
         self._is_closing = False
         self._calls = LoopCalls()
         self.call_on_loop = self._calls.add
-        """Have a function called on the loop, with arguments. For any thread."""
+        """Call a function with arguments on the loop. Thread-safe."""
 
     def start(self) -> None:
         """Connect, now or as soon as a server is up. Returns at once. Call it on the
@@ -167,8 +167,8 @@ class Session:
             self._backoff.connected()
         else:
             self._backoff.ended()
-            # Forget the last zxid: a restored ensemble has smaller ones and would refuse
-            # us for ever. A lagging follower is handled by the sync.
+            # Forget the last zxid: a restored ensemble has smaller ones and would
+            # refuse us for ever. A lagging follower is handled by the sync.
             client.last_zxid = 0
         self.call_on_loop(self._state_changed, client, state, client.client_state == KeeperState.EXPIRED_SESSION)
 
@@ -195,14 +195,14 @@ class Session:
         except Exception as error:  # out of memory
             self._report(f'{type(error).__name__} while the connection was made')
             self._loop.call_later(SHORT_LIFE, self._sync_again, connection, attempts)
-        # Not before: of what kazoo's thread asks, only answers after the sync count.
+                # Not earlier: requests of kazoo's thread before the sync do not count.
         self.connection = connection
 
     def _synced(self, connection: int, attempts: int, answer: Any) -> None:
         error = answer.exception
         if self._is_closing or connection != self.connection:
             return
-        if isinstance(error, CONNECTION_ERRORS):  # for a server that answers so although the connection is not lost
+        if isinstance(error, CONNECTION_ERRORS):  # some server may answer this although the connection is not lost
             self._loop.call_later(SHORT_LIFE, self._sync_again, connection, attempts)
             return
         if error:

@@ -2,11 +2,11 @@
 session lives.
 
 Guarantees: a listener is called with the latest state as soon as the ensemble can be
-reached, whatever happened to connections and sessions in between. It may be called with
-the same state again (revisions tell), and of states that follow each other fast with
-the last only, but never with an older state after a newer one of the same ensemble.
-What fails is tried again soon. Listeners are called on the event loop's thread. Any
-number of them share one watch on the server.
+reached, no matter what happened to connections and sessions in between. It may be
+called with the same state again (the revision tells), and with only the last of several
+states that follow each other fast, but never with an older state after a newer one of
+the same ensemble. A failed read is repeated soon. Listeners are called on the event
+loop's thread. Any number of them share one watch on the server.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _CHANGED_SIDES = {
 #   the loop would cost a tenth of the time until an action runs (measured). All else
 #   happens on the loop.
 # - Order. Reads (node.py) lets a node have one request under way; what changes in the
-#   meantime is read once more after it.
+#   meantime is read once more afterwards.
 # - Connections. kazoo forgets all watches when one is lost, and a server all answers.
 #   The next one reads every node again, and answers of the last one do not count.
 # - Bounds. No more than MAX_IN_FLIGHT requests are under way. Other nodes wait in the
@@ -93,7 +93,7 @@ class Subscriptions:
 
     @property
     def count(self) -> int:
-        """How many listeners there are."""
+        """The number of listeners."""
         return sum(len(node.listeners) for node in self._all_nodes())
 
     # On kazoo's thread
@@ -113,8 +113,7 @@ class Subscriptions:
     # On either
 
     def _request(self, node: Node, kind: Request, connection: int) -> None:
-        """Send the request of a read that has begun, and have its answer consumed on
-        the loop."""
+        """Send a request of a read. Its answer is consumed on the loop."""
         client = self._session.client
         try:
             if kind is not Request.READ:
@@ -176,8 +175,8 @@ class Subscriptions:
         self._consume(connection, node, partial(self._handle, node, kind, answer))
 
     def _consume(self, connection: int, node: Node, handle: Callable[[], bool]) -> None:
-        """Handle an answer, unless there is a newer connection. `handle` says whether
-        the read is done; if not, it has asked further."""
+        """Handle an answer, unless there is a newer connection. `handle` returns
+        whether the read is done; if not, it has sent another request."""
         if connection != self._session.connection:
             return
         try:
@@ -189,7 +188,7 @@ class Subscriptions:
                 self._end_read(node)
 
     def _failed(self, connection: int, node: Node, error: Exception) -> None:
-        """An answer could not be handled, or a request not be sent."""
+        """An answer could not be handled, or a request could not be sent."""
         if connection != self._session.connection:
             return
         failure = f'{node.path} cannot be handled: {error!r}'
@@ -221,14 +220,14 @@ class Subscriptions:
     def _handle(self, node: Node, kind: Request, answer: Any) -> bool:
         error = answer.exception
         if isinstance(error, CONNECTION_ERRORS):
-            self._retry_later(node)  # for a server that answers so; if it is true, the next connection reads all
+            self._retry_later(node)  # if the connection is lost after all, the next one reads everything
             return True
         if kind is Request.CHECK:
             is_same = not error and node.known == (answer.value and revision_of(node.watch_type, answer.value))
             return is_same or self._ask_further(node, Request.READ)
         if kind is Request.READ:
             return self._handle_read(node, answer)
-        if isinstance(error, NoAuthError):  # from newer servers, which require a permission to ask, too
+        if isinstance(error, NoAuthError):  # newer servers require a permission for this request, too
             self._notify(node, ZnodeState(UNREADABLE))
         elif error:
             self._note_failure(node, f'{node.path} cannot be read: {error!r}')
@@ -275,8 +274,7 @@ class Subscriptions:
         return True
 
     def _notify(self, node: Node, state: ZnodeState) -> None:
-        """Call all listeners. Raises what the first has raised that failed: then the
-        node is read again soon."""
+        """Call all listeners. Raises their first error: the node is read again soon."""
         first_error: Optional[Exception] = None
         for listener in node.listeners:
             try:
@@ -288,7 +286,7 @@ class Subscriptions:
         node.known, node.known_on = state.revision, self._session.connection
 
     def _note_failure(self, node: Node, failure: str) -> None:
-        """Log what keeps a node from being read when it begins, and when it ends."""
+        """Log why a node cannot be read, when that begins and when it ends."""
         if failure and failure != node.failure:
             log.warning('ZooKeeper: %s; trying again every %g s', failure, self._retry_delay)
         if node.failure and not failure:

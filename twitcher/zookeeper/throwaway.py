@@ -1,5 +1,5 @@
-"""A private, throw-away ZooKeeper server from the distribution's package, for --devel and
-for tests."""
+"""A private, throw-away ZooKeeper server from the distribution's package, for --devel
+and for tests."""
 
 from __future__ import annotations
 
@@ -47,7 +47,8 @@ class ThrowAwayServer:
                           'dataDir': self.directory, 'maxClientCnxns': '0', **(settings or {})}
 
     def start(self) -> None:
-        """Start it and wait until it serves. Raises TwitcherError with its last output."""
+        """Start it and wait until it serves. Raises TwitcherError with its last
+        output."""
         config = os.path.join(self.directory, 'zoo.cfg')
         with open(config, 'w') as file:
             file.writelines(f'{name}={value}\n' for name, value in self._settings.items())
@@ -98,9 +99,9 @@ def _find_java() -> str:
 def free_port() -> int:
     """A TCP port on 127.0.0.1 that nothing listens on.
 
-    It is outside the range for outgoing connections (ip(7), ip_local_port_range). One of
-    those could take the port before the server does; even one that tries whether the
-    server is up.
+    It is outside the range for outgoing connections (ip(7), ip_local_port_range). One
+    of those could take the port before the server does, even the one that checks
+    whether the server is up.
     """
     while True:
         port = _FIRST_PORT + secrets.randbelow(_PORTS)

@@ -1,8 +1,9 @@
-"""What carries kazoo's requests: its one thread, its sockets, and the pipe that wakes it.
+"""The transport of kazoo's requests: its one thread, its sockets, and the pipe that
+wakes the thread.
 
-Guarantees: a request never blocks its caller, even while there is no connection. A read
-takes all that has arrived. The end of kazoo's thread is reported, with its reason. Each
-error has a text. Nothing here knows what a request says.
+Guarantees: a request never blocks its caller, even without a connection. A read takes
+all that has arrived. The end of kazoo's thread is reported with the reason. Every error
+has a text. Nothing here knows what a request says.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Any, Callable, List, Optional, Sequence, Tuple
 import kazoo.protocol.connection
 from kazoo.handlers.threading import SequentialThreadingHandler
 
-from twitcher.descriptors import PIPES
+from twitcher.descriptors import NEEDED
 from twitcher.log import get_logger
 
 log = get_logger(__name__)
@@ -33,9 +34,9 @@ server."""
 
 
 class _Tls:
-    """Replaces the ssl module in kazoo, which looks up ssl.SSLError when a connection is
-    lost. As long as nothing has imported OpenSSL there can be no such error, and
-    importing it costs four megabytes, and fails when descriptors are out."""
+    """Replaces the ssl module in kazoo, which looks up ssl.SSLError when a connection
+    is lost. As long as nothing has imported OpenSSL there can be no such error, and
+    importing it costs four megabytes, and fails if no descriptor is free."""
 
     class _Never(OSError):
         """Is never raised."""
@@ -50,11 +51,11 @@ kazoo.protocol.connection.ssl = _Tls()
 
 
 class _Pipe:
-    """One end of a pipe, with those methods of a socket that kazoo calls."""
+    """One end of a pipe, with the methods of a socket that kazoo calls."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
-        PIPES.add(descriptor)
+        NEEDED.add(descriptor)
 
     def fileno(self) -> int:
         """For select."""
@@ -71,7 +72,7 @@ class _Pipe:
     def close(self) -> None:
         """As a socket does it."""
         if self._descriptor >= 0:
-            PIPES.discard(self._descriptor)
+            NEEDED.discard(self._descriptor)
             os.close(self._descriptor)
             self._descriptor = -1
 
@@ -92,7 +93,8 @@ class _ReadAhead:
             setattr(self, name, getattr(connection, name))
 
     def pending(self) -> int:
-        """How much `recv` returns without waiting; true also if it would raise."""
+        """The number of bytes that `recv` returns without waiting; true also if it
+        would raise."""
         return self._until - self._at or bool(self._end)
 
     def fill(self) -> None:
@@ -163,8 +165,8 @@ class Handler(SequentialThreadingHandler):
         self._is_stopped.set()
 
     def create_connection(self, *args: Any, **kwargs: Any) -> Any:
-        """As kazoo wants it: kazoo logs only the `strerror` of an OSError, and some have
-        none."""
+        """As kazoo wants it: kazoo logs only the `strerror` of an OSError, and some
+        have none."""
         if self._is_stopped.wait(self._seconds_to_wait()):
             raise OSError(errno.ECANCELED, 'the client is stopping')
         kwargs.setdefault('timeout', CONNECT_TIMEOUT)
@@ -178,9 +180,9 @@ class Handler(SequentialThreadingHandler):
 
     def select(self, readers: Sequence[Any], writers: Sequence[Any], _: Sequence[Any], timeout: Optional[float] = None
                ) -> Tuple[List[Any], List[Any], List[Any]]:
-        """As select.select, but without its limit of 1024 descriptors. kazoo's own creates
-        an epoll object for each call and needs six calls for an update; with this one it
-        is two."""
+        """As select.select, but without its limit of 1024 descriptors. kazoo's own
+        creates an epoll object for each call and needs six calls for an update; with
+        this one it is two."""
         waiting = any(isinstance(reader, _ReadAhead) and reader.pending() for reader in readers)
         poll = select.poll()
         for reader in readers:
@@ -193,9 +195,9 @@ class Handler(SequentialThreadingHandler):
                 [writer for writer in writers if writer.fileno() in ready], [])
 
     def create_socket_pair(self) -> Tuple[_Pipe, _Pipe]:
-        """A pipe: each request wakes kazoo's thread with a byte. A socket pair holds 278
-        of them (measured), and then blocks the sender until there is a connection. A
-        pipe holds 65,536."""
+        """A pipe: each request wakes kazoo's thread with a byte. A socket pair holds
+        278 of them (measured), and then blocks the sender until there is a connection.
+        A pipe holds 65,536."""
         reader, writer = os.pipe2(os.O_CLOEXEC)
         return _Pipe(reader), _Pipe(writer)
 

@@ -21,7 +21,7 @@ from typing import List, NoReturn, Optional
 from tests.packaging.deb.machine import Machine
 from tests.packaging.deb.story import be_used, build
 from tests.packaging.deb.systemd import be_managed
-from tests.support.daemon import TOP
+from tests.support.programs import TOP
 from twitcher.zookeeper.throwaway import ThrowAwayServer
 
 RELEASES = ('bookworm', 'trixie')

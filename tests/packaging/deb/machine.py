@@ -11,7 +11,7 @@ import threading
 from pathlib import Path
 from typing import Callable, Dict, List, Set
 
-from tests.support.daemon import wait_for
+from tests.support.waiting import wait_for
 
 ENVIRONMENT = {'PATH': '/usr/sbin:/usr/bin:/sbin:/bin', 'HOME': '/root', 'LANG': 'C.UTF-8', 'DEBIAN_FRONTEND': 'noninteractive',
                'TERM': 'dumb'}

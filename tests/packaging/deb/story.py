@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import List, Set
 
 from tests.packaging.deb.machine import Machine, Syslog
-from tests.support.daemon import TOP, is_alive
+from tests.support.processes import is_alive
+from tests.support.programs import TOP
 
 DAEMON_INFO = 3 * 8 + 6  # facility and severity: syslog(3)
 # What the README says.

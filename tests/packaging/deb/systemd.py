@@ -10,7 +10,7 @@ from typing import List
 
 from tests.packaging.deb.machine import Machine
 from tests.packaging.deb.story import APT, CONFIG, set_hosts
-from tests.support.daemon import wait_for
+from tests.support.waiting import wait_for
 
 HANGS = '/etc/twitcher/hangs.twc'
 HANGS_ONCE = """import itertools, os

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.fake_machine import Bench, Znode
+from tests.support.fake_machine import FakeMachine, Znode
 from twitcher.config.spec import RunMode
 from twitcher.errors import SpawnError
 
@@ -15,68 +15,68 @@ def transient(shortage: bool = False) -> SpawnError:
 
 
 def test_an_update_whose_run_fails_to_start_in_the_end_is_run_later() -> None:
-    bench, znode = Bench(), Znode()
-    watch = bench.watch()
+    machine, znode = FakeMachine(), Znode()
+    watch = machine.watch()
     watch.on_state(znode.put('first'))
-    bench.active[0].end(transient())
-    assert bench.started == ['first']
-    bench.wait(1)
-    assert bench.started == ['first', 'first']
-    bench.end_all()
-    bench.wait(10)
-    assert bench.started == ['first', 'first']
+    machine.active[0].end(transient())
+    assert machine.started == ['first']
+    machine.wait(1)
+    assert machine.started == ['first', 'first']
+    machine.end_all()
+    machine.wait(10)
+    assert machine.started == ['first', 'first']
 
 
 @pytest.mark.parametrize('mode', [RunMode.QUEUE, RunMode.DISCARD])
 def test_a_newer_update_takes_the_place_of_one_whose_run_fails_to_start(mode: RunMode) -> None:
-    bench, znode = Bench(), Znode()
-    watch = bench.watch(run_mode=mode)
+    machine, znode = FakeMachine(), Znode()
+    watch = machine.watch(run_mode=mode)
     watch.on_state(znode.put('first'))
     watch.on_state(znode.put('second'))
-    bench.active[0].end(transient())
-    bench.wait(1)
-    assert bench.started[-1] == 'second'
-    bench.end_all()
-    bench.wait(10)
-    assert bench.started == ['first', 'second']
+    machine.active[0].end(transient())
+    machine.wait(1)
+    assert machine.started[-1] == 'second'
+    machine.end_all()
+    machine.wait(10)
+    assert machine.started == ['first', 'second']
 
 
 def test_updates_of_a_parallel_watch_keep_their_order_though_their_runs_fail_to_start_in_another() -> None:
-    bench, znode = Bench(), Znode()
-    watch = bench.watch(run_mode=RunMode.PARALLEL)
+    machine, znode = FakeMachine(), Znode()
+    watch = machine.watch(run_mode=RunMode.PARALLEL)
     for contents in 'abc':
         watch.on_state(znode.put(contents))
-    for run in reversed(bench.active):
+    for run in reversed(machine.active):
         run.end(transient())
     watch.on_state(znode.put('d'))
-    bench.wait(1)
-    assert bench.started == [*'abc', *'abcd']
+    machine.wait(1)
+    assert machine.started == [*'abc', *'abcd']
 
 
 def test_a_refused_run_is_tried_again_as_soon_as_another_run_has_ended() -> None:
-    bench, znode = Bench(), Znode()
-    first, second = bench.watch(), bench.watch()
+    machine, znode = FakeMachine(), Znode()
+    first, second = machine.watch(), machine.watch()
     state = znode.put('x')
     first.on_state(state)
     second.on_state(state)
-    bench.runs[1].end(transient(shortage=True))
-    bench.runs[0].end()
-    bench.retries.serve()
-    bench.wait(0)
-    assert len(bench.runs) == 3
+    machine.runs[1].end(transient(shortage=True))
+    machine.runs[0].end()
+    machine.retries.serve()
+    machine.wait(0)
+    assert len(machine.runs) == 3
 
 
 def test_a_shortage_is_logged_once_when_it_begins_and_once_when_it_is_over(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level('INFO')
-    bench, state = Bench(), Znode().put('x')
+    machine, state = FakeMachine(), Znode().put('x')
     for _ in range(100):
-        bench.watch().on_state(state)
-    for run in bench.active:
+        machine.watch().on_state(state)
+    for run in machine.active:
         run.end(transient(shortage=True))
     for _ in range(8):
-        bench.wait(1)
-    bench.retries.serve()
-    bench.wait(0)
-    assert len(bench.runs) == 200
+        machine.wait(1)
+    machine.retries.serve()
+    machine.wait(0)
+    assert len(machine.runs) == 200
     assert caplog.messages == ['w: no run: the test says so; trying again',
                                'all runs that the machine had no room for have been started']
