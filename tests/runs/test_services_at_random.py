@@ -9,7 +9,10 @@ from typing import List
 
 import pytest
 
-from tests.support.daemon import Ensemble, Trace, Twitcher, is_alive, wait_for
+from tests.support.daemon import Twitcher
+from tests.support.ensemble import Ensemble
+from tests.support.processes import is_alive
+from tests.support.waiting import Trace, wait_for
 
 SERVICES = 4
 CHANGES = 12
