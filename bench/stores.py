@@ -41,11 +41,7 @@ class ZooKeeper:
 
     def __init__(self) -> None:
         self._server = ThrowAwayServer()
-        # By default it has too little memory for so many znodes, watches and megabytes
-        # of contents.
-        os.environ['_JAVA_OPTIONS'] = '-Xmx512m'
         self._server.start()
-        del os.environ['_JAVA_OPTIONS']
         self.hosts = self._server.hosts
         self.client = KazooClient(self.hosts, timeout=60)
         self.client.start(60)

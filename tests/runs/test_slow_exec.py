@@ -9,7 +9,7 @@ import tempfile
 import time
 from functools import partial
 from pathlib import Path
-from typing import Callable, Iterator
+from typing import Callable, Iterator, Optional
 
 import pytest
 
@@ -54,14 +54,14 @@ def _has(trace: Trace, line: str) -> bool:
     return line in trace.lines()
 
 
-@pytest.mark.parametrize('number', [1, 12])
+@pytest.mark.parametrize(('number', 'umask'), [(1, None), (12, None), (1, 0o027), (12, 0o027)])
 def test_programs_that_take_long_to_be_executed_hold_up_no_other_watch(
-        twitcher: Twitcher, ensemble: Ensemble, trace: Trace, tmp_path: Path, number: int) -> None:
+        twitcher: Twitcher, ensemble: Ensemble, trace: Trace, tmp_path: Path, number: int, umask: Optional[int]) -> None:
     slow = [write_script(tmp_path / f'slow{each}', f'echo slow {each} >> {trace}') for each in range(number)]
     twitcher.config('q.twc', f"RegisterWatch('/q', Exec('echo quick `cat` >> {trace}'))")
     twitcher.config('s.twc', f'''
         for number in range({number}):
-            RegisterWatch('/s', Exec(['{tmp_path}/slow%d' % number]), description='s%d' % number)
+            RegisterWatch('/s', Exec(['{tmp_path}/slow%d' % number]), description='s%d' % number, umask={umask})
     ''')
     ensemble.put('/q', 0)
     twitcher.start()
@@ -76,6 +76,21 @@ def test_programs_that_take_long_to_be_executed_hold_up_no_other_watch(
     for each in range(number):
         trace.wait_for_line(f'slow {each}')
         twitcher.wait_ended(f's{each}')
+
+
+def test_a_program_that_takes_long_to_be_executed_is_ended_for_an_update(
+        twitcher: Twitcher, ensemble: Ensemble, trace: Trace, tmp_path: Path) -> None:
+    slow = write_script(tmp_path / 'slow', f'echo `cat` >> {trace}; exec sleep 1000')
+    twitcher.config('s.twc', f"RegisterWatch('/s', Exec(['{slow}']), run_mode=RESTART)")
+    twitcher.start()
+    with exec_blocked(slow):
+        ensemble.put('/s', 1)
+        wait_for('the program to be about to be executed', lambda: children_before_exec(twitcher.pid), AT_ONCE)
+        ensemble.put('/s', 2)
+        twitcher.wait_log(r's.twc: an update ends pid \d+')
+    assert trace.wait(1)[-1] == '2' or trace.wait(2)[-1] == '2'
+    twitcher.fence(ensemble)
+    assert not twitcher.log_lines('ERROR|Traceback')
 
 
 def test_more_programs_that_hang_than_may_wait_in_line(

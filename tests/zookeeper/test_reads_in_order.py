@@ -83,7 +83,7 @@ def test_updates_while_the_loop_is_busy_do_not_pile_up(twitcher: Twitcher, ensem
     wait_for('the busy loop', busy.exists)
     deadline = time.monotonic() + 7  # a file is interrupted after ten seconds
     number = 0
-    while time.monotonic() < deadline and number < 300:  # a server with a small heap keeps the last 500
+    while time.monotonic() < deadline and number < 300:
         number += 1
         ensemble.client.set('/a', b'%05d' % number + b'x' * 50_000)
         time.sleep(0.005)
