@@ -78,7 +78,7 @@ def test_the_source_distribution_holds_the_checkout_and_what_it_is_made_with(bui
 
 
 def test_the_tests_run_from_an_unpacked_source_distribution(built: Built) -> None:
-    done = subprocess.run([sys.executable, '-m', 'pytest', '-q', '-p', 'no:cacheprovider', 'tests/watches/test_slots.py'],
+    done = subprocess.run([sys.executable, '-m', 'pytest', '-q', '-p', 'no:cacheprovider', 'tests/watches/test_turns.py'],
                           cwd=built.unpacked, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True, timeout=PATIENCE)
     assert done.returncode == 0 and ' passed' in done.stdout, done.stdout
     done = subprocess.run([sys.executable, '-m', 'tests.chaos', '--help'], cwd=built.unpacked, env=ENVIRONMENT,
