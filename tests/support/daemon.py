@@ -18,6 +18,9 @@ from tests.support.processes import command_line, is_action, is_alive
 from tests.support.programs import command
 from tests.support.waiting import PATIENCE, Trace, wait_for
 
+DIRECTORY_VARIABLE = 'TEST_DIRECTORY'
+"""The variable by which what a daemon's actions left is found."""
+
 
 class Twitcher:
     """A twitcher daemon under test. Everything that it starts is ended by `close`.
@@ -60,7 +63,8 @@ class Twitcher:
                 [*wrapper, *command('twitcher', '--zkservers', self.hosts, '--config_path', self.configs,
                                     *(('--logfile', self.log_path) if log_to is None else log_to),
                                     '--state_dir', self.directory / 'state', *options)],
-                stdin=subprocess.DEVNULL, stdout=stdio, stderr=stdio, env={**os.environ, **(environment or {})},
+                stdin=subprocess.DEVNULL, stdout=stdio, stderr=stdio,
+                env={**os.environ, DIRECTORY_VARIABLE: str(self.directory), **(environment or {})},
                 start_new_session=True)
         if wait and log_to is None:
             self.wait_log('ZooKeeper: connected', after=seen)
@@ -213,7 +217,7 @@ class Twitcher:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.killpg(int(match[1]), signal.SIGKILL)
         for path in Path('/proc').glob('[0-9]*'):  # a run whose start the daemon has not come to log
-            if is_action(int(path.name)) and str(self.directory) in command_line(int(path.name)):
+            if is_action(int(path.name), {DIRECTORY_VARIABLE: str(self.directory)}):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(int(path.name), signal.SIGKILL)
 

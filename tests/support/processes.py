@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from pathlib import Path
-from typing import Dict, List
+from typing import Dict, List, Mapping, Optional
 
 
 def is_alive(pid: int) -> bool:
@@ -38,12 +38,14 @@ def command_line(pid: int) -> str:
         return ''
 
 
-def is_action(pid: int) -> bool:
-    """Whether the process is a command that some twitcher has run."""
+def is_action(pid: int, variables: Optional[Mapping[str, str]] = None) -> bool:
+    """Whether the process is a command that some twitcher has run, with these variables."""
     try:
-        return b'TWITCHER_DESCRIPTION=' in Path(f'/proc/{pid}/environ').read_bytes()
+        environment = Path(f'/proc/{pid}/environ').read_bytes().split(b'\0')
     except OSError:
         return False
+    wanted = {os.fsencode(f'{name}={value}') for name, value in (variables or {}).items()}
+    return wanted.issubset(environment) and any(word.startswith(b'TWITCHER_DESCRIPTION=') for word in environment)
 
 
 def group_members(group: int) -> List[int]:
