@@ -36,7 +36,8 @@ FORBIDDEN = {
     'config': ('twitcher.zookeeper', 'twitcher.watches', 'twitcher.runs', 'twitcher.state', 'twitcher.daemon', 'kazoo'),
     'zookeeper': ('twitcher.config',),
 }
-RARELY_NEEDED = [('cli', 'twitcher.zookeeper.throwaway'), ('daemonize', 'daemon')]
+RARELY_NEEDED = [('cli', 'twitcher.zookeeper.throwaway'), ('daemonize', 'daemon'),
+                 ('watches.policies', 'twitcher.watches.schedule')]
 HOMES = {'kazoo': ('zookeeper.transport', 'zookeeper.client'), 'pyinotify': ('config.inotify',), 'daemon': ('daemonize',)}
 
 
@@ -50,9 +51,9 @@ def _name(path: Path) -> str:
 
 
 def _imports(path: Path) -> Iterator[Tuple[str, bool]]:
-    """Every module that a file imports, and whether it does so at its top, or in a with statement there."""
+    """Every module that a file imports, and whether it does so at its top, or in a with or an if statement there."""
     tree = ast.parse(path.read_text())
-    top = {*tree.body, *(node for block in tree.body if isinstance(block, ast.With) for node in block.body)}
+    top = {*tree.body, *(node for block in tree.body if isinstance(block, (ast.With, ast.If)) for node in block.body)}
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom):
             module = node.module or ''

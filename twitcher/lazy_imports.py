@@ -18,7 +18,7 @@ from types import FunctionType, MethodType, ModuleType
 from typing import Any, Iterator, Optional, Sequence
 
 NAMES = frozenset((
-    'asyncio.sslproto', 'ctypes.util', 'glob', 'hashlib', 'inspect', 'ipaddress', 'pickle', 'platform', 'shutil', 'ssl',
+    'asyncio.sslproto', 'ctypes.util', 'dis', 'glob', 'hashlib', 'inspect', 'ipaddress', 'pickle', 'platform', 'shutil', 'ssl',
     'tempfile', 'uuid'))
 """The modules to postpone. None is used while the modules that import it are being
 executed, and none to report or survive a fault: descriptors may be exhausted then, so

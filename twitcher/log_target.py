@@ -31,13 +31,16 @@ MAX_TRACEBACK = 32_000
 
 _DAEMON = 3 << 3
 _LEVELS = ((CRITICAL, 'CRITICAL', 2), (ERROR, 'ERROR', 3), (WARNING, 'WARNING', 4), (INFO, 'INFO', 6), (0, 'DEBUG', 7))
-_CONTROL = re.compile(r'[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]')
+_CONTROL = r'[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]'
 
 
 def escaped(text: str) -> str:
     """The text in one line, with characters that would control a terminal as backslash
     sequences."""
-    return _CONTROL.sub(lambda match: match[0].encode('unicode_escape').decode(), text.rstrip('\n').replace('\n', ' | '))
+    line = text.rstrip('\n').replace('\n', ' | ')
+    if line.isprintable():  # nearly all are: the expression takes half a millisecond to compile
+        return line
+    return re.sub(_CONTROL, lambda match: match[0].encode('unicode_escape').decode(), line)
 
 
 class Record:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import List, NamedTuple, Optional
+from typing import TYPE_CHECKING, List, NamedTuple, Optional
 
 from twitcher.config.spec import RunOnLoad, WatchSpec
 from twitcher.run_record import LastRun, RunRecord
 from twitcher.watches.context import Running
 from twitcher.watches.gates import ALWAYS_OPEN, Gate, Row
-from twitcher.watches.schedule import Schedule
-from twitcher.watches.states import State
 from twitcher.watches.timing import Machine
 from twitcher.watches.turns import Locks, Turns
 from twitcher.znode import UNKNOWN, Revision
+
+if TYPE_CHECKING:
+    from twitcher.watches.schedule import Schedule
 
 
 class Beginning(NamedTuple):
@@ -60,6 +61,8 @@ class Policies:
         """
         if not spec.has_policies:
             return Beginning(None, is_resumed=last is not None and last.stopped is not None)
+        from twitcher.watches.schedule import Schedule  # most daemons have no watch that needs it
+
         schedule = Schedule(name, spec, self._machine, last)
         if not last:
             return Beginning(schedule)
@@ -70,4 +73,4 @@ class Policies:
             if is_in_progress:
                 schedule.load_after_failure()
         has_retry = is_first and not has_runs and schedule.retry_after(last)
-        return Beginning(schedule, basis, has_retry, last.stopped is not None and schedule.state is not State.STOPPED)
+        return Beginning(schedule, basis, has_retry, last.stopped is not None and not schedule.is_stopped)

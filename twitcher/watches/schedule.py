@@ -67,9 +67,9 @@ class Schedule:
         self._is_gone = self._is_owing = self._is_over = self._is_load_open = False
 
     @property
-    def state(self) -> State:
-        """What the watch waits for."""
-        return self._state
+    def is_stopped(self) -> bool:
+        """Whether a failure has stopped the watch."""
+        return self._state is State.STOPPED
 
     @property
     def wait(self) -> Optional[Wait]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from enum import Enum
 from functools import partial
-from typing import List, Optional
+from typing import TYPE_CHECKING, List, Optional
 
 from twitcher.config.spec import WatchSpec
 from twitcher.errors import SpawnError
@@ -18,9 +18,10 @@ from twitcher.watches.changes import last_seen_for
 from twitcher.watches.context import Running, WatchContext
 from twitcher.watches.gates import Gate
 from twitcher.watches.progress import InProgress, without
-from twitcher.watches.schedule import Schedule
 from twitcher.znode import ABSENT, UNKNOWN, Event, Revision, Update, ZnodeState
 
+if TYPE_CHECKING:
+    from twitcher.watches.schedule import Schedule
 log = get_logger(__name__)
 
 
