@@ -155,12 +155,14 @@ class Runner:
         return _Launch(record, update, environment, reader, [stdin, writer])
 
     def _tell_pid(self, launch: _Launch, result: Any) -> None:
-        """On the thread that has made the process: the loop may not come to it before we die."""
+        """Called on the thread that has made the process: we may die before the loop
+        gets to it."""
         if not isinstance(result, BaseException):
             self._output.tell_pid(launch.reader, result.pid)
 
     def _launched(self, launch: _Launch, run: Run, result: Any) -> None:
-        """The thread has made the process, or the result is an exception."""
+        """The thread has made the process; if it could not, the result is an
+        exception."""
         launch.close()
         if isinstance(result, BaseException):
             error = result if isinstance(result, SpawnError) else spawn_error(f'no run: {result!r}', result)
@@ -198,7 +200,7 @@ class Runner:
         run = self._supervise(record)
         run.started(child)
         run.send_signals()
-        self._loop.call_soon(run.reap)  # if it ended after the poll, the pidfd may be of another process
+        self._loop.call_soon(run.reap)  # if it ended after the poll, the pidfd may be that of another process
         return run
 
     def _forget(self, record: RunRecord, pid: Optional[int]) -> None:

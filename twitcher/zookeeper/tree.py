@@ -82,7 +82,7 @@ class _Znode:
 # The life of a znode in a tree:
 #
 # - Its parent lists it: its contents are read and watched, then its children.
-# - It is deleted: it leaves the tree. No watch for its creation stays on the server, for
+# - It is deleted: it leaves the tree. No watch for its creation stays on the server:
 #   these would pile up where names come and go. The parent's list is read again after
 #   each deletion and creation. If the znode is still in it, it has been created again,
 #   and is read again.
