@@ -101,7 +101,7 @@ def describe(end: RunEnd) -> str:
     if end.is_overdue:
         return 'failed (timeout)'
     if end.error:
-        return 'failed (no run)'
+        return 'failed (not started)'
     if end.exit_code is None:
         return 'failed (exit code unknown)'
     if end.exit_code >= 0:

@@ -193,7 +193,7 @@ class Runner:
             log.info('%s: pid %d of an earlier daemon is still running', record.description, child.pid)
         elif child and record.is_being_ended and is_group_left(child.pid, record.start_time or 0):
             log.info('%s: pid %d of an earlier daemon has ended, but its process group, which %s sent SIGTERM, has not',
-                     record.description, child.pid, 'is' if record.sigterm is None else 'was')
+                     record.description, child.pid, 'will be' if record.sigterm is None else 'was')
         else:
             self._forget(record, pid)
             return None

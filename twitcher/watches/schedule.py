@@ -190,8 +190,7 @@ class Schedule:
         if outcome is Outcome.FAILURE and policy.then is Then.STOP:
             return Trigger.STOP
         if has_failed and policy.times and self._owner:
-            log.warning('%s: %s; gave up after %d attempts: waits for the next change', self._owner.description, self._failure,
-                        self.attempt)
+            log.warning('%s: %s; gave up after %d attempts', self._owner.description, self._failure, self.attempt)
         reloads, self._reloads_on_failure = self._reloads_on_failure, False
         if has_failed and reloads and not has_more:
             self._held = self._newest.again(Event.LOAD) if self._newest else None
