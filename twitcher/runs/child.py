@@ -156,8 +156,8 @@ class Reattached:
             self._close()
 
     def poll(self) -> Optional[ExitStatus]:
-        """As Child says. None also while init has not reaped the process, for up to
-        REAP_TIMEOUT."""
+        """As Child says. Also returns None until init has reaped the process, but for
+        no longer than REAP_TIMEOUT."""
         if self._is_running():
             return None
         code = None

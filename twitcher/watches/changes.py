@@ -70,7 +70,7 @@ class LastSeen:
         return Event.CREATED if self._revision.czxid != revision.czxid else self.change
 
     def contents(self, state: ZnodeState) -> Contents:
-        """What a run for this state gets. The state is one that can be read."""
+        """What a run for this state gets. It must be a state that can be read."""
         assert isinstance(state.contents, bytes)
         return state.contents
 
