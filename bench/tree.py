@@ -1,8 +1,8 @@
-"""tree: what a WATCH_TREE costs, beside a watch for each znode: memory, and the time until all is watched, and until a
-change anywhere in it runs the command.
+"""tree: the cost of a WATCH_TREE, and of a watch for each znode: the memory, the time
+until everything is watched, and the time from a change to the run.
 
-Znodes are in directories of a hundred. One daemon at a time, in turns. The server holds two watches for each znode of a
-tree: on its contents and on its children.
+Each directory has a hundred znodes. One daemon runs at a time, in turns. The server
+holds two watches for each znode of a tree: on its contents and on its children.
 """
 
 from __future__ import annotations

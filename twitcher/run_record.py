@@ -1,7 +1,7 @@
-"""The facts about a run, and how it ended. Data only.
+"""The facts about a run and its end. Data only.
 
-runs/ makes them, state.py keeps them for the next daemon, and watches/ learns of the
-end without importing runs/.
+runs/ makes them, state.py keeps them for the next daemon, and watches/ learns of an end
+without importing runs/.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ class RunRecord(NamedTuple):
 
     `began`, `sigterm` and `notified` are in seconds of CLOCK_MONOTONIC, which counts
     from the boot; `timeout` is in seconds from `began`. `sigterm` is the moment when
-    the process group was sent SIGTERM, because of the timeout if `is_overdue`, and
-    `grace` the seconds until SIGKILL. `notified` is the moment of a notify_signal that
-    is expected to kill the process. `ok_codes` are the exit codes of a success, and
-    `lock` is the lock that the run holds.
+    the process group was sent SIGTERM, because of the timeout if `is_overdue`. `grace`
+    is the number of seconds from then to SIGKILL. `notified` is the moment of a
+    notify_signal that is expected to kill the process. `ok_codes` are the exit codes
+    that are a success. `lock` is the name of the lock that the run holds.
     """
 
     id: int
@@ -55,14 +55,14 @@ class RunRecord(NamedTuple):
 
     @property
     def is_being_ended(self) -> bool:
-        """Whether it was sent a signal that it is expected to end of."""
+        """Whether it was sent a signal that is expected to end it."""
         return self.sigterm is not None or self.notified is not None
 
 
 class Outcome(Enum):
-    """What an end means for what follows a failure."""
+    """What the end of a run means for the failure policy."""
 
-    SUCCESS = 'an exit code that is one'
+    SUCCESS = 'an exit code that is in ok_codes'
     FAILURE = 'another exit code, a signal, a timeout, or a program that can never be started'
     UNKNOWN = 'its exit code is not known'
     NEITHER = 'it was ended for an update, or the machine refused to start it'
@@ -73,7 +73,7 @@ class RunEnd(NamedTuple):
     started.
 
     An exit code below 0 is minus the signal that killed the process; None is unknown,
-    because an earlier daemon was its parent and the kernel does not tell it.
+    because an earlier daemon was its parent and the kernel does not report it.
     `is_overdue` says that its timeout ended it, and `is_terminated` that it was ended
     because of an update. `ok_codes` are the exit codes of a success.
     """
@@ -86,7 +86,7 @@ class RunEnd(NamedTuple):
 
     @property
     def outcome(self) -> Outcome:
-        """Whether that is a success, a failure, or neither."""
+        """Whether that is a success, a failure, neither, or unknown."""
         if self.is_overdue:
             return Outcome.FAILURE
         if self.is_terminated or self.error and self.error.transient:
@@ -101,7 +101,7 @@ def describe(end: RunEnd) -> str:
     if end.is_overdue:
         return 'failed (timeout)'
     if end.error:
-        return 'failed (no run)'
+        return 'failed (not started)'
     if end.exit_code is None:
         return 'failed (exit code unknown)'
     if end.exit_code >= 0:
@@ -113,9 +113,10 @@ def describe(end: RunEnd) -> str:
 class LastRun(NamedTuple):
     """The last run of a watch, as the state knows it.
 
-    `revision` is what it ran for. `failed` is None if the run is in progress, or if it
-    is not known how it ended. `stopped` is the digest of the spec with which the watch
-    was stopped after a failure; None if it was not.
+    `revision` is the state of the znode that it ran for. `failed` is None if the run is
+    in progress, was ended for an update, or ended in an unknown way. `stopped` is the
+    digest of the spec with which the watch was stopped after a failure; None if it was
+    not stopped.
     """
 
     revision: Optional[Revision]

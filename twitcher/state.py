@@ -1,5 +1,6 @@
-"""Keeps for the next daemon: the runs in progress; for each watch, the last update that
-it ran for and the pending one; and the last versions of the .twc files that loaded.
+"""Keeps for the next daemon: the runs in progress; for each watch, its last run, its
+pending update and whether it is stopped; and the last versions of the .twc files that
+loaded.
 
 Each configuration directory has a state of its own. No method raises: what cannot be
 written or read is simply not known to the next daemon.
@@ -153,7 +154,8 @@ class State:
                             record.pid, record.start_time, record.id)
 
     def run_signalled(self, record: RunRecord) -> None:
-        """Note when the process group of a run was sent SIGTERM, and when its process a notify_signal."""
+        """Note when the process group of a run was sent SIGTERM, and when its process
+        was sent a notify_signal that is expected to kill it."""
         self._database.note(f'signal {record.id}', 'UPDATE run SET sigterm = ?, is_overdue = ?, notified = ? WHERE id = ?',
                             record.sigterm, record.is_overdue, record.notified, record.id)
 
@@ -192,14 +194,16 @@ class State:
         self._database.note(f'pending {watch}', _SAVE_PENDING, watch, self._path(watch), *(revision or (None, None, None)))
 
     def last_run(self, watch: str) -> Optional[LastRun]:
-        """The last run of a watch, and whether it was stopped; None if nothing is known of it."""
+        """The last run of a watch, and whether it was stopped; None if nothing is known
+        of it."""
         for czxid, zxid, moment, ended, failed, attempt, stopped in self._database.rows(_LAST_RUN, watch):
             return LastRun(None if zxid is None else Revision(czxid, zxid, moment), ended is not None,
                            None if failed is None else bool(failed), attempt or 1, stopped)
         return None
 
     def save_stopped(self, watch: str, digest: Optional[int]) -> None:
-        """Note that a watch was stopped with a spec of this digest; None if it was resumed."""
+        """Note that a watch was stopped with a spec of this digest; None if it was
+        resumed."""
         self._database.note(f'stopped {watch}', _SAVE_STOPPED, watch, self._path(watch), digest)
 
     def moved(self, watch: str) -> None:
@@ -248,7 +252,8 @@ class State:
 
 
 def _from_version_2(execute: Execute) -> None:
-    """Every SIGTERM was because of a timeout, and had the same grace."""
+    """In version 2, every SIGTERM was sent because of a timeout, and the grace was
+    always the same."""
     for column in ('is_overdue INTEGER NOT NULL DEFAULT 0', 'notified REAL', 'grace REAL NOT NULL DEFAULT 5.0',
                    "ok_codes TEXT NOT NULL DEFAULT '0'", 'lock TEXT'):
         execute(f'ALTER TABLE run ADD COLUMN {column}')

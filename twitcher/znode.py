@@ -13,7 +13,7 @@ every watch its connection."""
 
 
 class WatchType(Enum):
-    """Which side of a znode is watched, or that all below it is, too."""
+    """Which side of a znode is watched, or that everything below it is watched, too."""
 
     DATA = 'WATCH_DATA'
     CHILDREN = 'WATCH_CHILDREN'
@@ -45,13 +45,14 @@ a run."""
 
 
 class Tree(Dict[str, Revision]):
-    """The znodes of a tree at one moment, by path. Not to be changed."""
+    """The znodes of a tree at one moment, by path. Do not change one."""
 
 
 class LastStarted:
-    """The tree for which the last run of a watch was started; at first none.
+    """The tree for which the last run of a watch was started; empty at first.
 
-    `number` is that of the update that it ran for, of so many `updates`.
+    `updates` is the number of updates so far, and `number` that of the one that was
+    run.
     """
 
     __slots__ = ('tree', 'number', 'updates', '_before')
@@ -65,15 +66,15 @@ class LastStarted:
         self._before, self.tree, self.number = self.tree, tree, number
 
     def withdraw(self) -> None:
-        """That run does not count: the next one gets its lines again."""
+        """The last run does not count: the next one gets its lines again."""
         self.tree, self.number = self._before, 0
 
 
 class TreeChanges:
     """What has changed in a tree since the last run of a watch that was started.
 
-    The difference is made when a run starts, not when the update arrives: an update
-    that is replaced, dropped or refused costs no line.
+    The trees are compared when a run starts, not when its update arrives: no line is
+    lost with an update that is replaced or dropped, or whose run cannot be started.
     """
 
     __slots__ = ('_tree', '_number', '_last')
@@ -85,13 +86,13 @@ class TreeChanges:
         self._last = last
 
     def __len__(self) -> int:
-        """About as many bytes as the tree takes."""
+        """About how many bytes the tree takes."""
         return _NODE_SIZE * len(self._tree)
 
     def lines(self) -> bytes:
         """`created`, `changed` or `deleted`, a tab, and the path, for each znode that
         differs. Sorted by path, so that each comes after its parent."""
-        if self._number <= self._last.number:  # a later update has had its run already
+        if self._number <= self._last.number:  # this update, or a later one, has had its run already
             return b''
         before, now = self._last.tree, self._tree
         changes = {path: 'deleted' for path in before if path not in now}
@@ -110,7 +111,7 @@ class TreeChanges:
 Contents = Union[bytes, TreeChanges]
 
 _NODE_SIZE = 100
-"""Bytes that each znode of a tree takes, for the bound on what may be pending."""
+"""Bytes that each znode of a tree takes, for the limit of what may be pending."""
 
 
 class ZnodeState(NamedTuple):
@@ -134,10 +135,10 @@ class Event(Enum):
 
 
 class Update:
-    """A state of a znode that a watch has to run for.
+    """A state of a znode that calls for a run.
 
     `arrived` orders updates by the time of their arrival. `attempt` is 1 for the first
-    run, and counts up in retries.
+    run and counts up in retries.
     """
 
     __slots__ = ('event', 'contents', 'version', 'revision', 'arrived', 'attempt')
@@ -151,7 +152,7 @@ class Update:
         self.attempt = attempt
 
     def stdin(self) -> bytes:
-        """What a run that starts now is given."""
+        """What a run that starts now gets on stdin."""
         return self.contents if isinstance(self.contents, bytes) else self.contents.lines()
 
     def note_started(self) -> None:

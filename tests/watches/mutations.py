@@ -36,7 +36,7 @@ MUTATIONS: Dict[str, Tuple[str, str, str]] = {
     'CHANGED does not ask whether the last run succeeded': (
         'watches/policies.py', 'last.revision if last.failed is False or is_in_progress else UNKNOWN', 'last.revision'),
     'what is delayed is not pending for the next daemon': (
-        'watches/schedule.py', 'self._is_owing or self._held is not None', 'self._is_owing'),
+        'watches/schedule.py', 'self._awaits_state or self._held is not None', 'self._awaits_state'),
     'RESTART waits for the end of the run': (
         'watches/watch.py', '        if mode.restarts:\n            self.end_runs()\n', ''),
     'a lock is not held by a run of an earlier daemon': (

@@ -48,7 +48,7 @@ def test_the_log_says_how_a_run_failed_and_when_which_attempt_follows(end: Dict[
     bench.wait(2)
     bench.runs[1].end(**end)
     assert logged(caplog) == [f'w: failed ({text}), attempt 2 of 2 in 2.0 s',
-                              f'w: failed ({text}); gave up after 2 attempts: waits for the next change']
+                              f'w: failed ({text}); gave up after 2 attempts']
 
 
 @pytest.mark.parametrize(('ok_codes', 'runs'), [((0,), 2), ((0, 1), 1)])

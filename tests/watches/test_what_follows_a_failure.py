@@ -53,7 +53,7 @@ def test_retries_end_after_so_many_and_the_next_update_runs(twitcher: Twitcher, 
     twitcher.config('a.twc', watch(trace, 'on_failure=RETRY(times=2, delay=0)', 'true'))
     ensemble.put('/a', 'x')
     twitcher.start()
-    twitcher.wait_log(r'a\.twc: failed \(exit 1\); gave up after 3 attempts: waits for the next change')
+    twitcher.wait_log(r'a\.twc: failed \(exit 1\); gave up after 3 attempts')
     ensemble.put('/a', 'y')
     assert trace.wait(4)[:4] == ['load 1 x', 'load 2 x', 'load 3 x', 'changed 1 y']
 
@@ -132,7 +132,7 @@ def test_a_program_that_cannot_be_started_is_a_failure(twitcher: Twitcher, ensem
     twitcher.config('a.twc', f"RegisterWatch('/a', Exec(['{program}']), on_failure=RETRY(times=FOREVER, delay=0.3, backoff=1))")
     ensemble.put('/a', 'x')
     twitcher.start()
-    twitcher.wait_log(r'a\.twc: failed \(no run\), attempt 3 in 0\.3 s')
+    twitcher.wait_log(r'a\.twc: failed \(not started\), attempt 3 in 0\.3 s')
     new = twitcher.directory / 'new'
     new.write_text(f'#!/bin/sh\necho run >> {trace}\n')
     new.chmod(0o755)

@@ -46,8 +46,8 @@ _Settings = TypeVar('_Settings', FailurePolicy, Timing, ProcessSettings)
 
 
 def RETRY(times: Any = 3, delay: Any = 1.0, backoff: Any = 2.0, max_delay: Any = 300.0, then: Any = Then.KEEP) -> FailurePolicy:
-    """The language's value for on_failure: run again. Times are in seconds. Raises
-    SpecError."""
+    """The configuration language's RETRY(...), a value of on_failure. Times are in
+    seconds. Raises SpecError."""
     if isinstance(times, bool) or not isinstance(times, int) and times != FOREVER or times < 1:
         raise SpecError(f'RETRY: times={times!r}: allowed: a whole number of 1 or more, or FOREVER')
     first = checked_seconds('RETRY: delay', delay)
@@ -65,8 +65,8 @@ LANGUAGE: Tuple[Tuple[str, Any], ...] = (
     ('WATCH_DATA', WatchType.DATA), ('WATCH_CHILDREN', WatchType.CHILDREN), ('WATCH_TREE', WatchType.TREE),
     ('CHANGED', RunOnLoad.CHANGED), ('KEEP', Then.KEEP), ('STOP', Then.STOP), ('RETRY', RETRY), ('FOREVER', FOREVER),
 )
-"""What the configuration language adds to Python besides RegisterWatch and Exec, with the
-values."""
+"""What the configuration language adds to Python besides RegisterWatch and Exec: names
+and values."""
 
 
 def make_spec(znode: Any, action: Any, pipe_stdin: Any = True, run_on_load: Any = True, run_mode: Any = RunMode.QUEUE, *,

@@ -1,4 +1,4 @@
-"""Checks of single values that a file passes, for arguments.py.
+"""Checks of single values that a .twc file passes, for arguments.py.
 
 Each returns the checked value, or raises SpecError with one line that names the
 argument, its value and what is allowed.
@@ -17,7 +17,7 @@ _MAX_LINE_LENGTH = 200
 _MAX_PATH_LENGTH = 4095
 """Bytes, as execve(2) and chdir(2) take them: PATH_MAX without the NUL."""
 _RESERVED = 'TWITCHER_'
-"""What the names of our own variables begin with."""
+"""The prefix of our own variables."""
 
 
 def checked_bool(argument: str, value: Any) -> bool:
@@ -36,7 +36,8 @@ def checked_member(argument: str, value: Any, kind: Any) -> Any:
 
 def checked_seconds(argument: str, value: Any, lowest: float = 0.0, is_lowest_allowed: bool = True,
                     alternative: str = '') -> float:
-    """A number of seconds. The message gives the `alternative` to one as allowed, too."""
+    """A number of seconds. The error message ends with the `alternative` that is
+    allowed."""
     if not _is_number(value) or not lowest <= value <= MAX_SECONDS or value == lowest and not is_lowest_allowed:
         bounds = (f'from {lowest:g} to {MAX_SECONDS:g}' if is_lowest_allowed
                   else f'greater than {lowest:g} (and no more than {MAX_SECONDS:g})')
@@ -66,8 +67,8 @@ def checked_codes(argument: str, value: Any) -> Tuple[int, ...]:
 
 
 def checked_environment(argument: str, value: Any) -> Tuple[Tuple[str, str], ...]:
-    """Names and values of variables, sorted. A message shows the one that is wrong: the
-    others may be secrets."""
+    """Names and values of variables, sorted. The error message shows only the one that
+    is wrong: the others may be secrets."""
     wrong = value if not isinstance(value, dict) else next(
         ({name: text} for name, text in value.items() if not _is_variable(name) or not _fits_process(text)), None)
     if wrong is not None:
@@ -77,7 +78,7 @@ def checked_environment(argument: str, value: Any) -> Tuple[Tuple[str, str], ...
 
 
 def checked_directory(argument: str, value: Any) -> str:
-    """An absolute path. Whether there is a directory is known only when it is used."""
+    """An absolute path. Whether it is a directory is checked when a run starts."""
     if not _fits_process(value) or not value.startswith('/') or len(os.fsencode(value)) > _MAX_PATH_LENGTH:
         raise SpecError(f'{argument}={value!r}: allowed: the absolute path of a directory, as a string')
     return str(value)

@@ -56,7 +56,7 @@ class Then(Enum):
 
 
 class FailurePolicy(NamedTuple):
-    """What is a failure, and what follows it: up to `times` retries, then `then`.
+    """What counts as a failure, and what follows: up to `times` retries, then `then`.
 
     `times` is infinite for FOREVER. The first retry comes `delay` seconds after the
     failure; each further delay is `backoff` times as long, but no longer than
@@ -72,8 +72,8 @@ class FailurePolicy(NamedTuple):
 
 
 class Timing(NamedTuple):
-    """When a pending update runs, and what runs without one. Times are in seconds; a
-    `settle` or `splay` of 0 is none."""
+    """When a pending update runs, and what else calls for a run. Times are in seconds;
+    0 turns `settle` or `splay` off."""
 
     settle: float = 0.0
     splay: float = 0.0
@@ -85,8 +85,8 @@ class Timing(NamedTuple):
 class ProcessSettings(NamedTuple):
     """What the process of a run gets, and how it is ended.
 
-    `environment` are names and values, sorted. A `umask` of None is the daemon's.
-    `grace` is the time between SIGTERM and SIGKILL in seconds.
+    `environment` are names and values, sorted. A `umask` of None is the default.
+    `grace` is the number of seconds between SIGTERM and SIGKILL.
     """
 
     environment: Tuple[Tuple[str, str], ...] = ()
@@ -121,7 +121,7 @@ class WatchSpec(NamedTuple):
 
     @property
     def run_on_delete(self) -> bool:
-        """Whether a deletion of the znode is run for."""
+        """Whether a deletion of the znode calls for a run."""
         return self.timing.run_on_delete
 
     @property
@@ -132,14 +132,15 @@ class WatchSpec(NamedTuple):
 
     @property
     def has_policies(self) -> bool:
-        """Whether it asks for more than a run at once for each update, whatever came of
-        the last one."""
+        """Whether it asks for more than an immediate run for each update, no matter how
+        the last one ended."""
         return (self.timing is not DEFAULT_TIMING or bool(self.failure.times) or self.failure.then is Then.STOP
                 or self.run_on_load is RunOnLoad.CHANGED)
 
     @property
     def digest(self) -> int:
-        """A number that a later daemon finds again if the file still asks for the same."""
+        """A number that is the same in a later daemon if the file still asks for the
+        same."""
         try:
             action = _canonical(identity(self.action))
         except BaseException:  # the user's own objects, which may raise anything
@@ -163,8 +164,8 @@ def _nothing() -> None:
 
 
 def _canonical(value: Any) -> str:
-    """What `repr` says, without what differs between two processes: addresses, and the
-    order of sets."""
+    """What `repr` returns, without what differs between two processes: addresses and
+    the order of sets."""
     if isinstance(value, (tuple, list)):
         return f'({",".join(map(_canonical, value))})'
     if isinstance(value, (set, frozenset)):

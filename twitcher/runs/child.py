@@ -34,18 +34,19 @@ _TRANSIENT = (*_SHORTAGE, errno.ETXTBSY, errno.ESTALE, errno.EIO, errno.ETIMEDOU
 _SIGNALS = signal.valid_signals()
 
 if (3, 10) <= sys.version_info < (3, 11, 4):
-    # fork is slower, but vfork holds the GIL until the exec is done: see posix_spawn.py.
+    # fork is slower, but vfork holds the GIL until the exec is done: see
+    # posix_spawn.py.
     vars(subprocess)['_USE_VFORK'] = False
 
 
 REAP_TIMEOUT = 5.0
-"""Seconds that init may take to reap a process until its exit code is given up: some look
-for ended processes every other second."""
+"""Seconds that init may take to reap a process; after that its exit code counts as
+unknown. Some look for ended processes only every other second."""
 
 
 class ExitStatus(NamedTuple):
-    """The exit code of a process, or minus the signal that killed it. None is unknown,
-    because we are not its parent."""
+    """The exit code of a process, or minus the signal that killed it. None is unknown:
+    we are not its parent, and the kernel does not report it."""
 
     code: Optional[int]
 
@@ -101,7 +102,8 @@ def _spawn_command(action: Exec, spec: WatchSpec, environment: Environment, stdi
     who: Dict[str, Any] = {}
     if account:  # and only then: with these arguments subprocess forks instead of vforking
         who = {'user': account.uid, 'group': account.gid, 'extra_groups': account.groups}
-    # posix_spawn has no umask, and the daemon's is that of all threads: subprocess sets it in the child.
+    # posix_spawn cannot set a umask, and all threads share the daemon's: subprocess
+    # sets it in the child.
     return _Spawned(subprocess.Popen(
         action.argv, stdin=stdin, stdout=output, stderr=output, env=environment.variables(), cwd=cwd,
         umask=UMASK if umask is None else umask, start_new_session=True, close_fds=True, **who))
@@ -138,8 +140,8 @@ class _Spawned:
 class Reattached:
     """The process of a run that an earlier daemon has started.
 
-    It is not our child, so its exit code is known only if the kernel tells it, and if
-    the process was running when the object was made. `start_time` is in clock ticks;
+    It is not our child, so its exit code is known only if the kernel reports it, and if
+    the process was running when this object was made. `start_time` is in clock ticks;
     None accepts whatever process has this pid now.
     """
 
@@ -154,14 +156,15 @@ class Reattached:
             self._close()
 
     def poll(self) -> Optional[ExitStatus]:
-        """As Child says. Waits for init to reap the process, for REAP_TIMEOUT at most."""
+        """As Child says. Also returns None until init has reaped the process, but for
+        no longer than REAP_TIMEOUT."""
         if self._is_running():
             return None
         code = None
         if self._pidfd is not None:
             now = time.monotonic()
             self._dead_since = self._dead_since or now
-            with contextlib.suppress(OSError):  # the kernel does not tell it
+            with contextlib.suppress(OSError):  # the kernel does not report it
                 code = pidfd.exit_code(self._pidfd)
                 if code is None and now - self._dead_since < REAP_TIMEOUT:
                     return None

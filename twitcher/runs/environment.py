@@ -1,7 +1,7 @@
 """The environment of a run: the variables that all runs share, and its own.
 
-The shared ones are encoded once for all runs: a run that starts has to encode only its
-own, which take their place.
+The shared ones are encoded only once: the start of a run has to encode only its own.
+These override the shared ones.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Dict, List, Mapping, NamedTuple
 
 
 class SharedVariables:
-    """The variables that all runs share; they do not change."""
+    """The variables that all runs share. They do not change."""
 
     def __init__(self, variables: Mapping[str, str]) -> None:
         self.variables = dict(variables)
@@ -20,14 +20,14 @@ class SharedVariables:
 
 
 class Environment(NamedTuple):
-    """The variables of one run: its `own`, and those of the `shared` ones that it has not."""
+    """The variables of one run: its `own`, which override the `shared` ones."""
 
     own: Dict[str, str]
     shared: SharedVariables
 
     @property
     def path(self) -> str:
-        """Where programs are searched for."""
+        """The directories in which programs are searched for."""
         return self.own.get('PATH') or self.shared.variables.get('PATH') or os.defpath
 
     def variables(self) -> Dict[str, str]:
@@ -35,7 +35,7 @@ class Environment(NamedTuple):
         return {**self.shared.variables, **self.own}
 
     def vector(self) -> ctypes.Array[ctypes.c_char_p]:
-        """As execve(2) takes them. Valid as long as `shared` is."""
+        """The array that execve(2) takes. Valid as long as `shared` exists."""
         encoded = self.shared.encoded
         if not self.shared.variables.keys().isdisjoint(self.own):
             words = _encode(self.variables())

@@ -38,8 +38,8 @@ def directory_fault(path: str) -> Optional[str]:
 
 
 def reason(error: OSError, program: str, search_path: str, cwd: str = '/') -> str:
-    """Why execve in that directory failed; names the missing file if that is not the
-    program."""
+    """Why execve failed in the directory `cwd`. Names the missing file if it is not the
+    program itself."""
     text = os.strerror(error.errno) if error.errno else str(error)
     if error.errno != errno.ENOENT:
         return text

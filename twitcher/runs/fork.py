@@ -32,7 +32,7 @@ _SIGNALS = tuple(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
 
 def run_in_child(spec: WatchSpec, environment: Mapping[str, str], stdin: int, output: int) -> NoReturn:
     """Do everything that the fork does, and exit, even after an exception."""
-    code = next((code for code in range(1, 256) if code not in spec.failure.ok_codes), 1)  # until the function is called
+    code = next((code for code in range(1, 256) if code not in spec.failure.ok_codes), 1)  # if it does not get to the function
     try:
         _new_session(stdin, output)
         _enter(spec.process)
@@ -84,7 +84,7 @@ def _enter(settings: ProcessSettings) -> None:
 
 
 def _set_environment(environment: Mapping[str, str]) -> None:
-    """Change only what differs: a variable costs microseconds to set."""
+    """Change only what differs: to set a variable takes microseconds."""
     for name in os.environ.keys() - environment.keys():
         del os.environ[name]
     for name, value in environment.items():

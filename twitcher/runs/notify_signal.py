@@ -39,9 +39,9 @@ _DEADLY = signal.valid_signals() - {
 class Notifier:
     """Decides when the process of one run is sent a signal; `send(signum)` sends it.
 
-    `expect_death(True)` is called before a signal that is going to kill the process,
-    and `expect_death(False)` if it has not. `is_expected` says that an earlier daemon
-    has sent such a signal.
+    `expect_death(True)` is called before a signal that will kill the process, and
+    `expect_death(False)` if it has not. `is_expected`: an earlier daemon has sent such
+    a signal.
     """
 
     def __init__(self, description: str, send: Callable[[int], None], expect_death: Callable[[bool], None],

@@ -44,7 +44,7 @@ Message = Union[Pipe, Pid, Start]
 
 
 def encode(message: Message) -> bytes:
-    """Return the packet for a message: its fields behind its name, separated by spaces."""
+    """Return the packet for a message: its name and its fields, separated by spaces."""
     return ' '.join((type(message).__name__, *map(str, message))).encode('utf-8', 'surrogatepass')
 
 

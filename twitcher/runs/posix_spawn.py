@@ -42,7 +42,7 @@ def posix_spawn(argv: Sequence[str], environment: Environment, stdin: int, outpu
     """Execute argv in a new session, in `cwd`, with three descriptors. Returns its pid.
 
     The program is searched for in the PATH of the given environment, as subprocess
-    does. Raises OSError if it cannot be executed, or the directory not be entered.
+    does. Raises OSError if it cannot be executed or `cwd` cannot be entered.
     """
     arguments = (ctypes.c_char_p * (len(argv) + 1))(*map(os.fsencode, argv))
     variables = environment.vector()

@@ -1,4 +1,4 @@
-"""Signals to the process group of a run, and what the log calls a signal."""
+"""Signals to the process group of a run, and the names of signals."""
 
 from __future__ import annotations
 

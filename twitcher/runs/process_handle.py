@@ -1,7 +1,7 @@
-"""The process of a run, by its pidfd: tells when it has ended, and sends it signals.
+"""The process of a run, by its pidfd: notices its end, and sends it signals.
 
-A pidfd means the same process for ever, while the kernel may give a pid away again. If
-none is to be had, the pid has to do.
+A pidfd always means the same process, while the kernel may give its pid to another one.
+If no pidfd can be had, the pid is used.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from typing import Callable, Optional
 POLL = 0.1
 """Seconds between two checks whether a process, or a process group, has ended."""
 FIRST_POLL = 0.002
-"""Seconds until init has usually reaped a process that has ended."""
+"""Seconds after which init has usually reaped a process that has ended."""
 
 
 class ProcessHandle:
-    """Calls `on_death` when the process has ended, and again until it is closed.
+    """Calls `on_death` when the process has ended, and again until this is closed.
 
-    A process that is not our child has `died` before its parent has reaped it, which is
-    when its exit code becomes known.
+    `died`: the process has ended. If it is not our child, its exit code is known only
+    when its parent has reaped it.
     """
 
     __slots__ = ('died', '_is_closed', '_pid', '_on_death', '_loop', '_pidfd', '_timer')
@@ -48,7 +48,7 @@ class ProcessHandle:
             signal.pidfd_send_signal(self._pidfd, signum)
 
     def close(self) -> None:
-        """Its end is known: call nobody any more."""
+        """Its end is known: do not call `on_death` any more."""
         self._is_closed = True
         if self._timer:
             self._timer.cancel()

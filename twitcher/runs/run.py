@@ -1,11 +1,11 @@
 """One run in progress: its end, its timeout and its signals.
 
 A run begins before its process exists, because an exec may take long. It ends with its
-process. But if Twitcher ends it, because of its timeout or of an update, or if
-notify_signal has killed the process, it ends with the whole process group, which is
-sent SIGTERM, and SIGKILL when the grace is over. It supervises itself until then: no
-caller has to keep a reference to it. The state notes its end before any callback of
-`on_end` is called. output.py takes care of its output.
+process. But if its timeout or an update ends it, or if notify_signal has killed the
+process, it ends with its whole process group, which is sent SIGTERM, and SIGKILL when
+the grace is over. It supervises itself until then: no caller has to keep a reference to
+it. The state notes its end before any callback of `on_end` is called. output.py takes
+care of its output.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ from twitcher.znode import Update
 log = get_logger(__name__)
 
 KILL_TIMEOUT = 2.0
-"""Seconds after SIGKILL until a process group is left to itself: a process that hangs in
-the kernel may be in it for ever."""
+"""Seconds after SIGKILL until we no longer wait for the process group: a process in it
+may hang in the kernel for ever."""
 SEARCH = 1.0
-"""Seconds between two searches in /proc: for a process whose exec is in progress, or for
+"""Seconds between two searches in /proc, for a process whose exec is in progress or for
 what is left of a process group."""
 
 
 class _State(Enum):
     STARTING = 'its process may not exist yet'
     RUNNING = 'its process is running'
-    LEFTOVERS = 'its process has ended; its process group was sent SIGTERM and has not'
+    LEFTOVERS = 'its process has ended, but not its process group, which was sent SIGTERM'
     OVER = 'it has ended'
 
 
@@ -49,10 +49,10 @@ class Run:
     """A run, whose process exists from `started` on.
 
     `update` is what it runs for, until its process exists. `note_signal(record)` is
-    called before its process group is sent SIGTERM, or its process a signal that kills
-    it, and `note_end(record, end)` at its end. The times in the record are of the
-    loop's clock, which all processes of a boot share: a run may have begun under an
-    earlier daemon.
+    called before its process group is sent SIGTERM, and before its process is sent a
+    signal that kills it; `note_end(record, end)` is called at its end. The times in the
+    record are of the loop's clock, which all processes of a boot share: a run may have
+    begun under an earlier daemon.
     """
 
     def __init__(self, record: RunRecord, timer: CoarseTimer, note_signal: Callable[[RunRecord], None],
@@ -103,7 +103,7 @@ class Run:
         self._finish(self._end(error=error))
 
     def withdraw(self) -> None:
-        """It was never started: note no end, and call no callbacks."""
+        """Its process was never started: note no end, and call no callback."""
         self._stop()
 
     def notify(self, signum: int) -> None:
@@ -115,10 +115,11 @@ class Run:
             self._notifier.notify(signum)
 
     def terminate(self) -> None:
-        """End it because of an update: SIGTERM to its process group, then SIGKILL.
+        """End it because of an update: SIGTERM to its process group, then SIGKILL when
+        its grace is over.
 
-        SIGKILL follows when its grace is over. If its process does not exist yet, this
-        waits for it. Nothing happens if the run is being ended already.
+        If its process does not exist yet, this waits for it. Nothing happens if the run
+        is being ended already.
         """
         if self._state in (_State.STARTING, _State.RUNNING) and self.record.sigterm is None and not self._is_unwanted:
             self._is_unwanted = True
@@ -172,10 +173,8 @@ class Run:
             self._wait_for_group()
 
     def _end_group(self) -> None:
-        """Send SIGTERM to what is left of a service that notify_signal has killed.
-
-        Otherwise the next run would start the service a second time.
-        """
+        """Send SIGTERM to what is left of a service that notify_signal has killed:
+        otherwise the next run would start the service a second time."""
         assert self.pid
         if group_exists(self.pid):
             log.warning('%s: notify_signal has ended pid %d, but not its process group: SIGTERM to that', self._description,
@@ -183,7 +182,8 @@ class Run:
             self._send_sigterm(self.pid)
 
     def _wait_for_group(self) -> None:
-        """End the run when its process group has: until then its id is not reused."""
+        """End the run when its process group has ended; until then the kernel does not
+        reuse its id."""
         if self._state is not _State.LEFTOVERS:
             return
         assert self._exit_status
@@ -195,8 +195,8 @@ class Run:
     def _is_group_left(self) -> bool:
         """Whether any process is in its group.
 
-        Zombies, which somebody else has to reap, are told from processes every SEARCH
-        seconds only.
+        Zombies, which their own parents have to reap, do not count; but this is checked
+        only every SEARCH seconds.
         """
         assert self.pid
         if not group_exists(self.pid):
@@ -224,7 +224,8 @@ class Run:
             self._alarm.cancel()
 
     def _leader(self) -> Optional[int]:
-        """The pid of the process, if it exists; searched for if it is not known yet."""
+        """The pid of the process, if it exists. Searches for it if it is not known
+        yet."""
         return self.pid or find_session_leader(self.record.pipe)
 
     def _time_is_up(self) -> None:
@@ -243,8 +244,8 @@ class Run:
     def _leader_to_end(self, again: Callable[[], None]) -> Optional[int]:
         """The pid of the process, unless it has ended or is being ended.
 
-        Calls `again` later if it does not exist yet. Its end and its timeout may be due
-        at once if the daemon itself was stopped (SIGSTOP): so reap first.
+        Calls `again` later if it does not exist yet. If the daemon itself was stopped
+        (SIGSTOP), the end and the timeout may both be due: so reap first.
         """
         self.reap()
         if self._state is _State.OVER or self.record.sigterm is not None or self._process and self._process.died:
@@ -262,7 +263,7 @@ class Run:
             self._signal(signal.SIGTERM)
 
     def _set_alarm(self, seconds: float, callback: Callable[[], None]) -> None:
-        """Replaces the alarm."""
+        """Replace the alarm."""
         if self._alarm:
             self._alarm.cancel()
         self._alarm = self._loop.call_later(seconds, callback)

@@ -155,12 +155,14 @@ class Runner:
         return _Launch(record, update, environment, reader, [stdin, writer])
 
     def _tell_pid(self, launch: _Launch, result: Any) -> None:
-        """On the thread that has made the process: the loop may not come to it before we die."""
+        """Called on the thread that has made the process: we may die before the loop
+        gets to it."""
         if not isinstance(result, BaseException):
             self._output.tell_pid(launch.reader, result.pid)
 
     def _launched(self, launch: _Launch, run: Run, result: Any) -> None:
-        """The thread has made the process, or the result is an exception."""
+        """The thread has made the process; if it could not, the result is an
+        exception."""
         launch.close()
         if isinstance(result, BaseException):
             error = result if isinstance(result, SpawnError) else spawn_error(f'no run: {result!r}', result)
@@ -191,14 +193,14 @@ class Runner:
             log.info('%s: pid %d of an earlier daemon is still running', record.description, child.pid)
         elif child and record.is_being_ended and is_group_left(child.pid, record.start_time or 0):
             log.info('%s: pid %d of an earlier daemon has ended, but its process group, which %s sent SIGTERM, has not',
-                     record.description, child.pid, 'is' if record.sigterm is None else 'was')
+                     record.description, child.pid, 'will be' if record.sigterm is None else 'was')
         else:
             self._forget(record, pid)
             return None
         run = self._supervise(record)
         run.started(child)
         run.send_signals()
-        self._loop.call_soon(run.reap)  # if it ended after the poll, the pidfd may be of another process
+        self._loop.call_soon(run.reap)  # if it ended after the poll, the pidfd may be that of another process
         return run
 
     def _forget(self, record: RunRecord, pid: Optional[int]) -> None:

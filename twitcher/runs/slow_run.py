@@ -17,8 +17,8 @@ LONG_WAIT = 60.0
 
 
 class SlowRunWarnings:
-    """The warnings of one run, which began at that time of the loop's clock; each is
-    logged once."""
+    """The warnings of one run, each logged once. It `began` at this time of the loop's
+    clock."""
 
     __slots__ = ('_description', '_began', '_timer', '_pid', '_awaited_since')
 
@@ -42,7 +42,7 @@ class SlowRunWarnings:
             self._timer.call_later(LONG_WAIT, self._warn_long_wait)
 
     def stop(self) -> None:
-        """It has ended."""
+        """The run has ended."""
         for callback in (self._warn_slow_start, self._warn_long_wait):
             self._timer.cancel(callback)
 

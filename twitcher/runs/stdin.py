@@ -10,7 +10,7 @@ from typing import Optional
 _F_SETPIPE_SZ = 1031
 # The capacity of a new pipe in bytes: pipe(7).
 _DEFAULT_SIZE = 65536
-# What fits into any new pipe, even one of a user who has many: pipe(7), pipe-user-pages-soft.
+# What fits into any new pipe, even if its user has many: pipe(7), pipe-user-pages-soft.
 _PAGE = 4096
 
 

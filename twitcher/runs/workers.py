@@ -18,9 +18,10 @@ STALL = 0.01
 BACKPRESSURE = 0.1
 """Seconds that `has_room` waits in a burst until it concludes that the calls hang."""
 PAUSE = 0.001
-"""Seconds that a thread waits for its next call before it passes a result on. A program
-that has just been executed begins undisturbed: the daemon's own work on its start, on
-two processors, delays its first instruction by a twentieth (bench/latency.py)."""
+"""Seconds that a thread waits for its next call before it passes a result on, so that a
+program that has just been executed begins undisturbed. On two processors, the daemon's
+own work for the start would delay its first instruction by a twentieth
+(bench/latency.py)."""
 _KEPT = 2
 
 _Job = Tuple[Callable[[], Any], Callable[[Any], None], Callable[[Any], None]]
@@ -68,8 +69,8 @@ class Workers:
         return not self._do_hang
 
     def call(self, function: Callable[[], Any], settled: Callable[[Any], None], done: Callable[[Any], None]) -> None:
-        """Call the function in a thread, then `settled(result)` in the same thread, and
-        `done(result)` on the loop, which may be busy for long.
+        """Call the function in a thread, then `settled(result)` in the same thread,
+        then `done(result)` on the loop, which may be busy for a long time.
 
         If the function raises, the result is the exception. `settled` must not raise.
         There must be room. Raises RuntimeError if there is no thread and none can be

@@ -26,9 +26,9 @@ from twitcher.znode import (
 class LastSeen:
     """The last state of its znode that a watch has seen; none at first.
 
-    If the spec asks for a run on load, the first state that can be read is run for. If
-    it asks for one after a change only, that state has to differ from `basis`, for which
-    the last run has succeeded.
+    If the spec asks for a run on load, the first state that can be read calls for one.
+    If it asks for that only after a change, that state has to differ from `basis`, for
+    which the last run succeeded or is in progress.
     """
 
     __slots__ = ('change', '_revision', '_load')  # there may be tens of thousands
@@ -70,7 +70,7 @@ class LastSeen:
         return Event.CREATED if self._revision.czxid != revision.czxid else self.change
 
     def contents(self, state: ZnodeState) -> Contents:
-        """What an update to this state brings, which can be read."""
+        """What a run for this state gets. It must be a state that can be read."""
         assert isinstance(state.contents, bytes)
         return state.contents
 
@@ -91,10 +91,10 @@ class LastSeen:
 
 
 class LastSeenTree(LastSeen):
-    """The same for a tree, with the tree for which the last run was started.
+    """The same for a tree. Also keeps the tree for which the last run was started.
 
-    If the first state is run for, that run gets the whole tree; if not, the action is
-    expected to know that state. Under RETRY and RESTART, a run counts only if it is a
+    If the first state calls for a run, that run gets the whole tree; if not, the action
+    is expected to know that state. With RETRY and RESTART, a run counts only if it is a
     success.
     """
 
@@ -136,5 +136,5 @@ class LastSeenTree(LastSeen):
 
 
 def last_seen_for(spec: WatchSpec, basis: Optional[Revision]) -> LastSeen:
-    """What a watch with this spec has seen: nothing yet."""
+    """The LastSeen of a new watch with this spec."""
     return (LastSeenTree if spec.watch_type is WatchType.TREE else LastSeen)(spec, basis)

@@ -21,7 +21,7 @@ class Running(Protocol):
         """Send the signal to the process itself."""
 
     def terminate(self) -> None:
-        """End the run, because an update needs another one."""
+        """End the run, because an update needs a new one."""
 
     def awaited(self) -> None:
         """From now on an update waits for the end of this run."""
@@ -35,10 +35,10 @@ class WatchContext(NamedTuple):
 
     `start_run(name, spec, description, update)` starts a run of the watch with this
     name, or raises SpawnError. `save_pending(name, revision)` notes its latest pending
-    update, None if there is none; `save_stopped(name, digest)` that it was stopped with
-    a spec of this digest, None if it was resumed. `retries` repeats starts that the
-    machine refused. `backlog` limits the pending updates of all watches in PARALLEL
-    mode.
+    update; None if there is none. `save_stopped(name, digest)` notes that it was
+    stopped with a spec of this digest; None if it was resumed. `retries` repeats starts
+    that the machine refused. `backlog` limits the pending updates of all watches in
+    PARALLEL mode.
     """
 
     start_run: Callable[[str, WatchSpec, str, Update], Running]

@@ -16,24 +16,24 @@ Start = Callable[[], None]
 
 
 class Wait(NamedTuple):
-    """What a start waits for; and until when, on the clock, if that is known."""
+    """What a start waits for, and until when, if that is known."""
 
     reason: str
     until: Optional[float] = None
 
 
 class Gate(Protocol):
-    """May it start now?"""
+    """Decides when a run may start."""
 
     def acquire(self, start: Start, update: Optional[Update] = None) -> None:
         """Call `start` once, now or as soon as a run may start.
 
-        Gates that ask for the cause are handed the `update`. If `start` waits already,
-        this is a further update, and `start` is still called once.
+        `update` is the cause, for gates that ask for it. If `start` is waiting already,
+        this is a further update, and `start` is still called only once.
         """
 
     def release(self) -> None:
-        """The run has ended, or none was started. Called once for each `start`."""
+        """The run has ended, or none was started. Called once after each `start`."""
 
     def cancel(self, start: Start) -> None:
         """Do not call `start`. Does nothing if it is not waiting."""
@@ -64,7 +64,7 @@ ALWAYS_OPEN = AlwaysOpen()
 
 
 class Row:
-    """Gates of one watch that open one after the other.
+    """Gates of one watch that are passed one after the other.
 
     `on_wait(wait, update)` is called once for each gate at which a start has to wait.
     """
@@ -79,7 +79,8 @@ class Row:
         self._update: Optional[Update] = None
 
     def acquire(self, start: Start, update: Optional[Update] = None) -> None:
-        """As Gate says. A further update is one for the gate at which the start waits."""
+        """As Gate says. A further update is passed to the gate at which `start`
+        waits."""
         self._update = update
         if self._start is None:
             self._start = start

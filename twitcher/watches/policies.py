@@ -1,4 +1,5 @@
-"""What a new watch gets besides its spec: its gate, its schedule, and what is known of its last run."""
+"""What a new watch gets besides its spec: its gate, its schedule, and what is known of
+its last run."""
 
 from __future__ import annotations
 
@@ -17,10 +18,10 @@ if TYPE_CHECKING:
 
 
 class Beginning(NamedTuple):
-    """What a watch begins with, as the last run suggests; `basis` is for LastSeen.
+    """What a watch begins with, according to its last run. `basis` is for LastSeen.
 
-    `has_retry` says that the last run is to be retried, and `is_resumed` that the watch
-    was stopped, and is not any more.
+    `has_retry`: the last run is to be retried. `is_resumed`: the watch was stopped, but
+    no longer is.
     """
 
     schedule: Optional[Schedule]
@@ -30,7 +31,8 @@ class Beginning(NamedTuple):
 
 
 class Policies:
-    """Makes the gates and the schedules of all watches. In PARALLEL mode they share the `slots`."""
+    """Makes the gates and schedules of all watches. Those in PARALLEL mode share the
+    `slots`."""
 
     def __init__(self, slots: Turns, machine: Machine) -> None:
         self._slots = slots
@@ -38,7 +40,8 @@ class Policies:
         self._locks = Locks()
 
     def count(self, record: RunRecord, run: Running) -> None:
-        """A run of an earlier daemon is in progress: it has its slot and its lock until its end."""
+        """A run of an earlier daemon is in progress: it holds its slot and its lock
+        until it ends."""
         gates = [self._slots] if record.has_slot else []
         if record.lock is not None:
             gates.append(self._locks.lock(record.lock))
@@ -47,7 +50,7 @@ class Policies:
             run.on_end(lambda _, gate=gate: gate.release())  # type: ignore[misc]  # the default binds it
 
     def gate(self, spec: WatchSpec, schedule: Optional[Schedule]) -> Gate:
-        """What a watch asks when an update is due."""
+        """The gate that a due update has to pass."""
         gates: List[Gate] = [self._slots] if spec.run_mode.overlaps else []
         if spec.timing.lock is not None and schedule:
             return Row([self._locks.lock(spec.timing.lock), *gates], schedule.log_wait)
@@ -56,8 +59,8 @@ class Policies:
     def beginning(self, name: str, spec: WatchSpec, last: Optional[LastRun], has_runs: bool, is_first: bool) -> Beginning:
         """What a new watch begins with.
 
-        `has_runs` says that runs of it are in progress, and `is_first` that this daemon had
-        no earlier version of it.
+        `has_runs`: runs of it are in progress. `is_first`: this daemon has had no
+        earlier version of it.
         """
         if not spec.has_policies:
             return Beginning(None, is_resumed=last is not None and last.stopped is not None)

@@ -10,8 +10,8 @@ from twitcher.watches.context import Running
 
 
 class InProgress:
-    """What a watch is built on. `runs` are its own, which may belong to an earlier version
-    of it or to an earlier daemon."""
+    """The base of a watch. `runs` are its own; an earlier version of it or an earlier
+    daemon may have started them."""
 
     __slots__ = ('runs', '_awaited')
 
@@ -24,7 +24,7 @@ class InProgress:
         raise NotImplementedError
 
     def _proceed(self) -> None:
-        """There is one run less to wait for."""
+        """There is one run fewer to wait for."""
         raise NotImplementedError
 
     def take_over(self, runs: Sequence[Running]) -> None:
@@ -53,12 +53,12 @@ class InProgress:
             run.awaited()
 
     def end_runs(self) -> None:
-        """End its own runs, because an update needs another one."""
+        """End its own runs, because an update needs a new one."""
         for run in self.runs:
             run.terminate()
 
     def notify_runs(self, signum: int) -> None:
-        """Send its own runs a signal."""
+        """Send a signal to its own runs."""
         for run in self.runs:
             run.notify(signum)
 

@@ -54,7 +54,8 @@ class Store(Protocol):
         """What is known of its last run, and whether it was stopped."""
 
     def save_stopped(self, watch: str, digest: Optional[int]) -> None:
-        """Note that it was stopped with a spec of this digest; None if it was resumed."""
+        """Note that it was stopped with a spec of this digest; None if it was
+        resumed."""
 
     def save_pending(self, watch: str, revision: Optional[Revision]) -> None:
         """Note its latest pending update; None if nothing is pending now."""
@@ -73,8 +74,7 @@ class Store(Protocol):
 
 
 class Watches:
-    """The files below `root` and their watches. All share the `context` and the
-    `policies`.
+    """The files below `root` and their watches, which share `context` and `policies`.
 
     `call_later(seconds, callback)` calls back.
     """
@@ -179,7 +179,8 @@ class Watches:
         return watch
 
     def _beginning(self, name: str, spec: WatchSpec, claim: Claim) -> Beginning:
-        """What the watch begins with; if it goes on as it was, its schedule does."""
+        """What the watch begins with. If it is the same as before, it keeps its
+        schedule."""
         unclaimed = claim.unclaimed
         earlier = unclaimed.watch if unclaimed else None
         if earlier and claim.is_same:

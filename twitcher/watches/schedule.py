@@ -1,7 +1,7 @@
-"""When the updates of one watch are due, and what follows the end of its runs.
+"""Decides when the updates of one watch are due, and what follows the end of a run.
 
-Carries out the table in states.py over a clock that is handed in. A watch whose spec
-has no policies has no Schedule: its updates are due at once, and nothing follows.
+Carries out the table in states.py, over a clock that is handed in. A watch whose spec
+has no policies has no Schedule: its updates are due at once, and nothing follows a run.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Owner(Protocol):
         """Run for the update as soon as runs in progress and the gate allow."""
 
     def withdraw(self) -> None:
-        """Start nothing that is due, and note that the watch is stopped."""
+        """Drop what is due, and note that the watch is stopped."""
 
     def note_pending(self) -> None:
         """Note for the next daemon what is pending."""
@@ -41,13 +41,13 @@ class Owner(Protocol):
 class Schedule:
     """The schedule of the watch with this name.
 
-    `last` is the last run of the watch, if an earlier daemon knew one, or an earlier
-    version of the watch. `attempt` is the number of the last run that was started, among
-    those for one update.
+    `last` is the watch's last run, if an earlier daemon or an earlier version of the
+    watch started one. `attempt` is the number of the last run that was started, counted
+    from the first one for its update.
     """
 
     __slots__ = ('_spec', '_clock', '_owner', '_delays', '_backoff', '_repeat', '_state', '_held', '_newest', 'attempt',
-                 '_revision', '_carried', '_failure', '_is_gone', '_is_owing', '_is_load_open', '_is_over')
+                 '_revision', '_carried', '_failure', '_is_gone', '_awaits_state', '_reloads_on_failure', '_has_opened')
 
     def __init__(self, name: str, spec: WatchSpec, machine: Machine, last: Optional[LastRun] = None) -> None:
         self._spec = spec
@@ -64,7 +64,7 @@ class Schedule:
         self._revision = last.revision if last else None
         self._carried: Optional[Tuple[Optional[Revision], int]] = None
         self._failure = ''
-        self._is_gone = self._is_owing = self._is_over = self._is_load_open = False
+        self._is_gone = self._awaits_state = self._has_opened = self._reloads_on_failure = False
 
     @property
     def is_stopped(self) -> bool:
@@ -88,14 +88,15 @@ class Schedule:
     @property
     def has_pending(self) -> bool:
         """Whether anything is pending that is not due yet."""
-        return self._state is State.STOPPED or self._is_owing or self._held is not None
+        return self._state is State.STOPPED or self._awaits_state or self._held is not None
 
     def pending_revision(self, due: Sequence[Update], noted: Optional[Revision]) -> Optional[Revision]:
-        """The revision to note as pending. `due` has the latest update that is due, if any is.
+        """The revision to note as pending. `due` has the latest update that is due, if
+        any is.
 
-        It is UNKNOWN where a run may have been started for the same revision before, so
-        that the next daemon cannot take that run for this one. It stays so until nothing
-        is pending.
+        It is UNKNOWN if a run may have been started for the same revision before, so
+        that the next daemon does not mistake that run for this one. It stays UNKNOWN
+        until nothing is pending.
         """
         if not self.has_pending and not due:
             return None
@@ -104,28 +105,29 @@ class Schedule:
         return update.revision if update and is_first else UNKNOWN
 
     def replaces_refused(self) -> bool:
-        """Whether an update that could not be run for need not be run for any more."""
+        """Whether an update whose run could not be started needs no run any more."""
         is_later = self._held is not None and not self._spec.run_mode.overlaps
         return self._state is State.STOPPED or is_later
 
     def attach(self, owner: Owner) -> None:
-        """From now on the schedule is that of this watch."""
+        """Serve this watch from now on."""
         self._owner = owner
         if self._state is State.STOPPED:
             log.warning('%s: stopped (on_failure): %s', owner.description, _resume(owner))
             owner.withdraw()
-        if self._is_over:
-            self._is_over = False
+        if self._has_opened:
+            self._has_opened = False
             self._handle(Trigger.OPEN)
         elif self.has_pending:
             owner.note_pending()
 
     def detach(self) -> None:
-        """The watch is closed. Delays go on, for one that may continue from it."""
+        """The watch is closed. Delays go on: a new version may continue with them."""
         self._owner = None
 
     def retry_after(self, last: LastRun) -> bool:
-        """Whether the last run, of an earlier daemon, is to be retried now; the count goes on."""
+        """Whether the last run, of an earlier daemon, is to be retried now. The count
+        goes on."""
         is_due = (last.has_ended and last.failed is not False and last.attempt <= self._spec.failure.times
                   and self._state is not State.STOPPED)
         if is_due:
@@ -133,35 +135,37 @@ class Schedule:
         return is_due
 
     def next_attempt(self, revision: Revision) -> int:
-        """The number of the attempt for this state, if it is the first one that is to be run for."""
+        """The number of the attempt for the first state that calls for a run: the count
+        goes on if the last run failed for the same one."""
         carried, self._carried = self._carried, None
         return carried[1] + 1 if carried and carried[0] == revision else 1
 
     def load_after_failure(self) -> None:
-        """The run in progress is for the state that is to be loaded: load that if it fails."""
-        self._is_load_open = True
+        """The run in progress may be for the state that is to be loaded: if it fails,
+        load that state."""
+        self._reloads_on_failure = True
 
     def see(self, update: Update) -> None:
-        """This is the newest state that is known. It need not be run for."""
+        """Remember the newest state, whether or not it calls for a run."""
         self._is_gone = update.event is Event.DELETED
-        is_needed = self._spec.failure.times or self._spec.timing.repeat or self._is_load_open
+        is_needed = self._spec.failure.times or self._spec.timing.repeat or self._reloads_on_failure
         if is_needed and (not self._newest or self._newest.revision != update.revision):
             self._newest = update
 
     def update(self, update: Update) -> None:
-        """An update, or the load, is to be run for."""
+        """An update, or the load, calls for a run."""
         self._held = update
-        self._is_owing = self._is_load_open = False
+        self._awaits_state = self._reloads_on_failure = False
         self._handle(Trigger.UPDATE)
 
     def rest(self) -> None:
-        """Nothing is to be run for at load, and no run is in progress: repeat begins."""
+        """The load needs no run, and none is in progress: repeat begins."""
         if self._state is State.IDLE and self._can_repeat():
             self._handle(Trigger.REPEAT)
 
     def delete(self) -> None:
         """The znode is gone."""
-        self._is_gone, self._is_owing = True, False
+        self._is_gone, self._awaits_state = True, False
         self._handle(Trigger.DELETION)
 
     def start(self, update: Update) -> None:
@@ -181,17 +185,16 @@ class Schedule:
         if has_failed and self.attempt <= policy.times:
             if has_more or self._newest:
                 return Trigger.OVER if has_more else Trigger.RETRY
-            self._carried, self._is_owing = (self._revision, self.attempt), True
+            self._carried, self._awaits_state = (self._revision, self.attempt), True
             return Trigger.OVER
         if outcome is Outcome.FAILURE and policy.then is Then.STOP:
             return Trigger.STOP
         if has_failed and policy.times and self._owner:
-            log.warning('%s: %s; gave up after %d attempts: waits for the next change', self._owner.description, self._failure,
-                        self.attempt)
-        is_load_open, self._is_load_open = self._is_load_open, False
-        if has_failed and is_load_open and not has_more:
+            log.warning('%s: %s; gave up after %d attempts', self._owner.description, self._failure, self.attempt)
+        reloads, self._reloads_on_failure = self._reloads_on_failure, False
+        if has_failed and reloads and not has_more:
             self._held = self._newest.again(Event.LOAD) if self._newest else None
-            self._is_owing = not self._held
+            self._awaits_state = not self._held
             return Trigger.UPDATE if self._held else Trigger.OVER
         return Trigger.REPEAT if not has_more and self._can_repeat() else Trigger.OVER
 
@@ -202,7 +205,7 @@ class Schedule:
         if self._owner:
             self._handle(Trigger.OPEN)
         else:
-            self._is_over = True
+            self._has_opened = True
 
     def _handle(self, trigger: Trigger) -> None:
         """The one place where the state changes."""
@@ -222,7 +225,7 @@ class Schedule:
         self._delay()
 
     def _give_up(self) -> None:
-        self._is_over = False
+        self._has_opened = False
         self._delays.cancel(self._open)
         for gate in (self._backoff, self._repeat):
             if gate:

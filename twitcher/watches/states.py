@@ -1,8 +1,8 @@
-"""The states of a watch: what follows which event in each of them, as one table.
+"""The states of a watch, and what follows each event in each of them, as one table.
 
-Everything that decides about a delay, a retry, a repetition or a stop stands here, and
-the manual's table is made from it. A state is about what is not due yet. What is due
-waits for a run in progress, a lock or a slot, as the run mode says: see watch.py.
+Delays, retries, repetitions and stops follow this table only, and the manual's table is
+printed from it. A state is about what is not due yet. What is due waits for a run in
+progress, a lock or a slot, depending on the run mode: see watch.py.
 """
 
 from __future__ import annotations
@@ -38,15 +38,15 @@ class Action(Enum):
 
     NOTHING = 'nothing'
     DELAY = 'settle begins, then splay'
-    JOIN = 'the run gets these contents; settle begins anew, splay does not'
+    JOIN = 'the run gets these contents; settle, unless it is over, begins anew'
     START_ANEW = 'the delay is given up; settle begins, then splay'
     PASS = 'the run is due'
     BACK_OFF = 'the delay of the next attempt begins'
     REPEAT_LATER = 'repeat begins'
     REPEAT = 'splay begins'
     FORGET = 'repeat is given up'
-    STOP = 'what is pending is not run for'
-    REMEMBER = 'it is run for when the watch is changed'
+    STOP = 'nothing that is pending runs'
+    REMEMBER = 'it runs when the watch has been changed'
 
 
 TABLE: Dict[State, Dict[Trigger, Tuple[Action, State]]] = {

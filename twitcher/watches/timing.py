@@ -1,6 +1,7 @@
-"""The gates of one watch that open by time: settle, splay, the delay of a retry, and repeat.
+"""The gates of one watch that open after some time: settle, splay, the delay of a
+retry, and repeat.
 
-Each is a function of the clock that is handed in; none knows what is started.
+All go by the clock that is handed in, and none knows what it starts.
 """
 
 from __future__ import annotations
@@ -14,24 +15,25 @@ from twitcher.watches.gates import Gate, Start, Wait
 from twitcher.znode import Event, Update
 
 MAX_SETTLE = 10
-"""Times `settle`: the longest that a stream of updates can put off a run."""
+"""The longest time that a stream of updates can put off a run, in multiples of
+`settle`."""
 
 
 class Timer(Protocol):
-    """A call that is due later."""
+    """A call at a later time."""
 
     def cancel(self) -> None:
-        """Do not call."""
+        """Do not make the call."""
 
 
 class Clock(Protocol):
-    """The event loop, as far as it tells the time."""
+    """The event loop's clock."""
 
     def time(self) -> float:
-        """Seconds, of a clock that only goes forward."""
+        """Seconds on a monotonic clock."""
 
     def call_later(self, delay: float, callback: Callable[[], None], /) -> Timer:
-        """Call back in so many seconds."""
+        """Call back after `delay` seconds."""
 
 
 class Machine(NamedTuple):
@@ -42,7 +44,8 @@ class Machine(NamedTuple):
 
 
 class Delay:
-    """A gate that opens at a moment, which `_opens_at` says. None: it is open."""
+    """A gate that opens at the time that `_opens_at` returns; None if it is open
+    already."""
 
     __slots__ = ('_clock', '_timer', '_since', '_until')
     reason = ''
@@ -53,7 +56,8 @@ class Delay:
         self._since = self._until = 0.0
 
     def _opens_at(self, update: Update, now: float) -> Optional[float]:
-        """When it opens for this update, if the first one that waits came at `_since`."""
+        """When it opens for this update. The first one that waits arrived at
+        `_since`."""
         raise NotImplementedError
 
     def acquire(self, start: Start, update: Optional[Update] = None) -> None:
@@ -92,8 +96,8 @@ class Delay:
 
 
 class Settle(Delay):
-    """Opens when there has been no update for so many seconds, or ten times that after
-    the first one. Only updates settle: no load, retry or repeat."""
+    """Opens when there has been no update for `seconds`, or MAX_SETTLE times as long
+    after the first one. Loads, retries and repetitions do not wait."""
 
     __slots__ = ('_seconds',)
     reason = 'settle'
@@ -109,7 +113,7 @@ class Settle(Delay):
 
 
 class Splay(Delay):
-    """Opens so many seconds after the first update, except for a retry."""
+    """Opens `seconds` after the first update. Retries do not wait."""
 
     __slots__ = ('_seconds',)
     reason = 'splay'
@@ -123,7 +127,7 @@ class Splay(Delay):
 
 
 class Backoff(Delay):
-    """Opens for a retry as the policy says."""
+    """Opens for a retry after the delay in the policy."""
 
     __slots__ = ('_policy',)
     reason = 'retry'
@@ -137,7 +141,7 @@ class Backoff(Delay):
 
 
 class Repeat(Delay):
-    """Opens so many seconds later."""
+    """Opens after `seconds`."""
 
     __slots__ = ('_seconds',)
     reason = 'repeat'
@@ -151,7 +155,7 @@ class Repeat(Delay):
 
 
 def retry_delay(policy: FailurePolicy, attempt: int) -> float:
-    """Seconds between a failure and this attempt: 2 is the first retry."""
+    """Seconds between a failure and this attempt, which is 2 for the first retry."""
     try:
         return float(min(policy.delay * policy.backoff ** (attempt - 2), policy.max_delay))
     except OverflowError:
@@ -159,10 +163,10 @@ def retry_delay(policy: FailurePolicy, attempt: int) -> float:
 
 
 def splay_delay(host: str, watch: str, splay: float) -> float:
-    """The seconds that a watch waits on this host: always the same, less than `splay`,
-    and uniform over hosts."""
+    """Seconds that a watch waits on this host: always the same, less than `splay`, and
+    uniform over hosts."""
     value = crc32(f'{host}\0{watch}'.encode('utf-8', 'surrogateescape'))
-    # A CRC of similar names is not uniform by itself: mix its bits (fmix32 of MurmurHash3).
+    # The CRCs of similar names are not uniform: mix their bits (fmix32 of MurmurHash3).
     for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
         value ^= value >> shift
         value = value * factor & 0xFFFFFFFF
@@ -170,7 +174,7 @@ def splay_delay(host: str, watch: str, splay: float) -> float:
 
 
 def delays(name: str, spec: WatchSpec, machine: Machine) -> List[Gate]:
-    """The gates of the watch with this name that an update passes before it is due."""
+    """The gates that an update of the watch with this name passes before it is due."""
     timing, clock = spec.timing, machine.clock
     gates: List[Gate] = []
     if timing.settle:

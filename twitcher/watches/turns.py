@@ -1,7 +1,7 @@
-"""Gates with so many turns: first come, first served, over all watches that share one.
+"""Gates that let a limited number of runs pass at once, first come, first served.
 
-Slots are those of all PARALLEL runs; a lock has one turn, and is shared by the watches
-that name it.
+All PARALLEL watches share the slots. A lock lets one run pass at once; the watches that
+name it share it.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Turns:
         return Wait(self._name) if start in self._waiting else None
 
     def _serve(self) -> None:
-        if self._is_serving:  # called by a `start`, which asks again or has started nothing
+        if self._is_serving:  # called by a `start` that asks again, or that has started nothing
             return
         self._is_serving = True
         try:
@@ -73,7 +73,7 @@ class Turns:
         self._served()
 
     def _served(self) -> None:
-        """All that can pass have passed."""
+        """Called when all that can pass have passed."""
 
 
 class Slots(Turns):

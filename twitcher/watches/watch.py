@@ -38,9 +38,9 @@ class Watch(InProgress):
     """A RegisterWatch in force.
 
     `name` identifies it, also to later daemons; `path` is its file; `description` is
-    its name in the log. A `schedule` decides when updates are due; without one they are
-    at once. `basis` is for LastSeen. With `has_pending`, an earlier daemon left an
-    update pending: the first state that can be read gets a run, even without
+    its name in the log. A `schedule` decides when updates are due; without one, they
+    are due at once. `basis` is for LastSeen. With `has_pending`, an earlier daemon left
+    an update pending: the first state that can be read gets a run, even without
     run_on_load.
     """
 
@@ -97,7 +97,7 @@ class Watch(InProgress):
             self.note_pending()
 
     def open(self) -> None:
-        """What it continues from is known: from now on it starts runs for what was delayed."""
+        """It is known what it continues from: let delays end from now on."""
         if self.schedule:
             self.schedule.attach(self)
 
@@ -127,8 +127,8 @@ class Watch(InProgress):
         self.last_seen.note(state)  # not earlier: if the update fails, this state is delivered again
 
     def _is_any_due(self) -> bool:
-        """Whether an earlier daemon left an update pending, or it was left to the run at
-        load: any contents will do."""
+        """Whether an earlier daemon left an update pending, or it was left to the run
+        at load: any contents will do."""
         return self._noted is not None and not self._pending and not (self.schedule and self.schedule.held)
 
     def _on_deletion(self, is_new: bool) -> None:
@@ -155,7 +155,7 @@ class Watch(InProgress):
                 if run.update:  # if that run cannot start after all, the retry has the latest contents
                     run.update = update
             return
-        if self.schedule and (mode.overlaps or not self._pending):  # if not, a run is due, and has these contents
+        if self.schedule and (mode.overlaps or not self._pending):  # otherwise a run is due: it gets these contents
             self.schedule.update(update)
         else:
             self.due(update)

@@ -57,8 +57,9 @@ class Node:
     `state` is the state of its reads on `connection`; only Reads changes both. `wanted`
     is the request that it waits in the backlog for. The listeners know the revision
     `known`, delivered last on the connection `known_on`. `failure` is the reason why it
-    cannot be read, and `retry` is the timer for another attempt. A listener
-    `awaits_creation` if it has no other way to learn that the znode is there again.
+    cannot be read, and `retry` is the timer for another attempt. With
+    `awaits_creation`, a watch stays on the server while the znode does not exist: some
+    listener has no other way to learn of its creation.
     """
 
     # There may be tens of thousands.

@@ -75,8 +75,11 @@ class Subscriptions:
         self._checks.start(self._loop)
 
     def subscribe(self, path: str, watch_type: WatchType, listener: Listener, awaits_creation: bool = True) -> None:
-        """Call the listener with the znode's state, soon and after each change; after
-        its creation only if it `awaits_creation`, which leaves a watch on the server."""
+        """Call the listener with the znode's state, soon and after each change.
+
+        With `awaits_creation`, a watch stays on the server while the znode does not
+        exist, so that its creation is a change.
+        """
         nodes = self._nodes[watch_type]
         node = nodes.get(path)
         if not node:

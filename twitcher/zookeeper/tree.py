@@ -1,9 +1,9 @@
-"""A tree: a znode and all below it, put together from subscriptions to each znode.
+"""A tree: a znode and everything below it, built from a subscription to each znode.
 
 Guarantees: a listener gets the first state of a tree when all of it has been read, and
-further states soon after changes, one state for many changes. It gets no state twice,
-not even after a lost session. A znode that may not be read stays as it was last known,
-and does not hold up the rest. All happens on the event loop's thread.
+further states soon after changes, one state for many changes. It gets no state twice in
+a row, not even after a lost session. A znode that may not be read stays as it was last
+known, and does not delay the rest. Everything happens on the event loop's thread.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from twitcher.zookeeper.subscriptions import RETRY_DELAY, Subscriptions
 log = get_logger(__name__)
 
 QUIET = 0.02
-"""Seconds from a change to the state that has it: changes that are made together are in
-one state."""
+"""Seconds from a change to the state that includes it, so that changes that are made
+together are in one state."""
 MAX_READING = MAX_IN_FLIGHT // 2
-"""Znodes of a tree that are being read for the first time: a large tree leaves room for
-the reads of other watches."""
+"""Znodes of a tree that are being read for the first time at once: a large tree leaves
+room for the reads of other watches."""
 MAX_WAIT = 1.0
 """Seconds that a change waits for new znodes to be read."""
 
@@ -33,7 +33,7 @@ _DIGEST = (1 << 63) - 1
 
 
 class Trees:
-    """The subscriptions of watches, to one side of a znode or to a tree."""
+    """The subscriptions of watches: each is to one side of a znode, or to a tree."""
 
     def __init__(self, subscriptions: Subscriptions) -> None:
         self._subscriptions = subscriptions
@@ -57,9 +57,9 @@ class Trees:
 class _Znode:
     """A znode that is listed as a child in the tree, or its root.
 
-    `names` are its children as a read returns them: sorted, one a line. They are
-    watched once the znode itself has been read. `is_read` says that no read of it is
-    under way that a state has to wait for.
+    `names` are its children as a read returns them: sorted, one per line. They are
+    watched once the znode itself has been read. `is_read`: no read of it is under way
+    that the next state has to wait for.
     """
 
     __slots__ = ('tree', 'path', 'names', 'is_read', 'is_watched', 'are_children_watched')  # there may be many
@@ -79,18 +79,18 @@ class _Znode:
         self.tree.children_read(self, state)
 
 
-# The life of a znode in here:
+# The life of a znode in a tree:
 #
-# - Its parent lists it: its contents are read and watched, and then its children.
-# - It is deleted: it leaves the tree. No watch for its creation stays on the server;
-#   those would add up where names come and go. The parent's list is read again after
-#   each deletion and creation. If it still has the znode, that was created again, and
-#   is read again.
-# - The list does not have it any more: it is forgotten, with all below it.
+# - Its parent lists it: its contents are read and watched, then its children.
+# - It is deleted: it leaves the tree. No watch for its creation stays on the server:
+#   these would pile up where names come and go. The parent's list is read again after
+#   each deletion and creation. If the znode is still in it, it has been created again,
+#   and is read again.
+# - The list no longer has it: it is forgotten, with everything below it.
 # - It may not be read: it stays as it is, and Subscriptions tries again.
 class TreeSubscription:
-    """Gives the listener the states of the tree below `root`, whose revision is equal
-    exactly if nothing has changed."""
+    """Gives the listener the states of the tree from `root` down. Two states have the
+    same revision exactly if they are the same."""
 
     def __init__(self, subscriptions: Subscriptions, root: str, listener: Listener) -> None:
         self._subscriptions = subscriptions
@@ -100,7 +100,7 @@ class TreeSubscription:
         self._znodes: Dict[str, _Znode] = {}
         self._tree = Tree()
         self._is_shared = False
-        """Whether the listener has this object, so that a change has to copy it."""
+        """Whether the listener has `_tree`, so that a change has to copy it first."""
         self._digest = 0
         self._version = -1
         self._unread = 0
@@ -118,7 +118,7 @@ class TreeSubscription:
             self._timer.cancel()
 
     def data_read(self, znode: _Znode, state: ZnodeState) -> None:
-        """The contents of a znode have been read, or could not be."""
+        """The contents of a znode have been read, or may not be read."""
         if state.revision is None:
             self._absent.add(znode)
             self._unwatch_children(znode)
@@ -134,7 +134,7 @@ class TreeSubscription:
         self._finish(znode)
 
     def children_read(self, znode: _Znode, state: ZnodeState) -> None:
-        """The children of a znode have been read, or could not be."""
+        """The children of a znode have been read, or may not be read."""
         if isinstance(state.contents, bytes):
             self._set_names(znode, state.contents)
         elif state.revision is None:  # if it is there again, the next read of its contents finds it
@@ -157,7 +157,7 @@ class TreeSubscription:
                 self._subscriptions.subscribe(znode.path, WatchType.DATA, znode.on_data, znode.path == self._path)
 
     def _watch_again(self, znode: _Znode) -> None:
-        """A znode that was absent is listed, so it has been created: read it again."""
+        """A znode that was absent is listed, so it has been created again: read it."""
         self._subscriptions.unsubscribe(znode.path, WatchType.DATA, znode.on_data)
         self._begin(znode)
         self._subscriptions.subscribe(znode.path, WatchType.DATA, znode.on_data, awaits_creation=False)
@@ -168,7 +168,7 @@ class TreeSubscription:
         self._subscriptions.subscribe(znode.path, WatchType.CHILDREN, znode.on_children, awaits_creation=False)
 
     def _unwatch_children(self, znode: _Znode) -> None:
-        """The znode is gone, and all below it."""
+        """The znode is gone, with everything below it."""
         self._forget(self._children(znode))
         znode.names = b''
         if znode.are_children_watched:
@@ -176,7 +176,7 @@ class TreeSubscription:
             self._subscriptions.unsubscribe(znode.path, WatchType.CHILDREN, znode.on_children)
 
     def _forget(self, znodes: List[_Znode]) -> None:
-        """These have left the tree, with all below them."""
+        """These have left the tree, with everything below them."""
         while znodes:
             znode = znodes.pop()
             znodes += self._children(znode)
@@ -212,7 +212,7 @@ class TreeSubscription:
                 self._watch_again(other)
 
     def _set(self, znode: _Znode, revision: Optional[Revision]) -> None:
-        """The znode has this revision; None if it is not there."""
+        """The znode has this revision; None if it does not exist."""
         before = self._tree.get(znode.path)
         if revision == before:
             return
@@ -227,12 +227,12 @@ class TreeSubscription:
         self._schedule()
 
     def _begin(self, znode: _Znode) -> None:
-        """A read of the znode begins that the next state has to wait for."""
+        """A read begins that the next state has to wait for."""
         self._unread += znode.is_read
         znode.is_read = False
 
     def _finish(self, znode: _Znode) -> None:
-        """The znode has been read, or may not be."""
+        """The znode has been read, or may not be read."""
         self._unread -= not znode.is_read
         znode.is_read = True
         self._watch_some()
@@ -245,7 +245,8 @@ class TreeSubscription:
             self._timer = self._loop.call_later(QUIET, self._notify, self._loop.time())
 
     def _notify(self, since: float) -> None:
-        """Call the listener with the state, which has changed at that time."""
+        """Call the listener with the state. The first change since the last one was at
+        the time `since`."""
         self._timer = None
         if self._unread and (not self._is_complete or self._loop.time() < since + MAX_WAIT):
             if self._is_complete:
@@ -263,7 +264,8 @@ class TreeSubscription:
                 self._known = state.revision or ABSENT
 
     def _state(self) -> Optional[ZnodeState]:
-        """The tree as it is known; None if its root may not be read and never could."""
+        """The tree as it is known; None if its root may not be read and never has
+        been."""
         root = self._tree.get(self._root.path)
         if root:
             self._is_shared = True
@@ -277,6 +279,6 @@ def _child(parent: _Znode, name: bytes) -> str:
 
 
 def _digest(path: str, revision: Revision) -> int:
-    """The part of a znode in the digest of its tree, which is their sum. It is the same
-    in every daemon."""
+    """A znode's part in the digest of its tree, which is the sum of all parts. It is
+    the same in every daemon."""
     return hash((crc32(path.encode()), *revision))
