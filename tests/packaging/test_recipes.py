@@ -1,4 +1,4 @@
-"""The recipes among the files of etc/examples, each run on a machine that has what it needs.
+"""The files of etc/examples that doc/RECIPES.md explains, each run on a machine that has what it needs.
 
 mirror.twc is tested with trees, and hello.twc and the hook of git with the README.
 """
@@ -15,6 +15,7 @@ from typing import Callable, Dict
 
 import pytest
 
+from tests.packaging.documents import DOCUMENTS, README, blocks
 from tests.support.configs import fence
 from tests.support.daemon import Twitcher
 from tests.support.ensemble import Ensemble
@@ -22,6 +23,7 @@ from tests.support.programs import TOP
 from tests.support.waiting import Trace, wait_for
 
 EXAMPLES = {path.name: path.read_text() for path in sorted((TOP / 'etc' / 'examples').glob('*.twc'))}
+RECIPES = DOCUMENTS['doc/RECIPES.md']
 
 NewProgram = Callable[[str, str], None]
 
@@ -58,6 +60,20 @@ def example(name: str, replacements: Dict[str, object]) -> str:
         assert word in text
         text = text.replace(word, str(other))
     return text
+
+
+# The documents
+
+def test_every_example_is_listed_in_the_readme_and_explained_in_the_recipes() -> None:
+    for text in (README, RECIPES):
+        assert set(EXAMPLES) <= set(re.findall(r'\w+\.twc', text))
+
+
+def test_the_recipes_quote_the_examples() -> None:
+    quoted = blocks(RECIPES, 'python') + blocks(RECIPES, 'sh')
+    assert quoted
+    for block in quoted:
+        assert any(block in text for text in EXAMPLES.values()), block
 
 
 def test_the_examples_load_beside_each_other_without_a_warning_and_run_nothing(twitcher: Twitcher, ensemble: Ensemble) -> None:
