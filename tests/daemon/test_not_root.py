@@ -19,7 +19,7 @@ from tests.support.programs import TOP
 SETPRIV = ['setpriv', '--reuid=nobody', '--regid=nogroup']
 
 
-LIBRARIES = ('kazoo', 'pyinotify.py', 'daemon', 'lockfile', 'asyncore.py', 'asynchat.py')
+LIBRARIES = ('kazoo', 'pyinotify.py', 'daemon', 'lockfile', 'asyncore', 'asyncore.py', 'asynchat.py')
 
 
 @pytest.fixture

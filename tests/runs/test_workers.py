@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from typing import Any, List
 
 from twitcher.runs.workers import Workers
@@ -34,3 +35,28 @@ def test_a_call_that_was_dropped_is_not_begun_when_there_is_a_thread_for_it() ->
         return made
 
     assert sorted(asyncio.run(calls())) == ['first', 'last']
+
+
+def test_calls_that_hung_and_end_at_once_lose_no_result() -> None:
+    async def calls() -> None:
+        for _ in range(60):
+            gate = threading.Event()
+            begun: List[None] = []
+            made: List[None] = []
+
+            def hang(gate: threading.Event = gate, begun: List[None] = begun) -> None:
+                begun.append(None)
+                gate.wait()
+
+            workers = Workers(12)
+            for _ in range(12):
+                workers.call(hang, lambda _: None, made.append)
+            while len(begun) < 12:
+                await asyncio.sleep(0.001)
+            gate.set()
+            deadline = time.monotonic() + 20
+            while not workers.is_idle:
+                assert time.monotonic() < deadline, f'{len(made)} results of 12'
+                await asyncio.sleep(0.001)
+
+    asyncio.run(calls())

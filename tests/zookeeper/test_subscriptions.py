@@ -199,4 +199,4 @@ def test_two_thousand_znodes_are_told_with_few_threads_and_few_requests_at_a_tim
             listener.wait(b'%d' % number)
         look()
     assert most <= 17
-    assert threading.active_count() == before
+    assert threading.active_count() <= before

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from queue import Empty, SimpleQueue
+from queue import Empty, Queue, SimpleQueue
 from typing import Any, Callable, Optional, Tuple
 
 STALL = 0.01
@@ -34,7 +34,9 @@ class Workers:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._loop = asyncio.get_running_loop()
-        self._jobs: SimpleQueue[_Job] = SimpleQueue()
+        # No SimpleQueue: up to CPython 3.12 its get() may wait for ever in spite of a
+        # timeout, if another thread takes the item.
+        self._jobs: Queue[_Job] = Queue()
         self._room: SimpleQueue[None] = SimpleQueue()  # an item for each call that may be added
         for _ in range(limit):
             self._room.put(None)

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from dataclasses import dataclass
-from typing import Optional, Tuple
+from typing import NamedTuple, Optional, Tuple
 
 from twitcher.errors import UsageError
 from twitcher.znode import znode_fault
@@ -28,8 +27,7 @@ _SERVER = re.compile(
 _MAX_NAME_LENGTH = 253
 
 
-@dataclass(frozen=True)
-class Ensemble:
+class Ensemble(NamedTuple):
     """The way to connect. `servers` are HOST:PORT each; all znodes lie below the
     `chroot`, which is empty if there is none."""
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from dataclasses import replace
 from typing import Callable, Dict, NamedTuple, Optional
 
 from twitcher.errors import TwitcherError, UnreachableError
@@ -58,7 +57,7 @@ def poke(ensemble: Ensemble, znode: str, contents: Optional[bytes], create: bool
         """Seconds, and a thousandth at least."""
         return max(deadline - time.monotonic(), 0.001)
 
-    root = replace(ensemble, chroot='')  # a session below a chroot that is missing could not create it
+    root = ensemble._replace(chroot='')  # a session below a chroot that is missing could not create it
     path = ensemble.chroot + ('' if znode == '/' and ensemble.chroot else znode)
     client = new_client(root, lambda reason: None)
     if not client.start_async().wait(remaining()):
