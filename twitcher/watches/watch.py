@@ -263,12 +263,11 @@ class Watch(InProgress):
     def _ended(self, run: Running, end: RunEnd) -> None:
         if run not in self.runs:
             return
-        error = end.error
         self.runs = without(run, self.runs)
-        if error and run.update and self._state is not _State.CLOSED:
-            self._refused(run.update, error)
+        if end.error and run.update and self._state is not _State.CLOSED:
+            self._refused(run.update, end.error)
             self.note_pending()
-        elif error and run.update and error.transient:
+        elif end.error and run.update and end.error.transient:
             self._put_back(run.update)  # for the watch that continues from this one
         else:
             self.last_seen.run_ended(end.outcome)
