@@ -33,9 +33,9 @@ _SHORTAGE = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
 _TRANSIENT = (*_SHORTAGE, errno.ETXTBSY, errno.ESTALE, errno.EIO, errno.ETIMEDOUT, errno.ENOTCONN, errno.EINTR)
 _SIGNALS = signal.valid_signals()
 
-if (3, 10) <= sys.version_info < (3, 11, 4):
-    # fork is slower, but vfork holds the GIL until the exec is done: see
-    # posix_spawn.py.
+# Then subprocess has to fork, which is slower: see posix_spawn.py.
+_VFORK_HOLDS_GIL = (3, 10) <= sys.version_info < (3, 11, 4)
+if _VFORK_HOLDS_GIL and not posix_spawn.is_available:
     vars(subprocess)['_USE_VFORK'] = False
 
 
@@ -102,6 +102,8 @@ def _spawn_command(action: Exec, spec: WatchSpec, environment: Environment, stdi
     who: Dict[str, Any] = {}
     if account:  # and only then: with these arguments subprocess forks instead of vforking
         who = {'user': account.uid, 'group': account.gid, 'extra_groups': account.groups}
+    elif _VFORK_HOLDS_GIL:
+        who = {'preexec_fn': int}  # which does nothing; but for a function subprocess forks, too
     # posix_spawn cannot set a umask, and all threads share the daemon's: subprocess
     # sets it in the child.
     return _Spawned(subprocess.Popen(
