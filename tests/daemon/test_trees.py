@@ -151,9 +151,9 @@ def mirrored(directory: Path) -> Dict[str, bytes]:
     """The znodes that the files stand for, with their contents."""
     found = {}
     for path in directory.rglob('*'):
-        if path.is_file():
-            names = [name for name in path.relative_to(directory).parts if name != '@']
-            znode = '/'.join(['/examples/tree', *(name.replace('%40', '@').replace('%25', '%') for name in names)])
+        names = [name for name in path.relative_to(directory).parts if name != '@']
+        znode = '/'.join(['/examples/tree', *(name.replace('%40', '@').replace('%25', '%') for name in names)])
+        with contextlib.suppress(FileNotFoundError, IsADirectoryError):  # a run may be at work
             found[znode] = path.read_bytes()
     return found
 
