@@ -96,9 +96,15 @@ def test_each_line_has_a_cause_and_each_change_a_line(twitcher: Twitcher, ensemb
     transaction.set_data('/t/d', b'1')
     transaction.commit()
     twitcher.wait_ended('t.twc', 2)
-    ensemble.client.delete('/t', recursive=True)
+    transaction = ensemble.client.transaction()
+    for path in ('/t/a', '/t/c', '/t/d', '/t'):
+        transaction.delete(path)
+    transaction.commit()
     twitcher.wait_log('t.twc: /t was deleted')
-    ensemble.put('/t/a', '')
+    transaction = ensemble.client.transaction()
+    transaction.create('/t')
+    transaction.create('/t/a')
+    transaction.commit()
     twitcher.wait_ended('t.twc', 3)
     twitcher.fence(ensemble)
     assert runs(trace) == [
