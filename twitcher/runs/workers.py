@@ -10,18 +10,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from queue import Empty, Queue, SimpleQueue
-from typing import Any, Callable, Optional, Tuple
+from queue import Empty, SimpleQueue
+from typing import Any, Callable, Tuple
 
 STALL = 0.01
 """Seconds without a finished call after which waiting calls get another thread."""
 BACKPRESSURE = 0.1
 """Seconds that `has_room` waits in a burst until it concludes that the calls hang."""
-PAUSE = 0.001
-"""Seconds that a thread waits for its next call before it passes a result on, so that a
-program that has just been executed begins undisturbed. On two processors, the daemon's
-own work for the start would delay its first instruction by a twentieth
-(bench/latency.py)."""
 _KEPT = 2
 
 _Job = Tuple[Callable[[], Any], Callable[[Any], None], Callable[[Any], None]]
@@ -35,9 +30,7 @@ class Workers:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._loop = asyncio.get_running_loop()
-        # No SimpleQueue: up to CPython 3.12 its get() may wait for ever in spite of a
-        # timeout, if another thread takes the item.
-        self._jobs: Queue[_Job] = Queue()
+        self._jobs: SimpleQueue[_Job] = SimpleQueue()
         self._room: SimpleQueue[None] = SimpleQueue()  # an item for each call that may be added
         for _ in range(limit):
             self._room.put(None)
@@ -107,27 +100,22 @@ class Workers:
         self._threads += 1
 
     def _work(self) -> None:
-        job = self._jobs.get()
-        while job is not _END:
+        while True:
+            job = self._jobs.get()
+            if job is _END:
+                return
             function, settled, done = job
             try:
                 result = function()
             except BaseException as error:  # `done` handles it
                 result = error
-            self._room.put(None)
-            following = self._next(PAUSE)
             settled(result)
+            self._room.put(None)
             try:
                 self._loop.call_soon_threadsafe(self._finished, done, result)
             except RuntimeError:  # the loop is closed
                 return
             del job, function, settled, done, result
-            job = following or self._jobs.get()
-
-    def _next(self, timeout: float) -> Optional[_Job]:
-        with contextlib.suppress(Empty):
-            return self._jobs.get(timeout=timeout)
-        return None
 
     def _finished(self, done: Callable[[Any], None], result: Any) -> None:
         self._unfinished -= 1
